@@ -1,0 +1,21 @@
+"""Learnable, context-aware attention masks for any Transformer. Needs torch only."""
+
+from lcaam.attention import attention
+from lcaam.encoder import Encoder, EncoderLayer, MultiheadAttention
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+from lcaam.mask import ContextAwareMask
+from lcaam.stack import LayerMasks
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ContextAwareMask",
+    "Encoder",
+    "EncoderLayer",
+    "Fusion",
+    "LayerMasks",
+    "Mask",
+    "MultiheadAttention",
+    "attention",
+]

@@ -1,0 +1,146 @@
+"""attention(query, key, value, mask): the one door to every backend.
+
+>>> out = attention(q, k, v, mask_net(x), fusion="mul")  # (B, H, N_q, d_v)
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+from lcaam.backends import BACKENDS
+from lcaam.backends.reference import weights
+from lcaam.backends.sdpa import FUSIONS as SDPA_FUSIONS
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+from lcaam.mask import fit_keys
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call of `attention` computed, for whoever watches: structural masks are already one bool tensor."""
+
+    query: Tensor  # (B, H, N_q, d)
+    key: Tensor  # (B, H, N_k, d)
+    mask: Mask | None
+    fusion: Fusion
+    keep: Tensor | None  # broadcasts to (B, H, N_q, N_k)
+    scale: float
+
+    def weights(self) -> Tensor:
+        """The attention weights before dropout, (B, H, N_q, N_k), at least float32."""
+        return weights(self.query, self.key, self.mask, self.fusion, self.keep, self.scale)
+
+
+WATCHERS: ContextVar[tuple[Callable[[Call], None], ...]] = ContextVar("lcaam_watchers", default=())
+
+
+@contextmanager
+def watch(watcher: Callable[[Call], None]):
+    """Call `watcher(call)` for every attention computed inside the `with` block, in whatever model."""
+    token = WATCHERS.set((*WATCHERS.get(), watcher))
+    try:
+        yield
+    finally:
+        WATCHERS.reset(token)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Mask | None = None,
+    *,
+    fusion: str | Fusion = "mul",
+    keep: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """softmax(fusion(query key^T * scale, mask)) value.
+
+    query (B, H, N_q, d), key (B, H, N_k, d), value (B, H, N_k, d_v) -> (B, H, N_q, d_v)
+    mask:    a Mask (B or 1, 1 or H, N_q, N_k), or None for plain attention whatever the fusion. A factored mask with
+             more key columns than there are keys uses its first ones.
+    keep:    bool, True = attend; (B, N_k), or 4-dimensional and broadcastable to (B, H, N_q, N_k).
+    causal:  query i sees keys j <= i + N_k - N_q (aligned at the end, so that cached decoding is the same function).
+    dropout: probability of dropping an attention weight, applied whenever it is above 0.
+    scale:   of the scores; None is 1 / sqrt(d).
+    backend: "auto", or one of "reference" (the equation) and "sdpa" (torch's fused attention; fusions none, add, gate).
+
+    `keep` and `causal` come after the fusion and always win. A query with no key to attend to returns zeros.
+    The softmax is computed in float32 or wider.
+    Raises ValueError for shapes that do not fit, an unknown fusion or backend, or a backend that cannot do the fusion.
+    """
+    fusion = Fusion.parse(fusion)
+    check_shapes(query, key, value)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if fusion is Fusion.none:
+        mask = None
+    if mask is not None:
+        mask = fit_keys(mask, key.shape[2])
+        check_mask(mask, query)
+    keep = structural(keep, causal, query, key)
+    for watcher in WATCHERS.get():
+        watcher(Call(query, key, mask, fusion, keep, scale))
+    return choose(backend, mask, fusion)(query, key, value, mask, fusion, keep, dropout, scale)
+
+
+def choose(backend: str, mask: Mask | None, fusion: Fusion) -> Callable:
+    """The backend function for a name; "auto" takes torch's fused attention where it can do the fusion."""
+    if backend == "auto":
+        backend = "sdpa" if mask is None or fusion in SDPA_FUSIONS else "reference"
+        log.debug("attention: backend %s for fusion %s", backend, "none" if mask is None else fusion.value)
+    if backend not in BACKENDS:
+        near = get_close_matches(str(backend), ["auto", *BACKENDS], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown backend {backend!r}; allowed: auto, {', '.join(BACKENDS)}.{hint}")
+    return BACKENDS[backend]
+
+
+def structural(keep: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> Tensor | None:
+    """Padding and causality as one bool tensor that broadcasts to (B, H, N_q, N_k), or None where all keys are kept."""
+    b, h, n_q, _ = query.shape
+    n_k = key.shape[2]
+    if keep is not None:
+        if keep.dtype != torch.bool:
+            raise ValueError(f"keep must be bool (True = attend), got {keep.dtype}")
+        if keep.dim() == 2 and keep.shape == (b, n_k):
+            keep = keep[:, None, None, :]
+        elif keep.dim() != 4 or any(
+            size not in (1, full) for size, full in zip(keep.shape, (b, h, n_q, n_k), strict=True)
+        ):
+            raise ValueError(
+                f"keep must be (B, N_k) = {(b, n_k)} or 4-dimensional and broadcastable to (B, H, N_q, N_k) = "
+                f"{(b, h, n_q, n_k)}, got {tuple(keep.shape)}"
+            )
+    if causal and n_q > 1:  # a single last query sees every key
+        past = torch.ones(n_q, n_k, dtype=torch.bool, device=query.device).tril(n_k - n_q)
+        keep = past[None, None] if keep is None else keep & past
+    return keep
+
+
+def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if not query.dim() == key.dim() == value.dim() == 4:
+        raise ValueError(f"query, key and value must be (B, H, N, d); got {shapes}")
+    if query.shape[:2] != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"query (B, H, N_q, d), key (B, H, N_k, d) and value (B, H, N_k, d_v) do not fit: {shapes}")
+
+
+def check_mask(mask: Mask, query: Tensor) -> None:
+    b, h, n_q, _ = query.shape
+    batches = {t.shape[0] for t in (mask.left, mask.right, mask.bias) if t is not None}
+    if mask.num_queries != n_q or mask.groups not in (1, h) or not batches <= {1, b}:
+        raise ValueError(
+            f"a mask of batch {max(batches)}, {mask.groups} groups and {mask.num_queries} queries does not fit query "
+            f"(B, H, N_q, d) = {tuple(query.shape)}: batch must be 1 or B, groups 1 or H, queries N_q"
+        )

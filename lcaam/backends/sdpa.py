@@ -1,0 +1,52 @@
+"""PyTorch's fused attention. Plain attention as it is; `add` and `gate` are biases on the score, so they fit too.
+
+For `add` the mask is folded into longer features: q . k * scale + h . w + b = [q * scale, h, 1] . [k, w, b], so any
+flash kernel serves, nothing of size N_q x N_k is made for the mask, and gradients come for free.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+
+FUSIONS = (Fusion.none, Fusion.add, Fusion.gate)
+
+
+def sdpa(query, key, value, mask, fusion, keep, dropout, scale) -> Tensor:
+    if mask is not None and fusion not in FUSIONS:
+        raise ValueError(
+            f"backend 'sdpa' cannot compute fusion {fusion.value!r}: it multiplies the score, and torch's fused "
+            "attention only adds to it. Use backend='reference', or backend='auto', which picks one that can"
+        )
+    bias = None
+    if mask is not None and fusion is Fusion.add and mask.factored:
+        query, key = folded(query, key, mask, scale)
+        scale = 1.0
+    elif mask is not None:
+        values = mask.dense()
+        bias = (F.logsigmoid(values) if fusion is Fusion.gate else values).to(query.dtype)
+
+    alone = None
+    if keep is not None:
+        alone = ~keep.any(-1, keepdim=True)
+        allowed = keep | alone
+        bias = allowed if bias is None else bias.masked_fill(~allowed, -torch.inf)
+    if bias is not None:  # some kernels take no mask of fewer dimensions or heads
+        bias = bias.expand(*query.shape[:2], query.shape[2], key.shape[2])
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scale)
+    return out if alone is None else out.masked_fill(alone, 0.0)
+
+
+def folded(query: Tensor, key: Tensor, mask: Mask, scale: float) -> tuple[Tensor, Tensor]:
+    """Query and key features that contain the additive mask: (B, H, N_q, d + R + 1) and (B, H, N_k, d + R + 1)."""
+    b, h, n_q, _ = query.shape
+    n_k = key.shape[2]
+    left = mask.left.to(query.dtype).expand(b, h, -1, -1)
+    right = mask.right.to(key.dtype).expand(b, h, -1, -1)
+    queries, keys = [query * scale, left], [key, right]
+    if mask.bias is not None:
+        queries.append(query.new_ones(()).expand(b, h, n_q, 1))
+        keys.append(mask.bias.to(key.dtype).transpose(-2, -1).expand(b, h, n_k, 1))
+    return torch.cat(queries, -1), torch.cat(keys, -1)

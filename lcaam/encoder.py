@@ -1,0 +1,163 @@
+"""The shared backbone: a Transformer encoder whose attention takes masks (paper section 3).
+
+>>> masks = LayerMasks(scope="shared", num_layers=2, dim=64, num_keys=50)
+>>> encoder = Encoder(dim=64, num_layers=2, heads=4, masks=masks, fusion="mul")
+>>> encoder(torch.randn(8, 50, 64)).shape
+torch.Size([8, 50, 64])
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lcaam.attention import attention
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+from lcaam.stack import LayerMasks
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+
+
+class MultiheadAttention(nn.Module):
+    """Multi-head attention with a soft mask on the scores.
+
+    dim: width of queries and output; heads must divide it. key_dim: width of the keys' tokens, None is `dim`.
+    dropout: on attention weights, in training only. fusion, backend: as in `attention`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        key_dim: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        fusion: str | Fusion = "mul",
+        backend: str = "auto",
+    ):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"MultiheadAttention: {heads} heads do not divide dim={dim}")
+        key_dim = dim if key_dim is None else key_dim
+        self.heads, self.dropout, self.fusion, self.backend = heads, dropout, Fusion.parse(fusion), backend
+        self.query, self.out = nn.Linear(dim, dim, bias=bias), nn.Linear(dim, dim, bias=bias)
+        self.key, self.value = nn.Linear(key_dim, dim, bias=bias), nn.Linear(key_dim, dim, bias=bias)
+        for linear in (self.query, self.key, self.value, self.out):
+            nn.init.xavier_uniform_(linear.weight)
+            if bias:
+                nn.init.zeros_(linear.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor | None = None,
+        mask: Mask | None = None,
+        keep: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """x (B, N_q, dim), keys (B, N_k, key_dim) or None for self-attention -> (B, N_q, dim).
+        mask, keep, causal: as in `attention`."""
+        keys = x if keys is None else keys
+        q, k, v = self.query(x), self.key(keys), self.value(keys)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, H, N, d)
+        dropout = self.dropout if self.training else 0.0
+        out = attention(
+            q, k, v, mask, fusion=self.fusion, keep=keep, causal=causal, dropout=dropout, backend=self.backend
+        )
+        return self.out(out.transpose(1, 2).flatten(2))
+
+
+class EncoderLayer(nn.Module):
+    """Attention and a feed-forward network, each with a residual connection and a LayerNorm ("pre" or "post").
+
+    dropout: on attention weights, on the hidden feed-forward units and on both residual branches.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        feedforward: int | None = None,
+        key_dim: int | None = None,
+        dropout: float = 0.0,
+        norm: Literal["pre", "post"] = "pre",
+        activation: Literal["gelu", "relu", "silu"] = "gelu",
+        fusion: str | Fusion = "mul",
+        backend: str = "auto",
+    ):
+        super().__init__()
+        if norm not in ("pre", "post"):
+            raise ValueError(f"EncoderLayer: unknown norm {norm!r}; allowed: pre, post")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"EncoderLayer: unknown activation {activation!r}; allowed: {', '.join(ACTIVATIONS)}")
+        feedforward = 4 * dim if feedforward is None else feedforward
+        self.pre, self.activation = norm == "pre", ACTIVATIONS[activation]
+        self.attention = MultiheadAttention(dim, heads, key_dim, dropout, fusion=fusion, backend=backend)
+        self.expand, self.contract = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
+        self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        return self.contract(self.dropout(self.activation(self.expand(x))))
+
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor | None = None,
+        mask: Mask | None = None,
+        keep: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """x (B, N_q, dim) -> (B, N_q, dim); arguments as in MultiheadAttention. Norms act on x, never on `keys`."""
+        if self.pre:
+            x = x + self.dropout(self.attention(self.attention_norm(x), keys, mask, keep, causal))
+            return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, keys, mask, keep, causal)))
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+
+
+class Encoder(nn.Module):
+    """A stack of EncoderLayers with a mask schedule; pre-norm stacks end with a LayerNorm.
+
+    masks: LayerMasks for `num_layers` layers, or None for plain attention. Layer l's mask reads layer l's input (before
+    any norm); the shared one reads the stack's input. The other keywords are EncoderLayer's.
+
+    Raises ValueError where `masks` was made for another number of layers.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_layers: int,
+        heads: int,
+        feedforward: int | None = None,
+        key_dim: int | None = None,
+        dropout: float = 0.0,
+        norm: Literal["pre", "post"] = "pre",
+        activation: Literal["gelu", "relu", "silu"] = "gelu",
+        masks: LayerMasks | None = None,
+        fusion: str | Fusion = "mul",
+        backend: str = "auto",
+    ):
+        super().__init__()
+        self.masks = LayerMasks(num_layers=num_layers) if masks is None else masks
+        if self.masks.num_layers != num_layers:
+            raise ValueError(f"Encoder: masks for {self.masks.num_layers} layers given to a stack of {num_layers}")
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, heads, feedforward, key_dim, dropout, norm, activation, fusion, backend)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
+
+    def forward(
+        self, x: Tensor, keys: Tensor | None = None, keep: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """x (B, N_q, dim) -> (B, N_q, dim); keys (B, N_k, key_dim) turns every layer into cross-attention on them.
+        keep: bool, True = attend, (B, N_k) or broadcastable to (B, H, N_q, N_k)."""
+        mask_keys = x if keys is None else keys
+        shared = self.masks(x, keys=mask_keys)
+        for number, layer in enumerate(self.layers):
+            mask = self.masks(x, layer=number, shared=shared, keys=mask_keys)
+            x = layer(x, keys, mask, keep, causal)
+        return self.norm(x)

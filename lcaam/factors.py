@@ -1,0 +1,78 @@
+"""Mask: the value that mask modules return, kept as low-rank factors M = left right^T + bias.
+
+The paper's last linear layer already has this form (H W^T + b), so nobody has to hold N_q x N_k numbers unless
+a backend decides that it is cheaper, or somebody wants to look:
+
+    >>> m = Mask(left, right, bias)
+    >>> m.dense()  # (B, G, N_q, N_k)
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A soft attention mask.
+
+    left:   (B or 1, G or 1, N_q, R)
+    right:  (B or 1, G, N_k, R)
+    bias:   (B or 1, G, 1, N_k) or None; of a mask without factors (`from_dense`) the mask itself, (B or 1, G, N_q, N_k)
+
+    G is 1 (one mask for all heads, the paper) or the number of heads. Values are any finite real numbers; what
+    they do to a score is the fusion's affair. What must never be attended to belongs in `keep`, not here.
+    """
+
+    left: Tensor | None
+    right: Tensor | None
+    bias: Tensor | None = None
+
+    def __post_init__(self):
+        if (self.left is None) != (self.right is None):
+            raise ValueError("a Mask has both factors or none: left and right go together")
+        if self.left is None and self.bias is None:
+            raise ValueError("a Mask without factors needs its values: use Mask.from_dense(values)")
+        for name in ("left", "right", "bias"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.dim() != 4:
+                raise ValueError(f"Mask.{name} must have 4 dimensions, has shape {tuple(tensor.shape)}")
+        if self.left is not None and self.left.shape[-1] != self.right.shape[-1]:
+            raise ValueError(
+                f"Mask factors disagree on the rank: left {tuple(self.left.shape)}, right {tuple(self.right.shape)}"
+            )
+
+    @classmethod
+    def from_dense(cls, values: Tensor) -> "Mask":
+        """A mask that has no factors. values: (B or 1, G, N_q, N_k)."""
+        return cls(None, None, values)
+
+    @property
+    def factored(self) -> bool:
+        return self.left is not None
+
+    @property
+    def num_queries(self) -> int:
+        return self.left.shape[-2] if self.factored else self.bias.shape[-2]
+
+    @property
+    def num_keys(self) -> int:
+        return self.right.shape[-2] if self.factored else self.bias.shape[-1]
+
+    @property
+    def groups(self) -> int:
+        return self.right.shape[1] if self.factored else self.bias.shape[1]
+
+    def dense(self) -> Tensor:
+        """The mask multiplied out: (B or 1, G, N_q, N_k)."""
+        if not self.factored:
+            return self.bias
+        product = self.left @ self.right.transpose(-2, -1)  # (B, G, N_q, N_k)
+        return product if self.bias is None else product + self.bias
+
+    def first_keys(self, count: int) -> "Mask":
+        """The mask of the first `count` keys: what zero-padding the keys and masking the padding would use."""
+        if count == self.num_keys:
+            return self
+        bias = None if self.bias is None else self.bias[..., :count]
+        return Mask(self.left, self.right[..., :count, :], bias) if self.factored else Mask(None, None, bias)

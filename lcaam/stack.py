@@ -1,0 +1,57 @@
+"""LayerMasks: which mask a layer gets, whatever the backbone (paper section 3: LCAAM and Multi-LCAAM).
+
+>>> masks = LayerMasks(scope="per_layer", num_layers=8, dim=768, num_keys=50, depth=31)
+>>> shared = masks(x)  # a Mask for scope shared, else None
+>>> mask = masks(x, layer=0, shared=shared)  # what layer 0 uses
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from lcaam.factors import Mask
+from lcaam.mask import ContextAwareMask
+
+SCOPES = ("none", "shared", "tied", "per_layer")
+
+
+class LayerMasks(nn.Module):
+    """The masks of a stack of `num_layers` layers.
+
+    scope: "none"; "shared" - one module, one mask from the stack's input, used in every layer (LCAAM); "tied" - one
+           module, applied to each layer's own input; "per_layer" - a module and a mask per layer (Multi-LCAAM).
+    The other keywords are ContextAwareMask's; scope none needs none of them.
+
+    Raises ValueError for an unknown scope or no layers.
+    """
+
+    def __init__(
+        self, scope: Literal["none", "shared", "tied", "per_layer"] = "none", num_layers: int = 1, **mask_options
+    ):
+        super().__init__()
+        if scope not in SCOPES:
+            raise ValueError(f"LayerMasks: unknown scope {scope!r}; allowed: {', '.join(SCOPES)}")
+        if num_layers < 1:
+            raise ValueError(f"LayerMasks: num_layers must be at least 1, got {num_layers}")
+        self.scope, self.num_layers = scope, num_layers
+        count = {"none": 0, "shared": 1, "tied": 1, "per_layer": num_layers}[scope]
+        self.nets = nn.ModuleList(ContextAwareMask(**mask_options) for _ in range(count))
+
+    def forward(
+        self, x: Tensor, layer: int | None = None, shared: Mask | None = None, keys: Tensor | None = None
+    ) -> Mask | None:
+        """Without `layer`: x is the stack's input (B, N_q, dim); the Mask for scope shared, else None.
+        With `layer`: x is that layer's input; the Mask it uses, or None for scope none.
+        keys (B, N_k, dim): the key tokens of cross-attention; None for self-attention.
+        """
+        if layer is None:
+            return self.nets[0](x, keys=keys) if self.scope == "shared" else None
+        if not 0 <= layer < self.num_layers:
+            raise ValueError(f"LayerMasks: layer {layer} of {self.num_layers}")
+        if self.scope == "none":
+            return None
+        if self.scope == "shared":
+            if shared is None:
+                raise ValueError("LayerMasks: scope 'shared' needs shared=masks(x0), the mask of the stack's input")
+            return shared
+        return self.nets[layer if self.scope == "per_layer" else 0](x, keys=keys)
