@@ -22,6 +22,8 @@ from lcaam.mask import fit_keys
 
 log = logging.getLogger(__name__)
 
+LARGE = 2**27  # scores; half a gibibyte of float32
+
 
 @dataclass(frozen=True)
 class Call:
@@ -91,14 +93,28 @@ def attention(
     keep = structural(keep, causal, query, key)
     for watcher in WATCHERS.get():
         watcher(Call(query, key, mask, fusion, keep, scale))
-    return choose(backend, mask, fusion)(query, key, value, mask, fusion, keep, dropout, scale)
-
-
-def choose(backend: str, mask: Mask | None, fusion: Fusion) -> Callable:
-    """The backend function for a name; "auto" takes torch's fused attention where it can do the fusion."""
     if backend == "auto":
-        backend = "sdpa" if mask is None or fusion in SDPA_FUSIONS else "reference"
-        log.debug("attention: backend %s for fusion %s", backend, "none" if mask is None else fusion.value)
+        backend = cheapest(mask, fusion, query, key)
+        log.debug("attention: backend %s for fusion %s", backend, fusion.value)
+    return find_backend(backend)(query, key, value, mask, fusion, keep, dropout, scale)
+
+
+def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> str:
+    """What backend "auto" means here.
+
+    On a CPU, folding the mask into longer features costs more than the N_q x N_k scores it avoids (forward and backward of
+    32 x 4 heads of 50 tokens, rank 64, add: 1.5 times the reference), until those no longer fit comfortably in memory.
+    """
+    if mask is None:
+        return "sdpa"
+    if fusion in SDPA_FUSIONS:
+        scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+        if query.is_cuda or scores > LARGE:
+            return "sdpa"
+    return "reference"
+
+
+def find_backend(backend: str) -> Callable:
     if backend not in BACKENDS:
         near = get_close_matches(str(backend), ["auto", *BACKENDS], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

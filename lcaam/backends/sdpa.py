@@ -33,8 +33,6 @@ def sdpa(query, key, value, mask, fusion, keep, dropout, scale) -> Tensor:
         alone = ~keep.any(-1, keepdim=True)
         allowed = keep | alone
         bias = allowed if bias is None else bias.masked_fill(~allowed, -torch.inf)
-    if bias is not None:  # some kernels take no mask of fewer dimensions or heads
-        bias = bias.expand(*query.shape[:2], query.shape[2], key.shape[2])
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scale)
     return out if alone is None else out.masked_fill(alone, 0.0)
 
