@@ -88,7 +88,7 @@ def kept(values: Tensor, keep: Tensor | None) -> Tensor:
 
 
 def heat_map(mask: Tensor, sample: int | None = None) -> Tensor:
-    """The picture of a mask (figures S6, S8, S9): (N_q, N_k), the mean over groups, and over samples if `sample` is None.
+    """The picture of a mask (figures S6, S8, S9): (N_q, N_k), the mean over groups, and over samples without `sample`.
 
     mask (B, G, N_q, N_k). It shows the mask's values, not the attention that results from them.
     """

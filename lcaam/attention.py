@@ -102,8 +102,8 @@ def attention(
 def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> str:
     """What backend "auto" means here.
 
-    On a CPU, folding the mask into longer features costs more than the N_q x N_k scores it avoids (forward and backward of
-    32 x 4 heads of 50 tokens, rank 64, add: 1.5 times the reference), until those no longer fit comfortably in memory.
+    On a CPU, folding the mask into longer features costs more than the N_q x N_k scores it avoids (forward and backward
+    of 32 x 4 heads of 50 tokens, rank 64, add: 1.5 times the reference), until those no longer fit well in memory.
     """
     if mask is None:
         return "sdpa"

@@ -1,0 +1,271 @@
+"""Audio description as a Lightning module: train, describe, score (paper section 4.1, Table 1a).
+
+The batch is the data module's (datamodules/madv2.py says its keys, shapes and polarity); sentences are tokenised here.
+"""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lcaam import LayerMasks
+from lcaam.analysis import context_sensitivity, record, sign_flips, sparsity
+from tasks.audio_description import tokenizer as scratch_tokenizer
+from tasks.audio_description.metrics import recall_over_movies, rouge_l_matrix
+from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
+from tasks.audio_description.prefix import PrefixLlama
+from tasks.common.captions import score_captions
+from tasks.common.flops import count_flops
+from tasks.common.gather import gather_rows
+from tasks.common.optimisation import adamw_cosine
+
+IGNORED = -100  # label of positions that do not count in the loss
+
+
+class AudioDescription(pl.LightningModule):
+    """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
+
+    mask: LayerMasks' and ContextAwareMask's options plus `fusion`; num_keys None is all 2 x tokens.
+    facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch).
+    width, layers, heads, feedforward, dropout, norm, position_base: of the audiovisual encoder.
+    bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
+    prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
+    llm: {"pretrained": folder or hub id, "dtype": "bfloat16" | ..., "frozen": bool} or, to train one from scratch,
+         {"config": LlamaConfig's options, "vocab_size": at most}.
+    prompt: text before every description, never part of the loss. decoding: options of transformers' `generate`.
+    validate_text: also generate and score sentences in validation.
+    blind: the input-blind floor: the language model gets no prefix.
+    tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
+    """
+
+    headline = ("cider", "cider_plain", "rouge_l", "rouge_l_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "loss")
+
+    def __init__(
+        self,
+        *,
+        mask: dict[str, Any],
+        facts: dict[str, Any],
+        width: int,
+        layers: int,
+        heads: int,
+        llm: dict[str, Any],
+        lr: float,
+        feedforward: int | None = None,
+        dropout: float = 0.0,
+        norm: Literal["pre", "post"] = "pre",
+        position_base: float = 10_000.0,
+        bridge: Literal["queries", "tokens"] = "queries",
+        bridge_layers: int = 1,
+        bridge_heads: int = 8,
+        prompts: int = 10,
+        prompt_std: float = 1.0,
+        prefix_layers: int = 30,
+        gate_init: float = 0.0,
+        prompt: str = "",
+        decoding: dict[str, Any] | None = None,
+        weight_decay: float = 0.0,
+        betas: list[float] = (0.9, 0.999),
+        warmup: float = 0.0,
+        backend: Literal["auto", "reference", "sdpa"] = "auto",
+        validate_text: bool = False,
+        blind: bool = False,
+        tokenizer: str | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters(ignore=["facts", "tokenizer"], logger=False)
+        self.hparams["facts"] = {name: value for name, value in facts.items() if name != "train_texts"}
+
+        if llm.get("pretrained"):
+            self.tokenizer, language_model = pretrained(llm)
+        else:
+            if tokenizer is None:
+                self.tokenizer = scratch_tokenizer.train(facts["train_texts"], llm.get("vocab_size", 512))
+            else:
+                self.tokenizer = scratch_tokenizer.load(tokenizer)
+            self.hparams["tokenizer"] = scratch_tokenizer.dump(self.tokenizer)
+            language_model = from_scratch(llm["config"], self.tokenizer)
+
+        options = {name: value for name, value in mask.items() if name not in ("scope", "num_keys")}
+        num_keys = mask.get("num_keys") or 2 * facts["tokens"]
+        masks = LayerMasks(mask["scope"], layers, dim=width, num_keys=num_keys, **options)
+        encoder = AudioVisualEncoder(
+            facts["video_dim"],
+            facts["audio_dim"],
+            facts["tokens"],
+            width,
+            layers,
+            heads,
+            feedforward,
+            dropout,
+            norm,
+            position_base,
+            masks,
+            mask["fusion"],
+            backend,
+        )
+        llm_dim = language_model.config.hidden_size
+        joint = Bridge(bridge, width, llm_dim, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
+        self.model = Describer(encoder, joint, language_model, gate_init)
+
+        self.prompt_ids = [self.tokenizer.bos_token_id, *self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+        self.predictions: list[dict] = []
+        self.test_metrics: dict[str, float] = {}
+
+    # -- one batch ----------------------------------------------------------------------------------------------------
+
+    def prefix(self, batch: dict) -> dict[str, Tensor | None]:
+        if self.hparams.blind:
+            return {}
+        return self.model.prefix(batch["video"], batch["audio"], batch["video_keep"], batch["audio_keep"])
+
+    def sentence_loss(self, batch: dict) -> Tensor:
+        """Mean cross-entropy (nats per token, the end of the sentence included) of the batch's sentences."""
+        tokenised = self.tokenizer(batch["text"], add_special_tokens=False)["input_ids"]
+        rows = [torch.tensor([*self.prompt_ids, *ids, self.tokenizer.eos_token_id]) for ids in tokenised]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED).to(self.device)  # (B, T)
+        labels = ids[:, 1:].clone()
+        labels[:, : len(self.prompt_ids) - 1] = IGNORED
+        # right padding under causal attention reaches no real position: no mask is needed
+        inputs = ids[:, :-1].masked_fill(ids[:, :-1] == IGNORED, self.tokenizer.pad_token_id)
+        logits = self.model.llm(input_ids=inputs, use_cache=False, **self.prefix(batch)).logits.flatten(0, 1)
+        return F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED)
+
+    @torch.no_grad()
+    def describe(self, batch: dict) -> list[str]:
+        """A sentence per scene."""
+        size = len(batch["video"])
+        ids = torch.tensor([self.prompt_ids], device=self.device).expand(size, -1)
+        options = {"do_sample": False, "max_new_tokens": 64, **(self.hparams.decoding or {})}
+        options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
+        out = self.model.llm.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), **options, **self.prefix(batch)
+        )
+        sentences = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        return [sentence.strip() for sentence in sentences]
+
+    def rows(self, batch: dict) -> list[dict]:
+        """What was generated beside what was wanted."""
+        return [
+            {"ann_id": name, "movie": movie, "start": start, "end": end, "reference": reference, "generated": generated}
+            for name, movie, start, end, reference, generated in zip(
+                batch["ann_id"],
+                batch["movie"],
+                batch["start"].tolist(),
+                batch["end"].tolist(),
+                batch["text"],
+                self.describe(batch),
+                strict=True,
+            )
+        ]
+
+    # -- Lightning ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict, index: int) -> Tensor:
+        loss = self.sentence_loss(batch)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["text"]))
+        return loss
+
+    def validation_step(self, batch: dict, index: int) -> None:
+        self.log("val/loss", self.sentence_loss(batch), sync_dist=True, batch_size=len(batch["text"]), prog_bar=True)
+        if self.hparams.validate_text and not self.trainer.sanity_checking:
+            self.predictions += self.rows(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.predictions:
+            scores = self.score(gather_rows(self.predictions, "ann_id"))
+            self.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=True)
+            self.predictions = []
+
+    def on_test_epoch_start(self) -> None:
+        self.predictions = []
+
+    def test_step(self, batch: dict, index: int) -> None:
+        self.log("test/loss", self.sentence_loss(batch), sync_dist=True, batch_size=len(batch["text"]))
+        self.predictions += self.rows(batch)
+
+    def on_test_epoch_end(self) -> None:
+        rows = gather_rows(self.predictions, "ann_id")
+        self.predictions = sorted(rows, key=lambda row: (row["movie"], row["start"]))
+        self.test_metrics = self.score(self.predictions)
+        self.log_dict({f"test/{name}": value for name, value in self.test_metrics.items()}, rank_zero_only=True)
+
+    def configure_optimizers(self):
+        h = self.hparams
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw_cosine(self, h.lr, h.weight_decay, h.betas, h.warmup, steps)
+
+    # -- what a run reports -------------------------------------------------------------------------------------------
+
+    def score(self, rows: list[dict]) -> dict[str, float]:
+        """Corpus metrics in percent. Recall is left out where no movie has enough scenes for it."""
+        generated = {row["ann_id"]: row["generated"] for row in rows}
+        scores = score_captions(generated, {row["ann_id"]: [row["reference"]] for row in rows})
+        return scores | recall_over_movies(rows)
+
+    def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
+        """Scores of answers that read no input, or more than any model may, on the rows of the last test.
+
+        constant: the training sentence that is most like all others (ROUGE-L), given for every scene.
+        ceiling:  what the data module's oracle answers, where it has one.
+        """
+        texts = datamodule.facts()["train_texts"]
+        sample = texts[:: max(1, len(texts) // 500)][:500]
+        constant = sample[int(rouge_l_matrix(sample, sample).sum(1).argmax())]
+        scores = {"constant": self.score([{**row, "generated": constant} for row in self.predictions])}
+        if oracle := datamodule.oracle():
+            scores["ceiling"] = self.score([{**row, "generated": oracle[row["ann_id"]]} for row in self.predictions])
+        return scores
+
+    def parts(self) -> dict[str, int]:
+        return self.model.parts()
+
+    def flops(self, batch: dict) -> int:
+        """FLOPs of one teacher-forced forward pass of the batch's first scene."""
+        one = {name: value[:1] for name, value in batch.items()}
+        return count_flops(self.model, lambda: self.sentence_loss(one))
+
+    @torch.no_grad()
+    def analyse(self, batch: dict) -> dict[str, Any]:
+        """Masks and attention of every encoder layer on one batch, for figures and for the run's record."""
+        with record(self.model.encoder) as records:
+            self.prefix(batch)
+        names = {f"layer {number + 1}": r for number, r in enumerate(records)}
+        statistics = {}
+        for name, r in names.items():
+            statistics[f"{name}/attention_below_0.01"] = sparsity(r.kept_weights())
+            if r.mask is not None:
+                statistics[f"{name}/context_sensitivity"] = context_sensitivity(r.mask, r.fusion, r.keep)
+                statistics[f"{name}/sign_flips"] = sign_flips(r.kept_mask())
+        tokens = self.hparams.facts["tokens"]
+        return {
+            "masks": {name: r.mask.mean((0, 1)).numpy() for name, r in names.items() if r.mask is not None},
+            "attention": {name: r.kept_weights().numpy() for name, r in names.items()},
+            "tokens": {"boundaries": [tokens], "labels": ["visual", "audio"]},
+            "statistics": statistics,
+        }
+
+
+def from_scratch(options: dict[str, Any], tokenizer) -> PrefixLlama:
+    """A randomly initialised LLaMA with the tokenizer's vocabulary; `options` are LlamaConfig's."""
+    from transformers import LlamaConfig
+
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return PrefixLlama(LlamaConfig(vocab_size=len(tokenizer), **ids, **options))
+
+
+def pretrained(llm: dict[str, Any]):
+    """The tokenizer and the language model of a LLaMA-family folder or hub id."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(llm["pretrained"])
+    if tokenizer.bos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {llm['pretrained']} has no beginning-of-sentence token; descriptions need one"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    model = PrefixLlama.from_pretrained(llm["pretrained"], dtype=llm.get("dtype", "auto"))
+    model.requires_grad_(not llm.get("frozen", True))
+    return tokenizer, model

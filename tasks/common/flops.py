@@ -1,0 +1,35 @@
+"""FLOPs of a forward pass, by PyTorch's own counter: 2 per multiply-add, matrix products and attention only.
+
+Softmax, norms and other element-wise work count as 0 there. Attention is always counted with backend "reference", so that
+numbers do not depend on which kernel happened to run.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lcaam import MultiheadAttention
+
+
+def count_flops(model: nn.Module, forward: Callable[[], object]) -> int:
+    """FLOPs that `forward()` spends, without gradients; `model` holds the attention modules it runs."""
+    with torch.no_grad(), reference_backend(model), FlopCounterMode(display=False) as counter:
+        forward()
+    return counter.get_total_flops()
+
+
+@contextmanager
+def reference_backend(model: nn.Module) -> Iterator[None]:
+    """Every lcaam attention of `model` on backend "reference" inside the block."""
+    modules = [module for module in model.modules() if isinstance(module, MultiheadAttention)]
+    before = [module.backend for module in modules]
+    try:
+        for module in modules:
+            module.backend = "reference"
+        yield
+    finally:
+        for module, backend in zip(modules, before, strict=True):
+            module.backend = backend

@@ -1,0 +1,20 @@
+"""Outputs of the original implementations, where the checkout has them beside it (../shared/parity)."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
+
+needs_parity = pytest.mark.skipif(
+    not PARITY.is_dir(), reason="the golden outputs of the original implementations are not beside this checkout"
+)
+
+
+def fill():
+    """The functions `normal(name, shape, seed)` and `parameter(name, shape, seed)` that made the cases' numbers."""
+    spec = importlib.util.spec_from_file_location("parity_fill", PARITY / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
