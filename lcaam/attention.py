@@ -10,7 +10,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-import torch
 from torch import Tensor
 
 from lcaam.backends import BACKENDS
@@ -19,6 +18,7 @@ from lcaam.backends.sdpa import FUSIONS as SDPA_FUSIONS
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.mask import fit_keys
+from lcaam.structure import allowed, check_keep
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def attention(
     causal:  query i sees keys j <= i + N_k - N_q (aligned at the end, so that cached decoding is the same function).
     dropout: probability of dropping an attention weight, applied whenever it is above 0.
     scale:   of the scores; None is 1 / sqrt(d).
-    backend: "auto", or one of "reference" (the equation) and "sdpa" (torch's fused attention; fusions none, add, gate).
+    backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory)
+             and "sdpa" (torch's fused attention; fusions none, add, gate).
 
     `keep` and `causal` come after the fusion and always win. A query with no key to attend to returns zeros.
     The softmax is computed in float32 or wider.
@@ -90,13 +91,13 @@ def attention(
     if mask is not None:
         mask = fit_keys(mask, key.shape[2])
         check_mask(mask, query)
-    keep = structural(keep, causal, query, key)
+    keep = check_keep(keep, query, key)
     for watcher in WATCHERS.get():
-        watcher(Call(query, key, mask, fusion, keep, scale))
+        watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale))
     if backend == "auto":
         backend = cheapest(mask, fusion, query, key)
         log.debug("attention: backend %s for fusion %s", backend, fusion.value)
-    return find_backend(backend)(query, key, value, mask, fusion, keep, dropout, scale)
+    return find_backend(backend)(query, key, value, mask, fusion, keep, causal, dropout, scale)
 
 
 def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> str:
@@ -120,28 +121,6 @@ def find_backend(backend: str) -> Callable:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown backend {backend!r}; allowed: auto, {', '.join(BACKENDS)}.{hint}")
     return BACKENDS[backend]
-
-
-def structural(keep: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> Tensor | None:
-    """Padding and causality as one bool tensor that broadcasts to (B, H, N_q, N_k), or None where all keys are kept."""
-    b, h, n_q, _ = query.shape
-    n_k = key.shape[2]
-    if keep is not None:
-        if keep.dtype != torch.bool:
-            raise ValueError(f"keep must be bool (True = attend), got {keep.dtype}")
-        if keep.dim() == 2 and keep.shape == (b, n_k):
-            keep = keep[:, None, None, :]
-        elif keep.dim() != 4 or any(
-            size not in (1, full) for size, full in zip(keep.shape, (b, h, n_q, n_k), strict=True)
-        ):
-            raise ValueError(
-                f"keep must be (B, N_k) = {(b, n_k)} or 4-dimensional and broadcastable to (B, H, N_q, N_k) = "
-                f"{(b, h, n_q, n_k)}, got {tuple(keep.shape)}"
-            )
-    if causal and n_q > 1:  # a single last query sees every key
-        past = torch.ones(n_q, n_k, dtype=torch.bool, device=query.device).tril(n_k - n_q)
-        keep = past[None, None] if keep is None else keep & past
-    return keep
 
 
 def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:

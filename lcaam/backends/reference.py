@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.structure import allowed
 
 
 def weights(query: Tensor, key: Tensor, mask: Mask | None, fusion: Fusion, keep: Tensor | None, scale: float) -> Tensor:
@@ -20,8 +21,8 @@ def weights(query: Tensor, key: Tensor, mask: Mask | None, fusion: Fusion, keep:
     return score.masked_fill(~(keep | alone), -torch.inf).softmax(-1).masked_fill(alone, 0.0)
 
 
-def reference(query, key, value, mask, fusion, keep, dropout, scale) -> Tensor:
-    weight = weights(query, key, mask, fusion, keep, scale)
+def reference(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
+    weight = weights(query, key, mask, fusion, allowed(keep, causal, query, key), scale)
     if dropout > 0.0:
         weight = F.dropout(weight, dropout)
     return weight.to(value.dtype) @ value  # (B, H, N_q, d_v)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.structure import allowed
 
 FUSIONS = (Fusion.none, Fusion.add, Fusion.gate)
 
 
-def sdpa(query, key, value, mask, fusion, keep, dropout, scale) -> Tensor:
+def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
     if mask is not None and fusion not in FUSIONS:
         raise ValueError(
             f"backend 'sdpa' cannot compute fusion {fusion.value!r}: it multiplies the score, and torch's fused "
@@ -28,11 +29,12 @@ def sdpa(query, key, value, mask, fusion, keep, dropout, scale) -> Tensor:
         values = mask.dense()
         bias = (F.logsigmoid(values) if fusion is Fusion.gate else values).to(query.dtype)
 
+    keep = allowed(keep, causal, query, key)
     alone = None
     if keep is not None:
         alone = ~keep.any(-1, keepdim=True)
-        allowed = keep | alone
-        bias = allowed if bias is None else bias.masked_fill(~allowed, -torch.inf)
+        keep = keep | alone
+        bias = keep if bias is None else bias.masked_fill(~keep, -torch.inf)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scale)
     return out if alone is None else out.masked_fill(alone, 0.0)
 

@@ -3,8 +3,8 @@
     >>> score_captions({"17": "a dog runs ."}, {"17": ["a dog is running ."]})
     {'rouge_l': 62.9..., 'cider': ...}
 
-The field tokenises with the PTB tokenizer, a Java program. Without Java the scores are computed on plain tokens (lower case,
-punctuation removed) and carry that in their names, `rouge_l_plain` and `cider_plain`: they are close, but not comparable.
+The field tokenises with the PTB tokenizer, a Java program. Without Java the scores are computed on plain tokens (lower
+case, punctuation removed) and carry that in their names, `rouge_l_plain` and `cider_plain`: close, but not comparable.
 """
 
 import functools
@@ -15,25 +15,25 @@ import shutil
 log = logging.getLogger(__name__)
 
 NO_JAVA = (
-    "Java was not found, and the PTB tokenizer that published ROUGE-L and CIDEr values use needs it: the scores are computed "
-    "on plain tokens instead and are named rouge_l_plain and cider_plain. Install a Java runtime (Debian: default-jre-headless; "
-    "conda: openjdk) to get the comparable ones."
+    "Java was not found, and the PTB tokenizer that published ROUGE-L and CIDEr values use needs it: the scores are "
+    "computed on plain tokens instead and are named rouge_l_plain and cider_plain. Install a Java runtime (Debian: "
+    "default-jre-headless; conda: openjdk) to get the comparable ones."
 )
 
 
 def score_captions(generated: dict[str, str], references: dict[str, list[str]]) -> dict[str, float]:
     """Corpus scores in percent (CIDEr's own range is 0 to 10, so 0 to 1000 here).
 
-    generated: one sentence per id; references: one or more per id. Empty sentences score 0; CIDEr's word weights come from
-    `references`, so its value depends on the whole set. Raises ValueError for no sentences or for differing ids.
+    generated: one sentence per id; references: one or more per id. Empty sentences score 0; CIDEr's word weights come
+    from `references`, so its value depends on the whole set. Raises ValueError for no sentences or for differing ids.
     """
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
     if not generated or generated.keys() != references.keys():
         raise ValueError(
-            f"captions and references must share their ids and not be empty: {len(generated)} captions, {len(references)} "
-            f"references, {len(generated.keys() & references.keys())} ids in both"
+            f"captions and references must share their ids and not be empty: {len(generated)} captions, "
+            f"{len(references)} references, {len(generated.keys() & references.keys())} ids in both"
         )
     java = has_java()
     tokenise = ptb_tokens if java else plain_tokens
@@ -69,6 +69,4 @@ def ptb_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def plain_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {
-        name: [" ".join(re.findall(r"[\w']+", text.lower())) for text in texts] for name, texts in captions.items()
-    }
+    return {name: [" ".join(re.findall(r"[\w']+", text.lower())) for text in texts] for name, texts in captions.items()}

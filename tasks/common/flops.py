@@ -1,7 +1,7 @@
 """FLOPs of a forward pass, by PyTorch's own counter: 2 per multiply-add, matrix products and attention only.
 
-Softmax, norms and other element-wise work count as 0 there. Attention is always counted with backend "reference", so that
-numbers do not depend on which kernel happened to run.
+Softmax, norms and other element-wise work count as 0 there. Attention is always counted with backend "reference", so
+that numbers do not depend on which kernel happened to run.
 """
 
 from collections.abc import Callable, Iterator

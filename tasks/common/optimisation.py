@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 
-def adamw_cosine(model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], warmup: float, steps: int):
+def adamw_cosine(
+    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], warmup: float, steps: int
+) -> dict:
     """Lightning's optimiser configuration.
 
-    Matrices decay, vectors (biases, gains, gates) do not. warmup: share of `steps` in [0, 1]; steps: of the whole training.
+    Matrices decay, vectors (biases, gains) do not. warmup: share of `steps` in [0, 1]; steps: of the whole training.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [

@@ -1,0 +1,242 @@
+"""Attention in blocks of query rows: any fusion on any device, without an N_q x N_k tensor in memory.
+
+A block of scores is made, fused, normalised and used up while it is still in the cache; the backward pass makes it
+again from the saved log-sum-exp of each row. A mask that all heads share is multiplied out once per block. Memory is
+O(block x N_k) beside inputs and outputs; values and gradients are exact. It has no second derivative.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lcaam.fusion import Fusion
+
+CACHE = 2**16  # scores in one block: the four float32 blocks of the backward pass fill half of a 2 MiB cache
+FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer rows waste the processor
+
+
+def chunked(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
+    left, right, bias = (None, None, None) if mask is None else (mask.left, mask.right, mask.bias)
+    seed = torch.randint(2**62, ()).item() if dropout > 0.0 else 0
+    settings = Settings(fusion, scale, causal and query.shape[2] > 1, dropout, seed)
+    return BlockAttention.apply(query, key, value, left, right, bias, keep, settings)
+
+
+@dataclass(frozen=True)
+class Settings:
+    fusion: Fusion
+    scale: float
+    causal: bool
+    dropout: float
+    seed: int  # of the dropout pattern, which the backward pass draws again
+
+
+class BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query, key, value, left, right, bias, keep, settings):
+        q, k, v = prepare(query, key, value, settings.scale)
+        out, norm = q.new_empty(*q.shape[:3], v.shape[-1]), q.new_empty(*q.shape[:3], 1)
+        for block in blocks(q, k, left, right, bias, settings.causal):
+            mask = BlockMask(block, left, right, bias, keep, settings.fusion, q)
+            for heads in block.heads:
+                score = torch.bmm(block.rows_of(q, heads), block.keys_of(k, heads).transpose(1, 2))
+                score = mask.fuse(score, heads, out=score)
+                top = score.amax(-1, keepdim=True)
+                top.masked_fill_(top == -torch.inf, 0.0)  # a row without any key
+                total = score.sub_(top).exp_().sum(-1, keepdim=True)
+                total.masked_fill_(total == 0.0, 1.0)
+                block.rows_of(norm, heads).copy_(total.log().add_(top))
+                if settings.dropout > 0.0:
+                    score *= pattern(score, settings, block, heads)
+                block.rows_of(out, heads).copy_(torch.bmm(score, block.keys_of(v, heads)).div_(total))
+        ctx.settings = settings
+        ctx.save_for_backward(query, key, value, left, right, bias, keep, out, norm)
+        return out.to(query.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out):
+        query, key, value, left, right, bias, keep, out, norm = ctx.saved_tensors
+        settings = ctx.settings
+        q, k, v = prepare(query, key, value, settings.scale)
+        d_out = grad_out.to(q.dtype).contiguous()
+        row_sum = (d_out * out).sum(-1, keepdim=True)  # of weights x their gradients, dropout included
+        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        factors = [None if t is None else torch.zeros_like(t, dtype=q.dtype) for t in (left, right, bias)]
+        wants_mask = any(ctx.needs_input_grad[3:6])
+        for block in blocks(q, k, left, right, bias, settings.causal):
+            mask = BlockMask(block, left, right, bias, keep, settings.fusion, q)
+            for heads in block.heads:
+                q_block, k_block = block.rows_of(q, heads), block.keys_of(k, heads)
+                d_out_block = block.rows_of(d_out, heads)
+                score = torch.bmm(q_block, k_block.transpose(1, 2))
+                weights = mask.fuse(score, heads, out=torch.empty_like(score))
+                weights.sub_(block.rows_of(norm, heads)).exp_()
+                d_fused = torch.bmm(d_out_block, block.keys_of(v, heads).transpose(1, 2))
+                used = weights
+                if settings.dropout > 0.0:
+                    dropped = pattern(score, settings, block, heads)
+                    used = weights * dropped
+                    d_fused *= dropped
+                block.keys_of(d_v, heads).baddbmm_(used.transpose(1, 2), d_out_block)
+                d_fused.sub_(block.rows_of(row_sum, heads)).mul_(weights)
+                if wants_mask:
+                    mask.collect(d_fused, score, heads)
+                d_score = mask.unfuse(d_fused, heads, out=weights)
+                block.rows_of(d_q, heads).copy_(torch.bmm(d_score, k_block))
+                block.keys_of(d_k, heads).baddbmm_(d_score.transpose(1, 2), q_block)
+            if wants_mask:
+                mask.spread(*factors)
+        grads = zip((d_q.mul_(settings.scale), d_k, d_v, *factors), (query, key, value, left, right, bias), strict=True)
+        return *(None if grad is None else grad.to(of.dtype) for grad, of in grads), None, None
+
+
+def prepare(query: Tensor, key: Tensor, value: Tensor, scale: float) -> list[Tensor]:
+    """Scaled queries, keys and values, contiguous, in float32 or wider."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return [t.to(dtype).contiguous() for t in (query.to(dtype) * scale, key, value)]
+
+
+def pattern(score: Tensor, settings: Settings, block: "Block", heads: slice) -> Tensor:
+    """The dropout pattern of a block: 0 or 1 / (1 - p), the same whenever it is asked for."""
+    place = hash((block.samples.start, block.rows.start, heads.start)) % 2**31
+    generator = torch.Generator(score.device).manual_seed(settings.seed + place)
+    kept = 1.0 - settings.dropout
+    return torch.empty_like(score).bernoulli_(kept, generator=generator).div_(kept)
+
+
+# -- which pairs a block holds ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some samples and query rows, the keys they may see, and the heads that share the mask, in slices to work on."""
+
+    samples: slice
+    rows: slice
+    keys: slice
+    heads: list[slice]
+    diagonal: int | None  # causal: row r of the block sees its keys up to r + diagonal
+
+    def rows_of(self, tensor: Tensor, heads: slice) -> Tensor:
+        """(B, H, N_q, x) -> (samples x heads, rows, x), a view."""
+        part = tensor[self.samples, heads, self.rows]
+        return part.view(-1, *part.shape[2:])
+
+    def keys_of(self, tensor: Tensor, heads: slice) -> Tensor:
+        """(B, H, N_k, x) -> (samples x heads, keys, x), a view."""
+        part = tensor[self.samples, heads, self.keys]
+        return part.view(-1, *part.shape[2:])
+
+
+def blocks(query, key, left, right, bias, causal) -> Iterator[Block]:
+    """Blocks of about CACHE scores that cover every pair once: many samples of short sequences, few rows of long."""
+    b, h, n_q, _ = query.shape
+    n_k = key.shape[2]
+    rows = min(n_q, max(FEWEST_ROWS, CACHE // max(n_k, 1)))
+    heads = max(1, min(h, CACHE // max(rows * n_k, 1)))
+    samples = max(1, min(b, CACHE // max(heads * rows * n_k, 1))) if heads == h else 1  # keeps the parts views
+    slices = [slice(head, min(head + heads, h)) for head in range(0, h, heads)]
+    per_head = any(t is not None and t.shape[1] > 1 for t in (left, right, bias))
+    for sample in range(0, b, samples):
+        for row in range(0, n_q, rows):
+            end = min(row + rows, n_q)
+            keys = slice(0, max(1, end + n_k - n_q)) if causal else slice(0, n_k)
+            diagonal = row + n_k - n_q if causal else None
+            for group in [[s] for s in slices] if per_head else [slices]:
+                yield Block(slice(sample, min(sample + samples, b)), slice(row, end), keys, group, diagonal)
+
+
+# -- the mask of a block ----------------------------------------------------------------------------------------------
+
+
+class BlockMask:
+    """The mask of one block as what every fusion comes down to: a term added to the scores, or a factor on them.
+
+    Pairs that must not be attended to get -inf, in the term where there is one.
+    """
+
+    def __init__(self, block: Block, left, right, bias, keep, fusion: Fusion, like: Tensor):
+        self.block, self.dtype = block, like.dtype
+        self.heads = slice(block.heads[0].start, block.heads[-1].stop)
+        self.left, self.right = self.cut(left, block.rows), self.cut(right, block.keys)
+        values = self.cut(bias, block.rows, block.keys)
+        if left is not None:
+            product = self.left @ self.right.transpose(-2, -1)
+            values = product if values is None else product.add_(values)
+        self.values = values  # (samples, G, rows, keys) or None
+        self.slope = None if values is None else SLOPE[fusion]
+        self.multiplies = values is not None and fusion in (Fusion.mul, Fusion.temper)
+        self.term = None if values is None else TERM[fusion](values)
+        self.d_term = None if values is None else torch.zeros_like(values)
+        self.allowed = self.cut(keep, block.rows, block.keys)
+        if block.diagonal is not None:
+            size = (block.rows.stop - block.rows.start, block.keys.stop)
+            past = torch.ones(size, dtype=torch.bool, device=like.device).tril(block.diagonal)
+            self.allowed = past[None, None] if self.allowed is None else self.allowed & past
+        if self.allowed is not None and not self.multiplies:  # once, for all heads
+            self.term = torch.where(self.allowed, 0.0 if self.term is None else self.term, -torch.inf).to(self.dtype)
+            self.allowed = None
+
+    def cut(self, tensor: Tensor | None, *slices: slice) -> Tensor | None:
+        """The block's part of a (B, G, ...) tensor; dimensions of size 1 are broadcast and stay."""
+        if tensor is None:
+            return None
+        slices = (self.block.samples, self.heads, *slices)
+        part = tensor[tuple(s if size > 1 else slice(None) for s, size in zip(slices, tensor.shape, strict=False))]
+        return part if part.dtype == torch.bool else part.to(self.dtype)
+
+    def of(self, heads: slice, tensor: Tensor) -> Tensor:
+        """What of (samples, G, rows, keys) belongs to some of the block's heads."""
+        if tensor.shape[1] == 1:
+            return tensor
+        return tensor[:, heads.start - self.heads.start : heads.stop - self.heads.start]
+
+    def by_head(self, heads: slice, tensor: Tensor) -> Tensor:
+        """(samples x heads, rows, keys) -> (samples, heads, rows, keys), a view."""
+        return tensor.view(-1, heads.stop - heads.start, *tensor.shape[1:])
+
+    def fuse(self, score: Tensor, heads: slice, out: Tensor) -> Tensor:
+        """The fused score, written to `out`, which may be `score` itself."""
+        if self.term is None:
+            return score if out is score else out.copy_(score)
+        operation = torch.mul if self.multiplies else torch.add
+        operation(self.by_head(heads, score), self.of(heads, self.term), out=self.by_head(heads, out))
+        if self.allowed is not None:
+            self.by_head(heads, out).masked_fill_(~self.of(heads, self.allowed), -torch.inf)
+        return out
+
+    def unfuse(self, d_fused: Tensor, heads: slice, out: Tensor) -> Tensor:
+        """From the gradient of the fused score to that of the score; `out` is free to be used."""
+        if not self.multiplies:
+            return d_fused
+        torch.mul(self.by_head(heads, d_fused), self.of(heads, self.term), out=self.by_head(heads, out))
+        return out
+
+    def collect(self, d_fused: Tensor, score: Tensor, heads: slice) -> None:
+        """Adds these heads' part to the gradient of the term; overwrites `score`."""
+        part = self.by_head(heads, score.mul_(d_fused) if self.multiplies else d_fused)
+        d_term = self.of(heads, self.d_term)
+        d_term += part.sum_to_size(d_term.shape)
+
+    def spread(self, d_left: Tensor | None, d_right: Tensor | None, d_bias: Tensor | None) -> None:
+        """Adds the block's part to the gradients of the whole mask's tensors."""
+        d_values = self.d_term if self.slope is None else self.d_term.mul_(self.slope(self.values))
+        rows, keys = self.block.rows, self.block.keys
+        if d_left is not None:
+            self.add(d_left, d_values @ self.right, rows)
+            self.add(d_right, d_values.transpose(-2, -1) @ self.left, keys)
+        self.add(d_bias, d_values, rows, keys)
+
+    def add(self, whole: Tensor | None, part: Tensor, *slices: slice) -> None:
+        if whole is not None:
+            view = self.cut(whole, *slices)
+            view += part.sum_to_size(view.shape)
+
+
+TERM = {Fusion.add: lambda m: m, Fusion.mul: lambda m: m, Fusion.gate: F.logsigmoid, Fusion.temper: F.softplus}
+SLOPE = {Fusion.add: None, Fusion.mul: None, Fusion.gate: lambda m: torch.sigmoid(-m), Fusion.temper: torch.sigmoid}
