@@ -46,7 +46,7 @@ class Record:
 
 @contextmanager
 def record(model: nn.Module) -> Iterator[list[Record]]:
-    """Record every attention of `model` computed inside the block, in order of execution.
+    """Record every attention that `model` computes inside the block, in order of execution.
 
     Works for any module that calls `lcaam.attention` in Python; run a model compiled by `torch.compile` uncompiled.
     Costs the memory of every N_q x N_k matrix: meant for a batch one looks at, not for training.
@@ -55,12 +55,12 @@ def record(model: nn.Module) -> Iterator[list[Record]]:
     records: list[Record] = []
 
     def note(call: Call) -> None:
+        if not running:  # somebody else's attention
+            return
         with torch.no_grad():
             mask = None if call.mask is None else call.mask.dense().detach().float().cpu()
             keep = None if call.keep is None else call.keep.cpu()
-            records.append(
-                Record(running[-1] if running else "", call.weights().detach().cpu(), mask, call.fusion, keep)
-            )
+            records.append(Record(running[-1], call.weights().detach().cpu(), mask, call.fusion, keep))
 
     def leave(module, args, output) -> None:
         running.pop()

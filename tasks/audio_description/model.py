@@ -27,7 +27,7 @@ class AudioVisualEncoder(nn.Module):
     """Visual then audio tokens, each with its modality's and its time step's embedding, through one masked encoder.
 
     Both tracks share the position embedding, so that what happens at the same time looks alike; it starts sinusoidal
-    with wavelengths up to 2 pi `position_base` steps and is trained.
+    with wavelengths up to 2 pi `position_base` steps and amplitude `position_scale`, and is trained.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class AudioVisualEncoder(nn.Module):
         dropout: float = 0.0,
         norm: Literal["pre", "post"] = "pre",
         position_base: float = 10_000.0,
+        position_scale: float = 1.0,
         masks: LayerMasks | None = None,
         fusion: str = "mul",
         backend: str = "auto",
@@ -49,7 +50,7 @@ class AudioVisualEncoder(nn.Module):
         super().__init__()
         self.video, self.audio = nn.Linear(video_dim, width), nn.Linear(audio_dim, width)
         self.modality = nn.Parameter(0.2 * torch.randn(2, 1, width))
-        self.position = nn.Parameter(sinusoids(tokens, width, position_base))
+        self.position = nn.Parameter(position_scale * sinusoids(tokens, width, position_base))
         self.encoder = Encoder(
             width, layers, heads, feedforward, dropout=dropout, norm=norm, masks=masks, fusion=fusion, backend=backend
         )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcaam import LayerMasks
-from lcaam.analysis import context_sensitivity, record, sign_flips, sparsity
+from lcaam.analysis import context_sensitivity, heat_map, record, sign_flips, sparsity
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.metrics import recall_over_movies, rouge_l_matrix
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
@@ -29,7 +29,7 @@ class AudioDescription(pl.LightningModule):
 
     mask: LayerMasks' and ContextAwareMask's options plus `fusion`; num_keys None is all 2 x tokens.
     facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch).
-    width, layers, heads, feedforward, dropout, norm, position_base: of the audiovisual encoder.
+    width, layers, heads, feedforward, dropout, norm, position_base, position_scale: of the audiovisual encoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
     llm: {"pretrained": folder or hub id, "dtype": "bfloat16" | ..., "frozen": bool} or, to train one from scratch,
@@ -40,7 +40,8 @@ class AudioDescription(pl.LightningModule):
     tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
     """
 
-    headline = ("cider", "cider_plain", "rouge_l", "rouge_l_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "loss")
+    headline = ("rouge_l", "rouge_l_plain", "cider", "cider_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "exact")
+    headline += ("test_loss", "train_loss")
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class AudioDescription(pl.LightningModule):
         dropout: float = 0.0,
         norm: Literal["pre", "post"] = "pre",
         position_base: float = 10_000.0,
+        position_scale: float = 1.0,
         bridge: Literal["queries", "tokens"] = "queries",
         bridge_layers: int = 1,
         bridge_heads: int = 8,
@@ -101,6 +103,7 @@ class AudioDescription(pl.LightningModule):
             dropout,
             norm,
             position_base,
+            position_scale,
             masks,
             mask["fusion"],
             backend,
@@ -112,6 +115,7 @@ class AudioDescription(pl.LightningModule):
         self.prompt_ids = [self.tokenizer.bos_token_id, *self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
+        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -167,6 +171,9 @@ class AudioDescription(pl.LightningModule):
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["text"]))
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        self.last_train_loss = float(self.trainer.callback_metrics["train/loss_epoch"])
+
     def validation_step(self, batch: dict, index: int) -> None:
         self.log("val/loss", self.sentence_loss(batch), sync_dist=True, batch_size=len(batch["text"]), prog_bar=True)
         if self.hparams.validate_text and not self.trainer.sanity_checking:
@@ -188,8 +195,11 @@ class AudioDescription(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         rows = gather_rows(self.predictions, "ann_id")
         self.predictions = sorted(rows, key=lambda row: (row["movie"], row["start"]))
-        self.test_metrics = self.score(self.predictions)
-        self.log_dict({f"test/{name}": value for name, value in self.test_metrics.items()}, rank_zero_only=True)
+        scores = self.score(self.predictions)
+        self.log_dict({f"test/{name}": value for name, value in scores.items()}, rank_zero_only=True)
+        self.test_metrics = scores | {"test_loss": float(self.trainer.callback_metrics["test/loss"])}
+        if self.last_train_loss is not None:
+            self.test_metrics["train_loss"] = self.last_train_loss
 
     def configure_optimizers(self):
         h = self.hparams
@@ -199,10 +209,11 @@ class AudioDescription(pl.LightningModule):
     # -- what a run reports -------------------------------------------------------------------------------------------
 
     def score(self, rows: list[dict]) -> dict[str, float]:
-        """Corpus metrics in percent. Recall is left out where no movie has enough scenes for it."""
+        """Corpus metrics in percent; `exact` is the share of sentences that equal their reference word for word."""
         generated = {row["ann_id"]: row["generated"] for row in rows}
         scores = score_captions(generated, {row["ann_id"]: [row["reference"]] for row in rows})
-        return scores | recall_over_movies(rows)
+        exact = sum(row["generated"] == row["reference"] for row in rows) / len(rows)
+        return scores | recall_over_movies(rows) | {"exact": 100 * exact}
 
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
@@ -240,7 +251,7 @@ class AudioDescription(pl.LightningModule):
                 statistics[f"{name}/sign_flips"] = sign_flips(r.kept_mask())
         tokens = self.hparams.facts["tokens"]
         return {
-            "masks": {name: r.mask.mean((0, 1)).numpy() for name, r in names.items() if r.mask is not None},
+            "masks": {name: heat_map(r.mask).numpy() for name, r in names.items() if r.mask is not None},
             "attention": {name: r.kept_weights().numpy() for name, r in names.items()},
             "tokens": {"boundaries": [tokens], "labels": ["visual", "audio"]},
             "statistics": statistics,

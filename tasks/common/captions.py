@@ -9,8 +9,14 @@ case, punctuation removed) and carry that in their names, `rouge_l_plain` and `c
 
 import functools
 import logging
+import os
 import re
 import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +43,10 @@ def score_captions(generated: dict[str, str], references: dict[str, list[str]]) 
         )
     java = has_java()
     tokenise = ptb_tokens if java else plain_tokens
-    hypotheses = tokenise({name: [sentence] for name, sentence in generated.items()})
-    targets = tokenise(references)
+    # both at once, since every start of Java costs half a second; the hypothesis comes first
+    tokens = tokenise({name: [sentence, *references[name]] for name, sentence in generated.items()})
+    hypotheses = {name: sentences[:1] for name, sentences in tokens.items()}
+    targets = {name: sentences[1:] for name, sentences in tokens.items()}
     suffix = "" if java else "_plain"
     return {
         f"rouge_l{suffix}": 100 * float(Rouge().compute_score(targets, hypotheses)[0]),
@@ -65,7 +73,27 @@ def ptb_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:
 
     # a lone full stop keeps an empty caption's line, and is removed with all punctuation
     lines = {name: [{"caption": one_line(text) or "."} for text in texts] for name, texts in captions.items()}
-    return PTBTokenizer().tokenize(lines)
+    with tempfile.TemporaryFile() as said:  # a line about its speed, or why it failed
+        with stderr_to(said):
+            tokens = PTBTokenizer().tokenize(lines)
+        counts = [{name: len(texts) for name, texts in sentences.items()} for sentences in (captions, tokens)]
+        if counts[0] != counts[1]:
+            said.seek(0)
+            raise RuntimeError(f"the PTB tokenizer lost captions; Java said: {said.read().decode(errors='replace')}")
+    return tokens
+
+
+@contextmanager
+def stderr_to(file: BinaryIO) -> Iterator[None]:
+    """Sends what this process and its children write to standard error inside the block into `file`."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def plain_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -75,3 +75,13 @@ def test_bad_input_is_named():
         score_captions({"1": "a"}, {"2": ["a"]})
     with pytest.raises(ValueError, match="not be empty"):
         score_captions({}, {})
+
+
+@needs_java
+def test_a_broken_java_is_named_and_scores_nothing(monkeypatch, tmp_path):
+    broken = tmp_path / "java"
+    broken.write_text("#!/bin/sh\necho 'could not create the virtual machine' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(RuntimeError, match="lost captions; Java said: could not create the virtual machine"):
+        ptb_tokens({"1": ["a"], "2": ["b"]})

@@ -1,0 +1,107 @@
+"""Settings that are each allowed and do not go together. One function a rule; each returns what to tell the user.
+
+A rule looks only at keys that are there, so it holds for every task and data set that has them.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+COUNTS = {"batch_size", "tokens", "width", "layers", "heads", "feedforward"}
+
+
+def contradictions(cfg: dict[str, Any]) -> list[str]:
+    """Every contradiction of a resolved configuration whose types are already right."""
+    return [problem for rule in RULES for problem in rule(cfg)]
+
+
+def mask_without_fusion(cfg: dict[str, Any]) -> Iterator[str]:
+    """A mask that is computed and never used is a mistake; a fusion without a mask changes nothing: harmless."""
+    mask = cfg["mask"]
+    if mask["scope"] != "none" and mask["fusion"] == "none":
+        yield (
+            f"mask.fusion: none with mask.scope={mask['scope']}: the mask would be computed and never used; "
+            "choose mask.fusion=add, mul, gate or temper, or mask=none"
+        )
+    if mask["scope"] == "none" and mask["fusion"] != "none":
+        log.warning("mask.fusion=%s has no effect: there is no mask (mask.scope=none)", mask["fusion"])
+
+
+def mask_narrower_than_data(cfg: dict[str, Any]) -> Iterator[str]:
+    """A mask of fixed length has a column per key; with fewer it cannot cover the data."""
+    mask, keys = cfg["mask"], cfg.get("num_keys")
+    if mask["scope"] == "none" or mask["length"] != "fixed" or None in (mask["num_keys"], keys):
+        return
+    if mask["num_keys"] < keys:
+        yield (
+            f"mask.num_keys: {mask['num_keys']} is fewer than the {keys} keys of the data: a mask of fixed length must "
+            "be at least as wide; leave mask.num_keys=null to fit the data"
+        )
+
+
+def counts_are_positive(cfg: dict[str, Any]) -> Iterator[str]:
+    """Sizes and numbers of things."""
+    for node in ("data", "task"):
+        for key in COUNTS & cfg[node].keys():
+            value = cfg[node][key]
+            if isinstance(value, int) and value < 1:
+                yield f"{node}.{key}: {value} is too small; the least is 1"
+
+
+def heads_divide_width(cfg: dict[str, Any]) -> Iterator[str]:
+    """Each head gets width / heads features."""
+    width, heads = cfg["task"].get("width"), cfg["task"].get("heads")
+    if width and heads and heads > 0 and width % heads:
+        allowed = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
+        yield f"task.heads: {heads} does not divide task.width={width}; allowed: {allowed}"
+
+
+def groups_are_one_or_heads(cfg: dict[str, Any]) -> Iterator[str]:
+    """One mask for all heads (the paper), or one per head."""
+    groups, heads = cfg["mask"]["groups"], cfg["task"].get("heads")
+    if heads and groups not in (1, heads):
+        yield f"mask.groups: {groups} is neither 1 (one mask for all heads) nor task.heads={heads} (one per head)"
+
+
+def sounds_need_generated_data(cfg: dict[str, Any]) -> Iterator[str]:
+    """`data.sounds` and `data.speech_dir` say what a generated sound track is made of."""
+    data = cfg["data"]
+    sounds, folder = data.get("sounds"), data.get("speech_dir")
+    if "mini" in data and data["mini"] is None and (sounds is not None or folder is not None):
+        given = f"data.sounds={sounds}" if sounds is not None else f"data.speech_dir={folder}"
+        yield (
+            f"{given}: belongs to generated data, and scale={cfg['scale_name']} reads the real data set; "
+            "add scale=mini, or leave it out"
+        )
+    elif sounds == "speech" and folder is None:
+        yield (
+            "data.sounds: speech needs data.speech_dir=<the recordings/ folder of a checkout of the Free Spoken Digit "
+            "Dataset> (docs/datasets.md); data.sounds=tones needs nothing"
+        )
+    elif folder is not None and sounds != "speech":
+        yield f"data.speech_dir: is given, but data.sounds={sounds} does not use it; add data.sounds=speech"
+
+
+def best_checkpoint_is_saved(cfg: dict[str, Any]) -> Iterator[str]:
+    """`test_checkpoint=best` needs a callback that keeps the best."""
+    if cfg.get("test_checkpoint") != "best":
+        return
+    savers = [node for node in (cfg.get("callbacks") or {}).values() if node and "save_top_k" in node]
+    if not any(node.get("monitor") and node["save_top_k"] != 0 for node in savers):
+        yield (
+            "test_checkpoint: best needs a checkpoint callback with a monitor (callbacks=default has one); "
+            "or use test_checkpoint=last"
+        )
+
+
+RULES = (
+    counts_are_positive,
+    mask_without_fusion,
+    mask_narrower_than_data,
+    heads_divide_width,
+    groups_are_one_or_heads,
+    sounds_need_generated_data,
+    best_checkpoint_is_saved,
+)

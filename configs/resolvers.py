@@ -1,0 +1,40 @@
+"""The functions that the YAML files call as `${name:argument}`.
+
+They do not need Hydra's own `${hydra:...}`, so that a plain `hydra.compose(...)` resolves as well.
+"""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_stamp() -> str:
+    """A folder name that no other run has: the time to the microsecond (and the rank, where it is not the first)."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    rank = os.environ.get("RANK", "0")
+    return stamp if rank == "0" else f"{stamp}-rank{rank}"
+
+
+def run_dir(base: str) -> str:
+    """The folder that Hydra made for this run; without Hydra's application a new name below `base`."""
+    if HydraConfig.initialized():
+        return HydraConfig.get().runtime.output_dir
+    return str(Path(base).absolute() / run_stamp())
+
+
+def module_name(target: str) -> str:
+    """`datamodules.madv2.MADv2` -> `madv2`."""
+    return target.split(".")[-2]
+
+
+OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()), replace=True)
+OmegaConf.register_new_resolver("multiply", lambda a, b: a * b, replace=True)
+OmegaConf.register_new_resolver("module_name", module_name, replace=True)
+OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("run_stamp", run_stamp, replace=True, use_cache=True)

@@ -1,0 +1,117 @@
+"""The typed knobs of a run, and `validate(cfg)`: the one gate that every configuration passes before anything is built.
+
+    from configs.schema import validate
+    validate(cfg)        # returns nothing, or raises one ConfigError that lists every problem
+
+What the tasks, data modules and callbacks take is not repeated here: their own signatures are the schema.
+"""
+
+from dataclasses import MISSING, dataclass, field
+from enum import Enum
+from typing import Any
+
+from configs.errors import ConfigError as ConfigError
+from configs.validation import validate as validate
+
+
+class Scope(Enum):
+    """Which layers get which mask (lcaam.LayerMasks)."""
+
+    none = "plain attention"
+    shared = "LCAAM: one mask from the stack's input, used in every layer"
+    tied = "one module, applied to each layer's own input"
+    per_layer = "Multi-LCAAM: a module and a mask per layer"
+
+
+class Fusion(Enum):
+    """How a mask value m meets a scaled score s (lcaam.Fusion)."""
+
+    none = "s"
+    add = "s + m"
+    mul = "s * m"
+    gate = "s + log sigmoid(m)"
+    temper = "s * softplus(m)"
+
+
+class Init(Enum):
+    """How a mask module starts."""
+
+    identity = "the first mask is neutral: plain attention"
+    default = "torch's own"
+    xavier = "Xavier uniform weights, zero biases"
+    kaiming = "Kaiming weights, zero biases"
+
+
+class Length(Enum):
+    """What a mask does with another number of keys than it was made for."""
+
+    fixed = "fewer keys use the first columns, more are refused"
+
+
+class TestCheckpoint(Enum):
+    """Whose weights the test uses."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+    last = "the last step's"
+    best = "those with the lowest validation loss"
+
+
+def at_least(minimum: int, default: Any = MISSING) -> Any:
+    """A field whose number, where given, is not below `minimum`."""
+    return field(default=default, metadata={"min": minimum})
+
+
+@dataclass
+class Mask:
+    """The mask and its schedule: the keywords of lcaam.LayerMasks."""
+
+    scope: Scope = Scope.none
+    fusion: Fusion = Fusion.none
+    depth: int = at_least(1, 1)  # linear layers, counted as the paper counts them
+    hidden: int | None = at_least(1, None)  # width of the hidden layers; null: the tokens' width
+    rank: int | None = at_least(1, None)  # of the last layer; null: full
+    groups: int = at_least(1, 1)  # 1: one mask for all heads (the paper); else one per head
+    residual: bool = False  # around each hidden layer
+    init: Init = Init.identity
+    length: Length = Length.fixed
+    num_keys: int | None = at_least(1, None)  # null: as many as the data have tokens
+
+
+@dataclass
+class Floors:
+    """What a model reaches that has not understood anything."""
+
+    enabled: bool = False
+    max_steps: int | None = at_least(1, None)
+
+
+@dataclass
+class Paths:
+    """Where a run reads and writes."""
+
+    log_dir: str
+    data_dir: str
+    run_dir: str
+
+
+@dataclass
+class Run:
+    """The root of a configuration."""
+
+    name: str
+    scale_name: str
+    data: dict
+    task: dict
+    mask: Mask
+    trainer: dict
+    paths: Paths
+    floors: Floors
+    logger: dict | None = None
+    callbacks: dict | None = None
+    seed: int = at_least(0, 0)
+    threads: int | None = at_least(1, None)
+    num_keys: int | None = at_least(1, None)
+    test_checkpoint: TestCheckpoint = TestCheckpoint.last
+    optimized_metric: str | None = None
+    paper: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,126 @@
+"""Checks a composed configuration: types and keys against dataclasses and signatures, targets, contradictions."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_args, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from configs.annotations import choices, fits, wanted
+from configs.command_line import GROUPS
+from configs.contradictions import contradictions
+from configs.errors import ConfigError, listed, nearest
+from configs.targets import resolve
+
+HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_"}
+SUPPLIED = {"task": ("mask", "facts"), "trainer": ("callbacks", "logger")}  # arguments that the code passes, by node
+
+
+def validate(cfg: DictConfig) -> None:
+    """Raises ConfigError with every problem of `cfg`; returns nothing where there is none. Builds nothing."""
+    from configs.schema import Run
+
+    plain = as_plain(cfg)
+    problems = check_fields("", plain, Run)
+    problems += check_targets("", plain)
+    if not problems:  # a contradiction between values of the wrong type says nothing
+        problems = contradictions(plain)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def as_plain(cfg: DictConfig | Mapping) -> dict[str, Any]:
+    """`cfg` as resolved dicts and lists; a value that was never given or cannot be resolved is a ConfigError."""
+    try:
+        if isinstance(cfg, DictConfig):
+            return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        return dict(cfg)
+    except OmegaConfBaseException as error:
+        where = getattr(error, "full_key", None)
+        raise ConfigError(f"{where or 'configuration'}: {str(error).splitlines()[0]}") from error
+
+
+def check_fields(path: str, node: Any, schema: type) -> list[str]:
+    """The problems of one mapping against a dataclass."""
+    if not isinstance(node, Mapping):
+        return [f"{path}: {node!r} is not a mapping with the keys {listed(f.name for f in dataclasses.fields(schema))}"]
+    parameters = inspect.signature(schema).parameters
+    problems = _check_keys(path, node, parameters, get_type_hints(schema))
+    for entry in dataclasses.fields(schema):
+        value, minimum = node.get(entry.name), entry.metadata.get("min")
+        if minimum is not None and _is_number(value) and value < minimum:
+            problems.append(f"{_join(path, entry.name)}: {value} is too small; the least is {minimum}")
+    return problems
+
+
+def check_targets(path: str, node: Any) -> list[str]:
+    """The problems of every node below `path` that names a `_target_`."""
+    if isinstance(node, (list, tuple)):
+        return [problem for i, item in enumerate(node) for problem in check_targets(f"{path}[{i}]", item)]
+    if not isinstance(node, Mapping):
+        return []
+    problems = []
+    if "_target_" in node:
+        try:
+            problems += _check_call(path, node, resolve(path, node["_target_"]))
+        except ConfigError as error:
+            problems.append(str(error))
+    for key, value in node.items():
+        problems += check_targets(_join(path, key), value)
+    return problems
+
+
+def _check_call(path: str, node: Mapping, target: Callable) -> list[str]:
+    """The keywords of one node against the signature of what it calls."""
+    try:
+        parameters = dict(inspect.signature(target).parameters)
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (ValueError, TypeError, NameError):  # built in C, or annotated with names that exist for type checkers only
+        return []
+    keywords = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
+    supplied = SUPPLIED.get(path, ())
+    problems = [f"{path}.{key}: is set by the program, not by the configuration" for key in supplied if key in keywords]
+    for key in supplied:
+        parameters.pop(key, None)
+        keywords.pop(key, None)
+    return problems + _check_keys(path, keywords, parameters, hints, node.get("_partial_") is not True)
+
+
+def _check_keys(path: str, node: Mapping, parameters: Mapping, hints: Mapping, complete: bool = True) -> list[str]:
+    problems = []
+    kinds = {parameter.kind for parameter in parameters.values()}
+    named = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for key, value in node.items():
+        if key not in named:
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                known = list(named) if path else [*named, *sorted(GROUPS - named.keys())]
+                problems.append(
+                    f"{_join(path, key)}: unknown key{nearest(key, known)} (keys of {path or 'a run'}: {listed(known)})"
+                )
+            continue
+        problems += _check_value(_join(path, key), value, hints.get(key, Any), named[key].default)
+    if complete:
+        missing = [name for name, p in named.items() if p.default is p.empty and name not in node]
+        problems += [f"{_join(path, name)}: is missing" for name in missing]
+    return problems
+
+
+def _check_value(path: str, value: Any, annotation: Any, default: Any) -> list[str]:
+    if value is None and default is None:
+        return []
+    schema = next((kind for kind in (annotation, *get_args(annotation)) if dataclasses.is_dataclass(kind)), None)
+    if schema is not None and not (isinstance(value, Mapping) and "_target_" in value):
+        return [] if value is None and fits(None, annotation) else check_fields(path, value, schema)
+    if fits(value, annotation):
+        return []
+    return [f"{path}: {value!r} is not {wanted(annotation)}{nearest(value, choices(annotation))}"]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)

@@ -1,0 +1,1 @@
+"""The frame around every task: building from a configuration, the run's record, loggers, callbacks, floors, figures."""

@@ -1,0 +1,92 @@
+"""Draws what the model attends to, into the run's figures/ and to W&B: at the end of training, or every k epochs.
+
+The module offers `analyse(batch)`, which returns
+
+    masks      {layer name: (N_q, N_k) array}, empty without masks
+    attention  {layer name: array of attention weights, any shape}
+    tokens     {"boundaries": [25], "labels": ["visual", "audio"]}
+    statistics {name: number}, for the run's record; may be left out
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.seed import isolate_rng
+
+log = logging.getLogger(__name__)
+
+
+class AnalysisFigures(Callback):
+    """Mask heat maps and attention histograms of one validation batch. Training goes on as if it were not there."""
+
+    def __init__(self, folder: str, every_n_epochs: int | None = None, dpi: int = 150) -> None:
+        self.folder, self.every_n_epochs, self.dpi = Path(folder), every_n_epochs, dpi
+        self.statistics: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws `<figure>_epoch003.png` after every k-th epoch."""
+        epoch = trainer.current_epoch + 1
+        if self.every_n_epochs and epoch % self.every_n_epochs == 0:
+            self.draw(trainer, pl_module, suffix=f"_epoch{epoch:03d}")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the last weights' figures."""
+        self.draw(trainer, pl_module)
+
+    @rank_zero_only
+    def draw(self, trainer: Trainer, module: LightningModule, suffix: str = "") -> None:
+        """Writes the figures and hands them to the loggers that take images."""
+        if trainer.fast_dev_run:
+            return
+        if "FSDP" in type(trainer.strategy).__name__:  # one rank alone cannot run a sharded model
+            log.warning("no analysis figures under FSDP: draw them from the checkpoint on one device")
+            return
+        # The drawing library takes half a second to import: only runs that draw pay for it.
+        from tasks.common.figures import attention_histogram, mask_heat_map
+
+        found = analyse_one_batch(trainer, module)
+        self.statistics = found.get("statistics", {})
+        boundaries, labels = found["tokens"]["boundaries"], found["tokens"]["labels"]
+        figures = {
+            f"mask_{layer}": mask_heat_map(mask, boundaries, labels, title=f"Mask, {layer}")
+            for layer, mask in found["masks"].items()
+        }
+        if found["attention"]:
+            layers = first_and_last(found["attention"])
+            figures["attention_histogram"] = attention_histogram(layers, "Attention weights")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            path = self.folder / f"{name.replace(' ', '_').replace('/', '_')}{suffix}.png"
+            figure.savefig(path, dpi=self.dpi)
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_image"):
+                    logger.log_image(key=f"figures/{name}", images=[str(path)])
+
+
+def analyse_one_batch(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """`module.analyse` on the first validation batch, in evaluation mode, with the run's random state untouched."""
+    training = module.training
+    with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
+        loader = trainer.datamodule.val_dataloader()
+        batch = module.transfer_batch_to_device(next(iter(loader)), module.device, 0)
+        module.eval()
+        try:
+            return module.analyse(batch)
+        finally:
+            module.train(training)
+
+
+def statistics(trainer: Trainer) -> dict[str, float]:
+    """The last numbers of the run's AnalysisFigures callback; none where there is no such callback."""
+    callbacks = (callback for callback in trainer.callbacks if isinstance(callback, AnalysisFigures))
+    return next((callback.statistics for callback in callbacks), {})
+
+
+def first_and_last(by_layer: dict[str, Any]) -> dict[str, Any]:
+    """The two layers that the paper shows; one where there is one."""
+    names = list(by_layer)
+    return {name: by_layer[name] for name in dict.fromkeys((names[0], names[-1]))}

@@ -1,0 +1,57 @@
+"""Which weights a test uses, where they are, and reading them with an error that says what is wrong."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+
+from tasks.common.errors import CheckpointError
+
+
+def checkpoint_to_test(trainer: Trainer, rule: str) -> str | None:
+    """The file that `test_checkpoint=last|best` means, or None for the weights in memory, which are the last ones."""
+    if rule == "last" or trainer.fast_dev_run or trainer.checkpoint_callback is None:
+        return None
+    return trainer.checkpoint_callback.best_model_path or None
+
+
+def saved_checkpoints(trainer: Trainer, folder: Path) -> dict[str, str]:
+    """The files of `last` and `best`, relative to the run's folder; what was not saved is left out.
+
+    Only the first rank's folder holds them: on the others this is empty.
+    """
+    callback = trainer.checkpoint_callback
+    if callback is None or not trainer.is_global_zero:
+        return {}
+    files = {"last": callback.last_model_path, "best": callback.best_model_path}
+    return {rule: str(Path(file).relative_to(folder)) for rule, file in files.items() if file and Path(file).is_file()}
+
+
+def find_checkpoint(run: Path, name: str) -> Path:
+    """`last`, `best` or a file name, under the checkpoints/ of a run's folder."""
+    folder = run / "checkpoints"
+    path = folder / (name if name.endswith(".ckpt") else f"{name}.ckpt")
+    if not path.is_file():
+        found = ", ".join(sorted(file.name for file in folder.glob("*.ckpt"))) or "nothing"
+        raise CheckpointError(f"no checkpoint {path}: {folder} holds {found}; choose with checkpoint=<name>")
+    return path
+
+
+def load_module(kind: type[LightningModule], path: Path, **changes: Any) -> LightningModule:
+    """The module saved at `path`, with `changes` to its saved settings. Reads tensors and plain values only.
+
+    Raises CheckpointError for a file that is cut off, is no checkpoint or belongs to another model.
+    """
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or no checkpoint of this project "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'})"
+        ) from error
+    try:
+        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} does not fit {kind.__name__}: {error}") from error

@@ -1,0 +1,9 @@
+"""Errors of a run whose message is all that the user needs: the entry points print it without a stack trace."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint or a run folder is missing, incomplete or unreadable."""

@@ -1,0 +1,90 @@
+"""Where metrics go: a plain CSV file, and Weights & Biases without ever asking for a key."""
+
+import netrc
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+
+def csv_logger(folder: str) -> CSVLogger:
+    """Writes `metrics.csv` into `folder` itself, beside the run's other files."""
+    return CSVLogger(save_dir=folder, name="", version="")
+
+
+def wandb_logger(
+    folder: str, project: str, name: str, group: str, job_type: str, tags: list[str], entity: str | None = None
+) -> WandbLogger:
+    """A W&B run whose files lie in `folder`/wandb; `wandb sync` uploads an offline one later."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        save_dir=folder,
+        project=project,
+        name=name,
+        group=group,
+        job_type=job_type,
+        tags=tags,
+        entity=entity,
+        mode=wandb_mode(),
+        settings={"quiet": True},  # the closing table says it better
+    )
+
+
+def wandb_mode() -> str:
+    """WANDB_MODE where it is set; else online if this machine is logged in, offline if not."""
+    return os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+
+
+def logged_in() -> bool:
+    """Whether a W&B key is at hand: in the environment, or in the netrc file that `wandb login` writes."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    files = [os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"]
+    path = next((path for path in files if path and Path(path).is_file()), None)
+    try:
+        return path is not None and host in netrc.netrc(path).hosts
+    except netrc.NetrcParseError:  # unreadable for W&B as well
+        return False
+
+
+def log_settings(trainer: Trainer, settings: Mapping[str, Any]) -> None:
+    """Gives every logger the run's settings, flattened: `mask.depth`, `git.commit`, `command`."""
+    for logger in trainer.loggers:
+        if not isinstance(logger, CSVLogger):  # its folder has config.yaml
+            logger.log_hyperparams(flat(settings))
+
+
+def log_summary(trainer: Trainer, summary: Mapping[str, Any]) -> None:
+    """Final figures that are not metrics of a step (floors, parameters, FLOPs), for W&B's table of runs."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(flat(summary))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"mask": {"depth": 3}}` -> `{"mask.depth": 3}`."""
+    leaves = {}
+    for key, value in tree.items():
+        inner = isinstance(value, Mapping) and value
+        leaves |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return leaves
+
+
+@contextmanager
+def wandb_closed() -> Iterator[None]:
+    """Ends the W&B run that was started inside, as failed where an error passes through: one W&B run per job."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=exit_code)

@@ -1,0 +1,47 @@
+"""A progress bar on a terminal, a line per validation in a log file."""
+
+import logging
+import sys
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
+from pytorch_lightning.trainer.states import TrainerFn
+
+log = logging.getLogger(__name__)
+
+
+def progress_bar() -> ProgressBar:
+    """Rich's bar where somebody watches; where output is redirected, lines that can be read and searched."""
+    return Bar() if sys.stdout.isatty() else ProgressLines()
+
+
+class Bar(RichProgressBar):
+    """Rich's bar; without "Epoch 3/-2" where the steps are counted, not the epochs."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch}"
+
+
+class ProgressLines(ProgressBar):
+    """`step 400/1600  train/loss 1.2031  val/loss 1.3377`, once per validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Called on ranks other than the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Undoes `disable`."""
+        self._enabled = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the line."""
+        if not self._enabled or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        losses = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss")}
+        shown = "  ".join(f"{name} {float(value):.4f}" for name, value in losses.items() if value is not None)
+        total = trainer.max_steps if trainer.max_steps > 0 else "?"
+        log.info("step %s/%s  %s", trainer.global_step, total, shown)

@@ -1,0 +1,99 @@
+"""eval.py gives a run's own numbers again, and says what is wrong with a run or a checkpoint."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from configs.errors import ConfigError
+from configs.saved import open_run
+from eval import evaluate
+from tasks.common.errors import CheckpointError
+from tests.common.tiny import tiny_config
+from tests.composing import CONFIGS
+from train import train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cfg = tiny_config(tmp_path_factory.mktemp("finished"), "floors.enabled=false")
+    train(cfg)
+    return Path(cfg.paths.run_dir)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, for one test to do with as it likes."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def evaluated(*arguments: str) -> dict:
+    output = evaluate(*open_run(OmegaConf.load(CONFIGS / "eval.yaml"), list(arguments)))
+    assert len((output / "predictions" / "test.jsonl").read_text().splitlines()) == 32
+    return json.loads((output / "metrics.json").read_text())
+
+
+def test_it_repeats_the_run_s_own_test(run: Path) -> None:
+    before = (run / "results.json").read_bytes()
+    expected = json.loads(before)["metrics"]["error"]
+    assert evaluated(f"run={run}")["error"] == expected
+    assert evaluated(f"run={run}/checkpoints/last.ckpt", "data.batch_size=5")["error"] == pytest.approx(expected)
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_it_works_where_the_run_was_moved_to(run: Path, tmp_path: Path) -> None:
+    moved = shutil.move(run, tmp_path / "elsewhere")
+    assert evaluated(f"run={moved}")["checkpoint"] == str(moved / "checkpoints" / "last.ckpt")
+    assert (moved / "eval").is_dir()
+
+
+def test_a_setting_of_the_task_can_be_changed(run: Path) -> None:
+    changed = evaluated(f"run={run}", "task.blind=true")
+    assert changed["changes"] == ["task", "task.blind"]
+    assert changed["error"] != evaluated(f"run={run}")["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "run=<a run's folder, or a checkpoint in it> is missing"),
+        (["run=/nowhere"], "run=/nowhere: there is no such folder or file"),
+        (["run={run}/figures"], "no config.yaml in"),
+        (["run={run}", "chekpoint=best"], "chekpoint: unknown key; did you mean 'checkpoint'?"),
+        (["run={run}", "data.batchsize=3"], "data.batchsize: unknown key; did you mean 'batch_size'?"),
+        (["run={run}", "data.batch_size=x"], "data.batch_size: 'x' is not an int"),
+        (["run={run}", "seed=1,2"], "'seed=1,2': only key=value is possible here"),
+        (["run={run}", "nonsense"], "'nonsense' is not key=value"),
+    ],
+)
+def test_a_bad_argument_is_explained(run: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        evaluated(*(argument.format(run=run) for argument in arguments))
+    assert message in str(caught.value)
+
+
+def test_a_missing_checkpoint_lists_those_there_are(run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*bset.ckpt: .* holds best.ckpt, last.ckpt"):
+        evaluated(f"run={run}", "checkpoint=bset")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_named(run: Path, kept: float) -> None:
+    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
+    size = int(kept * len(whole)) if isinstance(kept, float) else kept
+    (run / "checkpoints" / "cut.ckpt").write_bytes(whole[:size])
+    with pytest.raises(CheckpointError, match=rf"cut.ckpt \({size:,} bytes\) cannot be read: it is cut off"):
+        evaluated(f"run={run}", "checkpoint=cut")
+
+
+def test_a_pickle_that_would_run_code_is_refused(run: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (print, ("run!",))
+
+    (run / "checkpoints" / "evil.ckpt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError, match="evil.ckpt .* cannot be read"):
+        evaluated(f"run={run}", "checkpoint=evil")

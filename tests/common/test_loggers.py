@@ -1,0 +1,81 @@
+"""W&B: offline without a key, never a question, and what is logged can be read back."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from tasks.common.loggers import flat, logged_in, wandb_mode
+from train import train
+
+KEYS = ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC")
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A user without settings: an empty home, no key, no mode."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    return home
+
+
+def inspect(run: Path) -> list[dict]:
+    program = Path(sys.executable).with_name("wandb")
+    if not program.exists():
+        pytest.skip("no wandb command beside this Python")
+    done = subprocess.run(
+        [str(program), "leet", "inspect", "--json", str(run)], capture_output=True, text=True, timeout=60, check=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.usefixtures("nobody")
+def test_without_a_key_it_is_offline() -> None:
+    assert not logged_in()
+    assert wandb_mode() == "offline"
+
+
+def test_with_a_key_it_is_online(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nobody / ".netrc").write_text("machine api.wandb.ai login user password x\n")
+    assert wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert wandb_mode() == "offline"  # the key is for another server
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode() == "disabled"  # the user's word is last
+
+
+def test_settings_are_flattened() -> None:
+    assert flat({"mask": {"depth": 3, "x": {}}, "seed": 0}) == {"mask.depth": 3, "mask.x": {}, "seed": 0}
+
+
+@pytest.mark.usefixtures("nobody")
+def test_an_offline_run_can_be_read_back(tiny_run: Callable[..., DictConfig]) -> None:
+    cfg = tiny_run("logger=many", "seed=5")
+    train(cfg)
+    (run,) = Path(cfg.paths.run_dir).glob("wandb/offline-run-*")
+    text = json.dumps(inspect(run))
+    for expected in ("madv2_lcaam-s5", "val/loss", "test/loss", "figures/mask_layer 1", "mask.fusion", "git.commit",
+                     "command", "floors.input_blind.error", "job_type", "shared"):  # fmt: skip
+        assert expected in text, expected
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_failing_run_is_finished_and_the_next_has_its_own(tiny_run: Callable[..., DictConfig]) -> None:
+    wandb = pytest.importorskip("wandb")
+    failing = tiny_run("logger=many", task={"fail": "error"})
+    with pytest.raises(RuntimeError, match="on purpose"):
+        train(failing)
+    assert wandb.run is None
+    following = tiny_run("logger=many", "floors.enabled=false")
+    train(following)
+    for cfg in (failing, following):
+        assert len(list(Path(cfg.paths.run_dir).glob("wandb/offline-run-*/*.wandb"))) == 1

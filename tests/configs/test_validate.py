@@ -1,0 +1,154 @@
+"""Every bad configuration stops with one message: what was given, what is allowed, and the nearest match."""
+
+from collections.abc import Callable
+
+import pytest
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+from configs import targets
+from configs.schema import ConfigError, validate
+
+Compose = Callable[..., DictConfig]
+
+
+def complaint(cfg: DictConfig) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(cfg)
+    return str(caught.value)
+
+
+def test_a_mistyped_experiment_lists_the_experiments(compose_run: Compose) -> None:
+    with pytest.raises(MissingConfigException, match="(?s)experiment/madv2_mutli_lcaam.*madv2_multi_lcaam"):
+        compose_run("experiment=madv2_mutli_lcaam")
+
+
+def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
+    with pytest.raises((MissingConfigException, ConfigCompositionException), match="(?s)lcam.*multi_lcaam"):
+        compose_run("mask=lcam")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "mask.fusion=mull",
+            "mask.fusion: 'mull' is not one of none, add, mul, gate, temper; did you mean 'mul'?",
+        ),
+        (
+            "mask.scope=per-layer",
+            "mask.scope: 'per-layer' is not one of none, shared, tied, per_layer; did you mean 'per_layer'?",
+        ),
+        (
+            "mask.init=xavir",
+            "mask.init: 'xavir' is not one of identity, default, xavier, kaiming; did you mean 'xavier'?",
+        ),
+        ("mask.depth=deep", "mask.depth: 'deep' is not an int"),
+        ("mask.depth=1.5", "mask.depth: 1.5 is not an int"),
+        ("mask.depth=0", "mask.depth: 0 is too small; the least is 1"),
+        ("mask.rank=0", "mask.rank: 0 is too small; the least is 1"),
+        ("mask.residual=1", "mask.residual: 1 is not true or false"),
+        ("seed=abc", "seed: 'abc' is not an int"),
+        ("seed=", "seed: '' is not an int"),
+        ("seed=-1", "seed: -1 is too small; the least is 0"),
+        ("seed=null", "seed: None is not an int"),
+        ("data.batch_size=many", "data.batch_size: 'many' is not an int"),
+        ("data.batch_size=0", "data.batch_size: 0 is too small; the least is 1"),
+        ("trainer.max_steps=???", "trainer.max_steps"),
+        ("trainer.precision=16-mixd", "did you mean '16-mixed'?"),
+        ("test_checkpoint=lats", "test_checkpoint: 'lats' is not one of last, best; did you mean 'last'?"),
+        ("floors.enabled=perhaps", "floors.enabled: 'perhaps' is not true or false"),
+        ("+experimnt=madv2_lcaam", "experimnt: unknown key; did you mean 'experiment'?"),
+        ("+sed=3", "sed: unknown key; did you mean 'seed'?"),
+        ("+mask.fusoin=add", "mask.fusoin: unknown key; did you mean 'fusion'? (keys of mask: scope, fusion, depth"),
+        ("+trainer.max_step=3", "trainer.max_step: unknown key; did you mean 'max_steps'?"),
+        ("+data.batchsize=3", "data.batchsize: unknown key; did you mean 'batch_size'?"),
+        ("+task.widht=3", "task.widht: unknown key; did you mean 'width'?"),
+        ("+task.mask.depth=3", "task.mask: is set by the program"),
+        ("+callbacks.checkpoint.montor=x", "callbacks.checkpoint.montor: unknown key; did you mean 'monitor'?"),
+        ("+logger.wandb.taggs=x", "logger.wandb.taggs: unknown key; did you mean 'tags'?"),
+        ("~callbacks.figures.folder", "callbacks.figures.folder: is missing"),
+    ],
+)
+def test_a_wrong_value_or_key_is_named(compose_run: Compose, override: str, message: str) -> None:
+    assert message in complaint(compose_run("experiment=madv2_lcaam", "scale=mini", override))
+
+
+def test_all_problems_are_told_at_once(compose_run: Compose) -> None:
+    told = complaint(compose_run("seed=abc", "mask.fusion=mull", "+task.widht=3"))
+    assert len(told.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["mask=lcaam", "mask.fusion=none"], "mask.fusion: none with mask.scope=shared"),
+        (["mask=lcaam", "mask.num_keys=49"], "mask.num_keys: 49 is fewer than the 50 keys of the data"),
+        (["task.width=10", "task.heads=4"], "task.heads: 4 does not divide task.width=10; allowed: 1, 2, 5, 10"),
+        (["mask=lcaam", "task.width=12", "task.heads=4", "mask.groups=3"], "mask.groups: 3 is neither 1"),
+        (["scale=mini", "data.sounds=speech"], "data.sounds: speech needs data.speech_dir="),
+        (["scale=mini", "data.sounds=tones", "data.speech_dir=/x"], "data.speech_dir: is given, but data.sounds=tones"),
+        (["scale=paper", "data.sounds=tones"], "data.sounds=tones: belongs to generated data, and scale=paper"),
+        (["test_checkpoint=best", "callbacks=none"], "test_checkpoint: best needs a checkpoint callback"),
+    ],
+)
+def test_a_contradiction_is_explained(compose_run: Compose, overrides: list[str], message: str) -> None:
+    assert message in complaint(compose_run(*overrides))
+
+
+def test_a_fusion_without_a_mask_is_harmless(compose_run: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    validate(compose_run("mask=none", "mask.fusion=add"))
+    assert "mask.fusion=add has no effect" in caplog.text
+
+
+@pytest.mark.parametrize("num_keys", [50, 51])
+def test_a_mask_as_wide_as_the_data_or_wider_is_fine(compose_run: Compose, num_keys: int) -> None:
+    validate(compose_run("mask=lcaam", f"mask.num_keys={num_keys}"))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "subprocess.run",
+        "torch.load",
+        "logging.os.system",
+        "tasks.common.environment.subprocess.run",  # ours by name, not by origin
+        "tasks.common.files.json.dumps",
+        "torch.optim.Adam.__init__.__globals__",
+        "tasksx.common.files.write_json",
+        "lcaam",
+    ],
+)
+def test_a_foreign_target_is_refused(compose_run: Compose, target: str) -> None:
+    told = complaint(compose_run("experiment=madv2_lcaam", "scale=mini", f"task._target_={target}"))
+    assert told.startswith("task._target_:")
+
+
+def test_a_foreign_target_is_not_even_imported(compose_run: Compose) -> None:
+    assert "is not allowed" in complaint(compose_run("data._target_=antigravity.fly"))
+
+
+@pytest.mark.parametrize("where", ["callbacks.evil", "trainer.plugins", "task.lr", "callbacks.deep.er"])
+def test_a_foreign_target_is_found_wherever_it_hides(compose_run: Compose, where: str) -> None:
+    told = complaint(compose_run("scale=mini", f"++{where}={{_target_: os.system, command: ls}}"))
+    assert f"{where}._target_: 'os.system' is not allowed" in told
+
+
+def test_a_mistyped_target_of_ours_is_named(compose_run: Compose) -> None:
+    told = complaint(compose_run("callbacks.non_finite_loss._target_=tasks.common.non_finite.NonFiniteLos"))
+    assert "cannot be imported" in told
+    assert "did you mean 'tasks.common.non_finite.NonFiniteLoss'?" in told
+
+
+def test_an_optimiser_of_torch_and_a_shipped_target_are_allowed() -> None:
+    assert targets.resolve("x", "torch.optim.AdamW").__name__ == "AdamW"
+    assert targets.resolve("x", "pytorch_lightning.callbacks.EarlyStopping").__name__ == "EarlyStopping"
+
+
+def test_validation_changes_nothing(compose_run: Compose) -> None:
+    cfg = compose_run("experiment=madv2_lcaam", "scale=mini")
+    before = OmegaConf.to_yaml(cfg)
+    validate(cfg)
+    assert OmegaConf.to_yaml(cfg) == before
