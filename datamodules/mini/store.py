@@ -1,0 +1,63 @@
+"""Write a generated data set once: under a lock, into a temporary folder, renamed into place when complete."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from datamodules.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def settings_from(cls, values: Mapping):
+    """The dataclass `cls` from a mapping; DataError names unknown, missing and wrongly typed keys."""
+    import difflib
+
+    fields = {field.name: field.type for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise DataError(f"{cls.__name__}: unknown setting '{key}'.{hint} Allowed: {', '.join(fields)}.")
+    missing = [name for name in fields if name not in values]
+    if missing:
+        raise DataError(f"{cls.__name__}: missing settings {', '.join(missing)}.")
+    for key, value in values.items():
+        wanted = (int,) if fields[key] is int else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise DataError(f"{cls.__name__}: {key} is {value!r}, expected {fields[key].__name__}.")
+    return cls(**values)
+
+
+def build_once(root: Path, name: str, key: Mapping, write: Callable[[Path], None]) -> Path:
+    """Folder `root/name-<hash of key>`, filled by `write(folder)` unless it is there already.
+
+    `key` (anything JSON can hold) is all that the contents depend on. Processes that ask at the same time wait for
+    the first. The folder appears by one rename, so it is complete or absent; what a killed writer left is removed.
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    final = Path(root) / f"{name}-{digest}"
+    if final.is_dir():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(final.name + ".partial")
+    with FileLock(final.with_name(final.name + ".lock")):
+        if final.is_dir():  # another process wrote it while we waited
+            return final
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        started = time.perf_counter()
+        try:
+            write(partial)
+            partial.rename(final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    log.info("generated %s in %.1f s", final, time.perf_counter() - started)
+    return final

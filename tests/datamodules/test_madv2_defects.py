@@ -1,0 +1,206 @@
+"""Every defect of MAD's files is named: repaired or left out with a line in the log, or the run stops."""
+
+import json
+import logging
+
+import h5py
+import numpy as np
+import pytest
+
+from datamodules.annotations import read_annotations
+from datamodules.errors import DataError
+from datamodules.hdf5 import FeatureFile
+from datamodules.madv2 import MADv2
+from tests.datamodules.small import FILES, KEYWORDS, change_features, change_row, movies, read_rows, write_rows
+
+# Defects that are repaired or left out, and named in the log
+
+
+@pytest.mark.parametrize(
+    "cells, message, left",
+    [
+        ({"start": "-3.5"}, "start is negative (set to 0) in 1 rows: row 0", 40),
+        ({"sentence": "  "}, "caption is empty (left out) in 1 rows: row 0", 39),
+        ({"start": "9.0", "end": "8.0"}, "end is not after start (left out) in 1 rows: row 0", 39),
+        ({"start": "-3.0", "end": "-1.0"}, "end is not after start (left out) in 1 rows: row 0", 39),
+        ({"sentence": "Key \x80"}, "has bytes that are not UTF-8 (replaced by U+FFFD) in 1 rows: row 0", 40),
+        (
+            {"start": "9000", "end": "9001"},
+            "begins after the features of its movie end (left out) in 1 rows: eval:0",
+            39,
+        ),
+    ],
+)
+def test_defect_rows_are_counted_and_named(open_data, folder, caplog, cells, message, left):
+    rows = read_rows(folder / FILES.eval)
+    first = next(i for i, row in enumerate(rows) if row[0] in movies(folder, "EVAL"))
+    rows[1], rows[first] = rows[first], rows[1]  # a row of the test split stands first
+    write_rows(folder / FILES.eval, rows)
+    change_row(folder, FILES.eval, **cells)
+    with caplog.at_level(logging.WARNING):
+        data = open_data()
+    assert any(message in record.getMessage() for record in caplog.records), caplog.text
+    assert len(data.segments["test"]) == left
+    assert all(text.strip() for text in data.segments["test"].text)
+    assert (data.segments["test"].start >= 0).all()
+
+
+def test_column_aliases(tmp_path):
+    for i, names in enumerate(
+        (("start", "end", "text"), ("start_time", "end_time", "text_gt"), ("start", "end", "sentence"))
+    ):
+        path = tmp_path / f"{i}.csv"
+        path.write_text(f"other,movie,{','.join(names)}\nx,0012,1,2,  A door opens. \n")
+        row = read_annotations(path).iloc[0]
+        assert (row["movie"], row["start"], row["end"], row["text"]) == ("0012", 1.0, 2.0, "A door opens.")
+        assert row["ann_id"] == f"{i}:0"
+
+
+def test_rows_at_the_same_start_keep_their_order(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("movie,start,end,text,ann_id\n2,5,6,b,i\n1,5,6,x,ii\n2,5,7,a,iii\n2,1,2,c,iv\n")
+    assert read_annotations(path)["ann_id"].tolist() == ["ii", "iv", "i", "iii"]
+
+
+# Defects that stop the run
+
+
+def _cut(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+
+
+def _write(folder, name, text):
+    (folder / name).write_text(text)
+
+
+def _lists(folder, change):
+    lists = json.loads((folder / FILES.split).read_text())
+    change(lists)
+    (folder / FILES.split).write_text(json.dumps(lists))
+
+
+def _lose_zeros(folder):
+    with h5py.File(folder / FILES.video, "a") as file:
+        for movie in movies(folder, "TRAIN"):
+            if movie.startswith("0"):
+                file.move(movie, str(int(movie)))
+
+
+STOPS = {
+    "truncated h5": (lambda f: _cut(f, FILES.video), r"pictures\.h5: cannot be opened as HDF5, probably truncated"),
+    "not h5": (lambda f: _write(f, FILES.audio, "no"), r"sounds\.h5: cannot be opened as HDF5"),
+    "movie missing": (
+        lambda f: change_features(f, FILES.audio, movies(f, "EVAL")[0], lambda values: None),
+        r"sounds\.h5: no features of 1 movies: \d{4}",
+    ),
+    "zeros lost": (_lose_zeros, r"pictures\.h5: no features of \d movies: 0.*It has '\d+': were leading zeros lost\?"),
+    "wrong width": (
+        lambda f: change_features(f, FILES.video, movies(f, "TRAIN")[1], lambda values: values[:, :63]),
+        r"pictures\.h5: movie \d{4} has shape \(\d+, 63\), expected \(rows, 64\)",
+    ),
+    "vector": (
+        lambda f: change_features(f, FILES.video, movies(f, "TRAIN")[1], lambda values: values[0]),
+        r"pictures\.h5: movie \d{4} has shape \(64,\), expected \(rows, 64\)",
+    ),
+    "unequal tracks": (
+        lambda f: change_features(f, FILES.audio, movies(f, "TRAIN")[0], lambda values: values[:-6]),
+        r"movie \d{4}: \d+ rows in .*pictures\.h5 and \d+ in .*sounds\.h5; they may differ by at most 1\.0 s = 5 rows",
+    ),
+    "time not a number": (
+        lambda f: change_row(f, FILES.train, start="soon"),
+        r"train\.csv: column start is not a number of seconds in 1 rows; the first is row 0: 'soon'",
+    ),
+    "time infinite": (lambda f: change_row(f, FILES.train, end="inf"), r"column end is not a number .* row 0: 'inf'"),
+    "no such column": (
+        lambda f: write_rows(f / FILES.train, [["movie", "begin", "end", "text"], ["1", "2", "3", "x"]]),
+        r"train\.csv: no column start or start_time; its columns are movie, begin, end, text",
+    ),
+    "empty file": (lambda f: _write(f, FILES.train, ""), r"train\.csv: not a readable csv file"),
+    "header only": (lambda f: _write(f, FILES.train, "movie,start,end,text\n"), r"train\.csv: no usable row"),
+    "ann_id twice": (
+        lambda f: _write(f, FILES.train, "movie,start,end,text,ann_id\n1,1,2,x,a\n1,2,3,y,a\n"),
+        r"train\.csv: ann_id not unique: a",
+    ),
+    "split not json": (lambda f: _write(f, FILES.split, "{"), r"split\.json: not a JSON file"),
+    "split without list": (
+        lambda f: _lists(f, lambda lists: lists.pop("EVAL")),
+        r"split\.json: no list 'EVAL' for data\.test_split; it has TRAIN, VAL",
+    ),
+    "evaluation in train": (
+        lambda f: _lists(f, lambda lists: lists["TRAIN"].append(lists["EVAL"][1])),
+        r"split\.json: evaluation movies in the training list TRAIN: \d{4}\.",
+    ),
+    "validation in train": (
+        lambda f: _lists(f, lambda lists: lists["VAL"].append(lists["TRAIN"][1])),
+        r"split\.json: movies in TRAIN and in VAL: \d{4}\.",
+    ),
+    "nothing annotated": (
+        lambda f: _lists(f, lambda lists: lists.update(EVAL=["7"])),
+        r"split\.json: none of the EVAL movies is annotated in eval\.csv",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage, message", STOPS.values(), ids=STOPS)
+def test_defect_stops_with_its_place(open_data, folder, damage, message):
+    damage(folder)
+    with pytest.raises(DataError, match=message):
+        open_data()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_value_that_is_not_finite_is_named_with_file_movie_and_row(open_data, folder, value, in_memory):
+    movie = movies(folder, "EVAL")[0]
+
+    def spoil(values):
+        values[3, 17] = value
+        return values
+
+    change_features(folder, FILES.audio, movie, spoil)
+    with pytest.raises(DataError, match=rf"sounds\.h5: movie {movie}, row 3: not finite"):
+        list(open_data(in_memory=in_memory).test_dataloader())
+
+
+def test_a_damaged_chunk_is_named(folder, tmp_path):
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("0007", data=np.random.default_rng(0).random((64, 8)), chunks=(64, 8), fletcher32=True)
+        offset = file["0007"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[offset + 40] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"f\.h5: movie 0007, rows 8 to 15 cannot be read"):
+        FeatureFile(path, 8).read("0007", 8, 16)
+
+
+def test_tracks_that_differ_by_a_second_are_cut_to_the_shorter(open_data, folder):
+    movie = movies(folder, "EVAL")[-1]
+    change_features(folder, FILES.audio, movie, lambda values: values[:-5])
+    with h5py.File(folder / FILES.audio) as file:
+        rows = len(file[movie])
+    data = open_data(sampling="window")
+    assert max(int(row.max()) for row in open_data(in_memory=False).segments["test"].audio.rows[-20:]) < rows
+    assert len(list(data.test_dataloader()))
+
+
+@pytest.mark.parametrize("name", [FILES.video, FILES.audio, FILES.train, FILES.eval, FILES.split])
+def test_a_missing_file_stops_before_anything_is_read(folder, name):
+    (folder / name).unlink()
+    data = MADv2(**KEYWORDS, root=str(folder))
+    with pytest.raises(DataError) as stop:
+        data.prepare_data()
+    message = str(stop.value)
+    assert f"missing {name};" in message and str(folder.resolve()) in message
+    assert "docs/datasets.md#mad-v2" in message and "scale=mini" in message
+
+
+def test_a_held_out_number_larger_than_the_training_list_is_refused(open_data):
+    with pytest.raises(DataError, match="data.val_split=6: the training list has 6 annotated movies"):
+        open_data(val_split=6)
+
+
+def test_mini_settings_are_checked_when_built(tmp_path):
+    with pytest.raises(DataError, match="unknown setting 'segment'. Did you mean 'segments'"):
+        MADv2(**KEYWORDS, root=str(tmp_path), mini={"segment": 3})
