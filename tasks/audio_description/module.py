@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
 
 from lcaam import LayerMasks
 from lcaam.analysis import context_sensitivity, heat_map, record, sign_flips, sparsity
@@ -41,7 +42,7 @@ class AudioDescription(pl.LightningModule):
     """
 
     headline = ("rouge_l", "rouge_l_plain", "cider", "cider_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "exact")
-    headline += ("test_loss", "train_loss")
+    headline += ("token_accuracy", "test_loss", "train_loss")
 
     def __init__(
         self,
@@ -113,6 +114,8 @@ class AudioDescription(pl.LightningModule):
         self.model = Describer(encoder, joint, language_model, gate_init)
 
         self.prompt_ids = [self.tokenizer.bos_token_id, *self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+        options = {"num_classes": len(self.tokenizer), "average": "micro", "ignore_index": IGNORED}
+        self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
         self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
@@ -124,8 +127,8 @@ class AudioDescription(pl.LightningModule):
             return {}
         return self.model.prefix(batch["video"], batch["audio"], batch["video_keep"], batch["audio_keep"])
 
-    def sentence_loss(self, batch: dict) -> Tensor:
-        """Mean cross-entropy (nats per token, the end of the sentence included) of the batch's sentences."""
+    def predict_tokens(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Logits (B x T, vocabulary) of every next token given the true ones before it, and labels (B x T,)."""
         tokenised = self.tokenizer(batch["text"], add_special_tokens=False)["input_ids"]
         rows = [torch.tensor([*self.prompt_ids, *ids, self.tokenizer.eos_token_id]) for ids in tokenised]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED).to(self.device)  # (B, T)
@@ -133,8 +136,15 @@ class AudioDescription(pl.LightningModule):
         labels[:, : len(self.prompt_ids) - 1] = IGNORED
         # right padding under causal attention reaches no real position: no mask is needed
         inputs = ids[:, :-1].masked_fill(ids[:, :-1] == IGNORED, self.tokenizer.pad_token_id)
-        logits = self.model.llm(input_ids=inputs, use_cache=False, **self.prefix(batch)).logits.flatten(0, 1)
-        return F.cross_entropy(logits.float(), labels.flatten(), ignore_index=IGNORED)
+        logits = self.model.llm(input_ids=inputs, use_cache=False, **self.prefix(batch)).logits
+        return logits.flatten(0, 1).float(), labels.flatten()
+
+    def sentence_loss(self, batch: dict, accuracy: MulticlassAccuracy | None = None) -> Tensor:
+        """Mean cross-entropy (nats per token, the end of the sentence included); also updates `accuracy`."""
+        logits, labels = self.predict_tokens(batch)
+        if accuracy is not None:
+            accuracy.update(logits, labels)
+        return F.cross_entropy(logits, labels, ignore_index=IGNORED)
 
     @torch.no_grad()
     def describe(self, batch: dict) -> list[str]:
@@ -175,9 +185,14 @@ class AudioDescription(pl.LightningModule):
         self.last_train_loss = float(self.trainer.callback_metrics["train/loss_epoch"])
 
     def validation_step(self, batch: dict, index: int) -> None:
-        self.log("val/loss", self.sentence_loss(batch), sync_dist=True, batch_size=len(batch["text"]), prog_bar=True)
+        self.log_evaluation("val", batch, self.val_accuracy)
         if self.hparams.validate_text and not self.trainer.sanity_checking:
             self.predictions += self.rows(batch)
+
+    def log_evaluation(self, stage: str, batch: dict, accuracy: MulticlassAccuracy) -> None:
+        loss, size = self.sentence_loss(batch, accuracy), len(batch["text"])
+        self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=size, prog_bar=True)
+        self.log(f"{stage}/token_accuracy", accuracy, batch_size=size)
 
     def on_validation_epoch_end(self) -> None:
         if self.predictions:
@@ -189,7 +204,7 @@ class AudioDescription(pl.LightningModule):
         self.predictions = []
 
     def test_step(self, batch: dict, index: int) -> None:
-        self.log("test/loss", self.sentence_loss(batch), sync_dist=True, batch_size=len(batch["text"]))
+        self.log_evaluation("test", batch, self.test_accuracy)
         self.predictions += self.rows(batch)
 
     def on_test_epoch_end(self) -> None:
@@ -197,7 +212,9 @@ class AudioDescription(pl.LightningModule):
         self.predictions = sorted(rows, key=lambda row: (row["movie"], row["start"]))
         scores = self.score(self.predictions)
         self.log_dict({f"test/{name}": value for name, value in scores.items()}, rank_zero_only=True)
-        self.test_metrics = scores | {"test_loss": float(self.trainer.callback_metrics["test/loss"])}
+        logged = self.trainer.callback_metrics
+        self.test_metrics = scores | {"token_accuracy": 100 * float(self.test_accuracy.compute())}
+        self.test_metrics["test_loss"] = float(logged["test/loss"])
         if self.last_train_loss is not None:
             self.test_metrics["train_loss"] = self.last_train_loss
 

@@ -1,0 +1,67 @@
+"""Every shipped YAML builds what it names, at the paper's size on the meta device (no memory, no weights)."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tasks.common.build import build, build_all, build_trainer
+from tests.configs.test_every_yaml import SCALES, options
+
+Compose = Callable[..., DictConfig]
+
+PAPER_MASKS = {"madv2_baseline": 0, "madv2_lcaam": 142_049_680 // 8, "madv2_multi_lcaam": 142_049_680}
+
+
+def build_task(cfg: DictConfig):
+    """What train.py would build, without data; a language model of LLaMA-7B's size has random weights."""
+    facts = {"video_dim": cfg.data.video_dim, "audio_dim": cfg.data.audio_dim, "tokens": cfg.data.tokens}
+    if cfg.task.llm.pretrained is not None:
+        cfg.task.llm = {"config": {}, "vocab_size": 128}  # LlamaConfig's defaults are LLaMA-7B
+    mask = OmegaConf.to_container(cfg.mask, resolve=True)
+    with torch.device("meta"):
+        return build(cfg.task, mask=mask, facts={**facts, "train_texts": ["a word"]})
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_builds_at_every_scale(compose_run: Compose, experiment: str, scale: str) -> None:
+    cfg = compose_run(f"experiment={experiment}", f"scale={scale}")
+    assert build(cfg.data).tokens == 25
+    parts = build_task(cfg).parts()
+    assert (parts["masks"] > 0) == (cfg.mask.scope != "none")
+    if scale == "paper":
+        assert parts["masks"] == PAPER_MASKS[experiment]
+
+
+@pytest.mark.parametrize("mask", options("mask"))
+def test_every_mask_builds(compose_run: Compose, mask: str) -> None:
+    build_task(compose_run(f"mask={mask}", "scale=mini"))
+
+
+@pytest.mark.parametrize("group", ["callbacks", "debug"])
+def test_every_callback_and_debug_setting_builds(compose_run: Compose, group: str) -> None:
+    for option in options(group):
+        cfg = compose_run(f"{group}={option}", "scale=mini", "logger=csv")
+        build_trainer(cfg)
+
+
+@pytest.mark.parametrize("option", options("logger"))
+def test_every_logger_builds(compose_run: Compose, option: str) -> None:
+    if option == "tensorboard":
+        pytest.importorskip("tensorboard", reason="TensorBoard is optional")
+    cfg = compose_run(f"logger={option}", "scale=mini")
+    assert build_all(cfg.logger)
+
+
+@pytest.mark.parametrize("option", options("trainer"))
+def test_every_trainer_builds(compose_run: Compose, option: str) -> None:
+    cfg = compose_run(f"trainer={option}", "logger=csv", "callbacks=none")
+    if not torch.cuda.is_available():
+        cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.precision = "cpu", 1, "32-true"
+    if option == "fsdp" and not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="GPU"):
+            build_trainer(cfg)
+    else:
+        build_trainer(cfg)
