@@ -6,6 +6,7 @@ from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.mask import ContextAwareMask
 from lcaam.stack import LayerMasks
+from lcaam.static import StaticMask
 
 __version__ = "0.1.0"
 
@@ -17,5 +18,6 @@ __all__ = [
     "LayerMasks",
     "Mask",
     "MultiheadAttention",
+    "StaticMask",
     "attention",
 ]

@@ -91,6 +91,11 @@ def attention(
     if mask is not None:
         mask = fit_keys(mask, key.shape[2])
         check_mask(mask, query)
+        if mask.whole and causal and query.shape[2] != key.shape[2]:
+            raise ValueError(
+                "a mask of length='interpolate' moves its columns whenever the sequence grows, so decoding with a "
+                "cache would compute another function than the whole sequence: use length='fixed' or length='content'"
+            )
     keep = check_keep(keep, query, key)
     for watcher in WATCHERS.get():
         watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale))

@@ -6,6 +6,7 @@
 torch.Size([8, 50, 64])
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -72,6 +73,7 @@ class EncoderLayer(nn.Module):
     """Attention and a feed-forward network, each with a residual connection and a LayerNorm ("pre" or "post").
 
     dropout: on attention weights, on the hidden feed-forward units and on both residual branches.
+    after_attention: a module (B, N_q, dim) -> (B, N_q, dim) on the attention's output, for controls; None for none.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class EncoderLayer(nn.Module):
         activation: Literal["gelu", "relu", "silu"] = "gelu",
         fusion: str | Fusion = "mul",
         backend: str = "auto",
+        after_attention: nn.Module | None = None,
     ):
         super().__init__()
         if norm not in ("pre", "post"):
@@ -94,6 +97,7 @@ class EncoderLayer(nn.Module):
         feedforward = 4 * dim if feedforward is None else feedforward
         self.pre, self.activation = norm == "pre", ACTIVATIONS[activation]
         self.attention = MultiheadAttention(dim, heads, key_dim, dropout, fusion=fusion, backend=backend)
+        self.after_attention = nn.Identity() if after_attention is None else after_attention
         self.expand, self.contract = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
@@ -111,9 +115,11 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """x (B, N_q, dim) -> (B, N_q, dim); arguments as in MultiheadAttention. Norms act on x, never on `keys`."""
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), keys, mask, keep, causal))
+            attended = self.attention(self.attention_norm(x), keys, mask, keep, causal)
+            x = x + self.dropout(self.after_attention(attended))
             return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, keys, mask, keep, causal)))
+        attended = self.after_attention(self.attention(x, keys, mask, keep, causal))
+        x = self.attention_norm(x + self.dropout(attended))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
@@ -121,9 +127,11 @@ class Encoder(nn.Module):
     """A stack of EncoderLayers with a mask schedule; pre-norm stacks end with a LayerNorm.
 
     masks: LayerMasks for `num_layers` layers, or None for plain attention. Layer l's mask reads layer l's input (before
-    any norm); the shared one reads the stack's input. The other keywords are EncoderLayer's.
+    any norm); the shared one reads the stack's input.
+    after_attention: a module for each layer; extra_feedforward: the feed-forward width of each additional layer at the
+    end, which has no mask. Both are for the controls of lcaam.controls. The other keywords are EncoderLayer's.
 
-    Raises ValueError where `masks` was made for another number of layers.
+    Raises ValueError where `masks` or `after_attention` was made for another number of layers.
     """
 
     def __init__(
@@ -139,14 +147,21 @@ class Encoder(nn.Module):
         masks: LayerMasks | None = None,
         fusion: str | Fusion = "mul",
         backend: str = "auto",
+        after_attention: Sequence[nn.Module] | None = None,
+        extra_feedforward: Sequence[int] = (),
     ):
         super().__init__()
         self.masks = LayerMasks(num_layers=num_layers) if masks is None else masks
         if self.masks.num_layers != num_layers:
             raise ValueError(f"Encoder: masks for {self.masks.num_layers} layers given to a stack of {num_layers}")
+        after = [None] * num_layers if after_attention is None else list(after_attention)
+        if len(after) != num_layers:
+            raise ValueError(f"Encoder: {len(after)} modules after attention given to a stack of {num_layers}")
+        widths = [feedforward] * num_layers + list(extra_feedforward)
+        after += [None] * len(extra_feedforward)
         self.layers = nn.ModuleList(
-            EncoderLayer(dim, heads, feedforward, key_dim, dropout, norm, activation, fusion, backend)
-            for _ in range(num_layers)
+            EncoderLayer(dim, heads, width, key_dim, dropout, norm, activation, fusion, backend, module)
+            for width, module in zip(widths, after, strict=True)
         )
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 
@@ -158,6 +173,7 @@ class Encoder(nn.Module):
         mask_keys = x if keys is None else keys
         shared = self.masks(x, keys=mask_keys)
         for number, layer in enumerate(self.layers):
-            mask = self.masks(x, layer=number, shared=shared, keys=mask_keys)
+            masked = number < self.masks.num_layers
+            mask = self.masks(x, layer=number, shared=shared, keys=mask_keys) if masked else None
             x = layer(x, keys, mask, keep, causal)
         return self.norm(x)

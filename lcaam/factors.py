@@ -19,6 +19,7 @@ class Mask:
     left:   (B or 1, G or 1, N_q, R)
     right:  (B or 1, G, N_k, R)
     bias:   (B or 1, G, 1, N_k) or None; of a mask without factors (`from_dense`) the mask itself, (B or 1, G, N_q, N_k)
+    whole:  it was stretched to exactly this sequence, so it must not be cut, nor used for a part of a growing one
 
     G is 1 (one mask for all heads, the paper) or the number of heads. Values are any finite real numbers; what
     they do to a score is the fusion's affair. What must never be attended to belongs in `keep`, not here.
@@ -27,6 +28,7 @@ class Mask:
     left: Tensor | None
     right: Tensor | None
     bias: Tensor | None = None
+    whole: bool = False
 
     def __post_init__(self):
         if (self.left is None) != (self.right is None):

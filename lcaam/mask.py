@@ -1,4 +1,4 @@
-"""ContextAwareMask: a small MLP reads the query tokens and returns a soft mask over key positions (paper section 3).
+"""ContextAwareMask: a small MLP reads the query tokens and returns a soft mask over the keys (paper section 3).
 
 H_1 = ReLU(X W_1 + b_1);  H_i = ReLU(H_{i-1} W_i + b_i), i = 2..L-1;  M = H_{L-1} W_L + b_L
 
@@ -15,64 +15,85 @@ from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.grid import resize_columns
 
 INITS = ("identity", "default", "xavier", "kaiming")
+LENGTHS = ("fixed", "interpolate", "content")
 
 
 class ContextAwareMask(nn.Module):
-    """The paper's mask module: M[i, j] = h(x_i) . w_j + b_j, a bias over key POSITIONS conditioned on the query token.
+    """The paper's mask module, and two heads of ours that take any number of keys.
 
     dim:      width of the tokens it reads.
-    num_keys: number of key positions, the width of the last layer.
+    num_keys: number of key positions of length fixed and interpolate, the width of the last layer.
     depth:    number of linear layers, as the paper counts them; 1 is M = X W + b.
     hidden:   width of the hidden layers; None is `dim`.
     rank:     None, or the rank r of a linearly factorised last layer W = A C (no ReLU between, not counted in depth).
     groups:   1 (one mask for all heads, the paper) or the number of heads (ours).
     residual: adds each hidden layer's input to its output where the widths agree (ours).
-    length:   "fixed": at most `num_keys` keys; fewer use the first columns.
+    length:   "fixed" (the paper): M[i, j] = h(x_i) . w_j + b_j, the query's content and the key's POSITION; at most
+              `num_keys` keys, fewer use the first columns.
+              "interpolate" (ours): the same columns, resized linearly along the positions to the number of keys.
+              "content" (ours): M[i, j] = h(x_i) . g(y_j) + c(y_j), with a network of two linear layers on the key
+              tokens y; it knows no positions but those that the tokens carry, and is safe in causal decoding.
+    grid:     of length interpolate: (rows, columns) of 2-D tokens, whose product is num_keys - prefix; None is 1-D.
+    prefix:   of length interpolate: this many first keys (class, registers) that are no positions and are not resized.
+    key_dim:  of length content: width of the key tokens; None is `dim`.
     init:     "identity" (ours): hidden layers Kaiming, last weight zero, bias at the fusion's neutral value, so that
               training starts from plain attention; its hidden layers get a zero gradient in step 1 and a non-zero
               one from step 2 on. "default": torch's nn.Linear. "xavier", "kaiming": that in every layer, zero bias.
               At 31 layers torch's default is dead: every token gets the same mask and the first layer no gradient.
     fusion:   only to know the neutral value of init="identity".
 
-    Raises ValueError for a size below 1 or an unknown option.
+    Raises ValueError for a size below 1, an unknown option, or a grid that does not fit num_keys.
     """
 
     def __init__(
         self,
         dim: int,
-        num_keys: int,
+        num_keys: int | None = None,
         depth: int = 3,
         hidden: int | None = None,
         rank: int | None = None,
         groups: int = 1,
-        length: Literal["fixed"] = "fixed",
+        length: Literal["fixed", "interpolate", "content"] = "fixed",
         init: Literal["identity", "default", "xavier", "kaiming"] = "identity",
         fusion: str | Fusion = "mul",
         residual: bool = False,
+        grid: tuple[int, int] | None = None,
+        prefix: int = 0,
+        key_dim: int | None = None,
     ):
         super().__init__()
         hidden = dim if hidden is None else hidden
-        sizes = {"dim": dim, "num_keys": num_keys, "depth": depth, "hidden": hidden, "rank": rank, "groups": groups}
-        for name, size in sizes.items():
+        sizes = {"dim": dim, "depth": depth, "hidden": hidden, "rank": rank, "groups": groups, "key_dim": key_dim}
+        for name, size in (sizes | {"num_keys": num_keys}).items():
             if size is not None and size < 1:
                 raise ValueError(f"ContextAwareMask: {name} must be at least 1, got {size}")
-        if length != "fixed":
-            raise ValueError(f"ContextAwareMask: unknown length {length!r}; allowed: fixed")
-        if init not in INITS:
-            raise ValueError(f"ContextAwareMask: unknown init {init!r}; allowed: {', '.join(INITS)}")
-        self.num_keys, self.groups, self.rank, self.residual = num_keys, groups, rank, residual
+        for name, given, options in (("length", length, LENGTHS), ("init", init, INITS)):
+            if given not in options:
+                raise ValueError(f"ContextAwareMask: unknown {name} {given!r}; allowed: {', '.join(options)}")
+        if num_keys is None and length != "content":
+            raise ValueError(f"ContextAwareMask: length {length!r} needs num_keys")
+        if grid is not None and prefix + grid[0] * grid[1] != num_keys:
+            raise ValueError(f"ContextAwareMask: {prefix} prefix tokens and a grid of {grid} are not {num_keys} keys")
+        self.num_keys, self.groups, self.residual, self.length = num_keys, groups, residual, length
+        self.grid, self.prefix = grid, prefix
         widths = [dim] + [hidden] * (depth - 1)
+        self.rank = rank or widths[-1]
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.squeeze = None if rank is None else nn.Linear(widths[-1], groups * rank, bias=False)  # A of W = A C
-        self.last = nn.Linear(rank or widths[-1], groups * num_keys)
+        if length == "content":
+            key_dim = dim if key_dim is None else key_dim
+            self.key_hidden = nn.Linear(key_dim, hidden)
+            self.last = nn.Linear(hidden, groups * (self.rank + 1))  # g(y), and c(y) last
+        else:
+            self.last = nn.Linear(self.rank, groups * num_keys)
         self.reset_parameters(init, Fusion.parse(fusion))
 
     def reset_parameters(self, init: str, fusion: Fusion) -> None:
         """Draw the parameters again, as `init` says."""
-        linears = [*self.hidden, *([] if self.squeeze is None else [self.squeeze]), self.last]
-        for linear in linears:
+        for linear in (module for module in self.modules() if isinstance(module, nn.Linear)):
             linear.reset_parameters()
             if init == "xavier":
                 nn.init.xavier_uniform_(linear.weight)
@@ -82,45 +103,69 @@ class ContextAwareMask(nn.Module):
                 nn.init.zeros_(linear.bias)
         if init == "identity":
             nn.init.zeros_(self.last.weight)
-            nn.init.constant_(self.last.bias, fusion.neutral)
+            bias = self.last.bias.detach()  # shares its memory
+            if self.length == "content":
+                bias.unflatten(0, (self.groups, -1))[:, -1] = fusion.neutral
+            else:
+                bias.fill_(fusion.neutral)
         if self.residual and init != "default":
-            # ReLU outputs are positive and would double the stream at every skip: share one unit of growth among them
+            # ReLU outputs are positive and would double the stream at every skip: share one unit of growth
             skips = [linear for linear in self.hidden if linear.in_features == linear.out_features]
             for linear in skips:
                 with torch.no_grad():
                     linear.weight.div_(len(skips))
 
-    def forward(self, x: Tensor, keys: Tensor | None = None) -> Mask:
-        """x (B, N_q, dim) -> Mask (B, G, N_q, num_keys).
+    def forward(self, x: Tensor, keys: Tensor | None = None, grid: tuple[int, int] | None = None) -> Mask:
+        """x (B, N_q, dim) -> Mask (B, G, N_q, N_k).
 
-        keys (B, N_k, any width), optional: only their number counts; the mask is cut to the first N_k columns.
-        Raises ValueError for more keys than `num_keys`.
+        keys: (B, N_k, key_dim), the key tokens; None in self-attention, where they are `x`. Only length content reads
+              them, the others count them. Length fixed without keys returns all its `num_keys` columns.
+        grid: of length interpolate with a 2-D grid: the (rows, columns) of these keys; None is the mask's own grid.
+
+        Raises ValueError for more keys than a fixed mask has, or keys that do not fill the grid.
         """
+        left = self.read_queries(x)
+        if self.length == "content":
+            return self.content_mask(left, x if keys is None else keys)
+        right = self.last.weight.unflatten(0, (self.groups, self.num_keys))[None]  # (1, G, N_k, R)
+        bias = self.last.bias.unflatten(0, (self.groups, 1, self.num_keys))[None]  # (1, G, 1, N_k)
+        if self.length == "interpolate":
+            count = (x if keys is None else keys).shape[1]
+            right = resize_columns(right, count, self.grid, grid, self.prefix)
+            bias = resize_columns(bias.transpose(2, 3), count, self.grid, grid, self.prefix).transpose(2, 3)
+            return Mask(left, right, bias, whole=True)
+        mask = Mask(left, right, bias)
+        return mask if keys is None else fit_keys(mask, keys.shape[1])
+
+    def read_queries(self, x: Tensor) -> Tensor:
+        """h(x): (B, N_q, dim) -> (B, 1 or G, N_q, R)."""
         for linear in self.hidden:
             y = linear(x).relu()
             x = x + y if self.residual and x.shape == y.shape else y
-        left = x.unsqueeze(1)  # (B, 1, N_q, R)
-        if self.squeeze is not None:
-            left = self.squeeze(x).unflatten(-1, (self.groups, self.rank)).transpose(1, 2)  # (B, G, N_q, r)
-        right = self.last.weight.unflatten(0, (self.groups, self.num_keys))[None]  # (1, G, N_k, R)
-        bias = self.last.bias.unflatten(0, (self.groups, 1, self.num_keys))[None]  # (1, G, 1, N_k)
-        mask = Mask(left, right, bias)
-        return mask if keys is None else fit_keys(mask, keys.shape[1])
+        if self.squeeze is None:
+            return x.unsqueeze(1)
+        return self.squeeze(x).unflatten(-1, (self.groups, -1)).transpose(1, 2)
+
+    def content_mask(self, left: Tensor, keys: Tensor) -> Mask:
+        """keys (B, N_k, key_dim) -> the mask whose right factor and bias are read from them."""
+        features = self.last(self.key_hidden(keys).relu()).unflatten(-1, (self.groups, -1)).transpose(1, 2)
+        return Mask(left, features[..., :-1], features[..., -1].unsqueeze(2))
 
 
 def fit_keys(mask: Mask, num_keys: int) -> Mask:
     """`mask` for a sequence of `num_keys` keys: its first columns; ValueError where it has too few of them.
 
-    A mask without factors was made for one length, so it must fit exactly.
+    A mask that was made for one whole sequence (dense, or interpolated) must fit exactly.
     """
     if mask.num_keys == num_keys:
         return mask
-    if mask.num_keys < num_keys:
+    if mask.num_keys < num_keys and mask.factored and not mask.whole:
         raise ValueError(
             f"the mask has {mask.num_keys} key columns and the sequence {num_keys} keys. A mask of length='fixed' "
             f"serves at most num_keys={mask.num_keys} keys: build it with num_keys={num_keys} or more, or use one that "
             "takes any length (length='interpolate' or length='content')"
         )
-    if not mask.factored:
-        raise ValueError(f"a dense mask of {mask.num_keys} key columns does not fit a sequence of {num_keys} keys")
+    if mask.whole or not mask.factored:
+        kind = "an interpolated" if mask.factored else "a dense"
+        raise ValueError(f"{kind} mask of {mask.num_keys} key columns does not fit a sequence of {num_keys} keys")
     return mask.first_keys(num_keys)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.mask import ContextAwareMask
+from lcaam.static import StaticMask
 
+KINDS = {"context": ContextAwareMask, "static": StaticMask}
 SCOPES = ("none", "shared", "tied", "per_layer")
 
 
@@ -20,32 +22,45 @@ class LayerMasks(nn.Module):
 
     scope: "none"; "shared" - one module, one mask from the stack's input, used in every layer (LCAAM); "tied" - one
            module, applied to each layer's own input; "per_layer" - a module and a mask per layer (Multi-LCAAM).
-    The other keywords are ContextAwareMask's; scope none needs none of them.
+    kind:  "context" - ContextAwareMask; "static" - StaticMask, which does not depend on the input.
+    The other keywords are those of the kind; scope none needs none of them.
 
-    Raises ValueError for an unknown scope or no layers.
+    Raises ValueError for an unknown scope or kind, or no layers.
     """
 
     def __init__(
-        self, scope: Literal["none", "shared", "tied", "per_layer"] = "none", num_layers: int = 1, **mask_options
+        self,
+        scope: Literal["none", "shared", "tied", "per_layer"] = "none",
+        num_layers: int = 1,
+        kind: Literal["context", "static"] = "context",
+        **mask_options,
     ):
         super().__init__()
         if scope not in SCOPES:
             raise ValueError(f"LayerMasks: unknown scope {scope!r}; allowed: {', '.join(SCOPES)}")
+        if kind not in KINDS:
+            raise ValueError(f"LayerMasks: unknown kind {kind!r}; allowed: {', '.join(KINDS)}")
         if num_layers < 1:
             raise ValueError(f"LayerMasks: num_layers must be at least 1, got {num_layers}")
         self.scope, self.num_layers = scope, num_layers
         count = {"none": 0, "shared": 1, "tied": 1, "per_layer": num_layers}[scope]
-        self.nets = nn.ModuleList(ContextAwareMask(**mask_options) for _ in range(count))
+        self.nets = nn.ModuleList(KINDS[kind](**mask_options) for _ in range(count))
 
     def forward(
-        self, x: Tensor, layer: int | None = None, shared: Mask | None = None, keys: Tensor | None = None
+        self,
+        x: Tensor,
+        layer: int | None = None,
+        shared: Mask | None = None,
+        keys: Tensor | None = None,
+        **of_mask,
     ) -> Mask | None:
         """Without `layer`: x is the stack's input (B, N_q, dim); the Mask for scope shared, else None.
         With `layer`: x is that layer's input; the Mask it uses, or None for scope none.
-        keys (B, N_k, dim): the key tokens of cross-attention; None for self-attention.
+        keys (B, N_k, dim): the key tokens of cross-attention; None for self-attention. Other keywords (grid) are the
+        mask module's.
         """
         if layer is None:
-            return self.nets[0](x, keys=keys) if self.scope == "shared" else None
+            return self.nets[0](x, keys=keys, **of_mask) if self.scope == "shared" else None
         if not 0 <= layer < self.num_layers:
             raise ValueError(f"LayerMasks: layer {layer} of {self.num_layers}")
         if self.scope == "none":
@@ -54,4 +69,8 @@ class LayerMasks(nn.Module):
             if shared is None:
                 raise ValueError("LayerMasks: scope 'shared' needs shared=masks(x0), the mask of the stack's input")
             return shared
-        return self.nets[layer if self.scope == "per_layer" else 0](x, keys=keys)
+        return self.nets[layer if self.scope == "per_layer" else 0](x, keys=keys, **of_mask)
+
+    def sparsity_loss(self) -> Tensor | float:
+        """The sum of the static masks' regularisers; 0 for context-aware ones."""
+        return sum(net.sparsity_loss() for net in self.nets if isinstance(net, StaticMask))

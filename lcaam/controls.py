@@ -1,0 +1,108 @@
+"""Parameter-matched controls: the same number of extra parameters as a mask, spent on something else (paper Table 3).
+
+    >>> wanted = extra_parameters(scope="per_layer", num_layers=8, dim=768, num_keys=50, depth=31)  # 142,049,680
+    >>> extra = extra_linear(768, num_layers=8, parameters=wanted, residual=True)   # a stack after every attention
+    >>> widths = extra_layer_widths(768, parameters=wanted)                         # whole encoder layers instead
+    >>> Encoder(768, 8, heads=12, after_attention=extra); Encoder(768, 8, heads=12, extra_feedforward=widths)
+
+A reviewer asked whether the paper's "same number of parameters" row added its linear layers without a residual
+connection; both are here. Counts match to within TOLERANCE or it is an error.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lcaam.stack import LayerMasks
+
+TOLERANCE = 0.005  # of the wanted number of parameters
+
+
+def extra_parameters(**layer_masks) -> int:
+    """How many parameters LayerMasks with these options has; nothing is allocated."""
+    with torch.device("meta"):
+        masks = LayerMasks(**layer_masks)
+    return count(masks)
+
+
+def count(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+class ExtraLinear(nn.Module):
+    """Linear layers with ReLU between them, as deep as a mask network, on the output of an attention.
+
+    widths: of the tokens between the layers; first and last are the stack's width. residual: every layer's output (of
+    a narrow pair at the end, the pair's) is added to its input; without, the tokens must pass through all of it.
+    """
+
+    def __init__(self, widths: list[int], residual: bool = False):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., dim) -> (..., dim)."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            y = layer(x).relu()
+            if y.shape == x.shape:
+                x = x + y if self.residual else y
+            else:  # into the narrow pair that ends the stack; its residual connection spans both layers
+                return x + last(y) if self.residual else last(y)
+        return x + last(x) if self.residual else last(x)
+
+
+def extra_linear(dim: int, num_layers: int, parameters: int, residual: bool = False) -> list[ExtraLinear]:
+    """One ExtraLinear for each of `num_layers` attentions, together `parameters` parameters.
+
+    Each is as many dim -> dim layers as fit its share, and a pair dim -> w -> dim for the rest.
+    Raises ValueError where no such stacks come within TOLERANCE (fewer parameters than about 3 dim per layer).
+    """
+    stacks, left = [], parameters
+    square = dim * dim + dim
+    for remaining in range(num_layers, 0, -1):
+        share = left / remaining
+        squares = int(share // square)
+        narrow = round((share - squares * square - dim) / (2 * dim + 1))
+        widths = [dim] * (squares + 1) + ([narrow, dim] if narrow > 0 else [])
+        if len(widths) == 1:
+            raise ValueError(
+                f"extra_linear: {parameters} parameters are too few for {num_layers} stacks of width {dim}"
+            )
+        stacks.append(ExtraLinear(widths, residual))
+        left -= count(stacks[-1])
+    check("extra_linear", count(*stacks), parameters)
+    return stacks
+
+
+def encoder_layer_parameters(dim: int, feedforward: int) -> int:
+    """Of an EncoderLayer: four projections, two LayerNorms, the feed-forward network."""
+    return 4 * (dim * dim + dim) + 4 * dim + (2 * dim * feedforward + feedforward + dim)
+
+
+def extra_layer_widths(dim: int, parameters: int) -> list[int]:
+    """Feed-forward widths of additional EncoderLayers that have `parameters` parameters together.
+
+    As many layers as come closest to the usual width 4 dim, then the widths that give the number.
+    Raises ValueError where a single layer of the smallest width is already too large.
+    """
+    smallest, per_unit = encoder_layer_parameters(dim, 1), 2 * dim + 1
+    number = max(1, round(parameters / encoder_layer_parameters(dim, 4 * dim)))
+    while number > 1 and parameters < number * smallest:
+        number -= 1
+    if parameters < smallest:
+        raise ValueError(
+            f"extra_layers: an encoder layer of width {dim} has at least {smallest:,} parameters, the mask to match only "
+            f"{parameters:,}: compare with extra_linear, or with a deeper mask"
+        )
+    units = round((parameters - number * (smallest - per_unit)) / per_unit)
+    widths = [units // number + (i < units % number) for i in range(number)]
+    check("extra_layers", sum(encoder_layer_parameters(dim, width) for width in widths), parameters)
+    return widths
+
+
+def check(name: str, found: int, wanted: int) -> None:
+    if abs(found - wanted) > TOLERANCE * wanted:
+        raise ValueError(f"{name}: the closest match has {found:,} parameters, {wanted:,} are wanted")

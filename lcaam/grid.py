@@ -1,0 +1,43 @@
+"""Resizing what belongs to key positions to another number of positions, along a line or over a 2-D grid."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize_columns(
+    columns: Tensor, count: int, old: tuple[int, int] | None, new: tuple[int, int] | None, prefix: int
+) -> Tensor:
+    """columns (1, G, N, R), a vector per key position -> (1, G, count, R), linearly interpolated between positions.
+
+    old: the (rows, columns) that the N - prefix positions form, None for a line; new: the grid of the count - prefix
+    new ones, None for the old one, or, if both can be, a square. The first `prefix` vectors stay as they are. The same
+    number of positions returns `columns` itself. Raises ValueError where `new` and `count` do not agree.
+    """
+    if old is not None and new is None:
+        new = infer_grid(count - prefix, old)
+    if old is not None and new[0] * new[1] != count - prefix:
+        raise ValueError(f"{count} keys with {prefix} prefix tokens are no grid of {new}")
+    if old is None and new is not None:
+        raise ValueError("a mask for a line of keys was given a grid: build it with grid=(rows, columns)")
+    if (columns.shape[2] == count and new == old) or count == prefix:
+        return columns[:, :, :count]
+    first, rest = columns[:, :, :prefix], columns[:, :, prefix:]
+    _, groups, positions, width = rest.shape
+    image = rest.transpose(2, 3).reshape(1, groups * width, *(old or (positions,)))
+    mode = "linear" if old is None else "bilinear"
+    image = F.interpolate(image, size=new or (count - prefix,), mode=mode, align_corners=False)
+    return torch.cat([first, image.flatten(2).view(1, groups, width, -1).transpose(2, 3)], 2)
+
+
+def infer_grid(positions: int, old: tuple[int, int]) -> tuple[int, int]:
+    if positions == old[0] * old[1]:
+        return old
+    side = math.isqrt(positions)
+    if old[0] == old[1] and side * side == positions:
+        return side, side
+    raise ValueError(
+        f"{positions} positions are not the grid {old} that the mask was made for: give grid=(rows, columns)"
+    )

@@ -1,0 +1,86 @@
+"""StaticMask: SwinBERT's learned mask, the same for every input; what context-aware masks are compared with.
+
+>>> mask_net = StaticMask(834, 834, rows=(0, 784), columns=(0, 784))  # video attends to video; text is left alone
+>>> loss = loss + 0.5 * mask_net.sparsity_loss()
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lcaam.factors import Mask
+
+CLOSED = -1e4  # SwinBERT's bias of a weight of 0
+OPEN = 40.0  # log sigmoid of it is 0 in float32: nothing is held back
+
+
+class StaticMask(nn.Module):
+    """A learned table t of one region of the score matrix, read as weights sigmoid(t) in (0, 1).
+
+    num_queries, num_keys: of the score matrix; shorter sequences keep its upper left part.
+    rows, columns: (start, stop) of the region; None is all. Where it is square, a token's weight on itself is 1.
+    fusion: "add" - as published: the bias (1 - sigmoid(t)) * -1e4. At initialisation it is closed everywhere, and next
+            to no entry gets a gradient. "gate" - the same weights through log sigmoid(t) (ours): every entry learns.
+    hard:   as published, optional: weights are 0 or 1, by the threshold 0.5; they get no gradient then.
+
+    The table starts as N(0, 1), as published. Raises ValueError for another fusion or a region outside the matrix.
+    """
+
+    def __init__(
+        self,
+        num_queries: int,
+        num_keys: int,
+        rows: tuple[int, int] | None = None,
+        columns: tuple[int, int] | None = None,
+        fusion: Literal["add", "gate"] = "add",
+        hard: bool = False,
+    ):
+        super().__init__()
+        if fusion not in ("add", "gate"):
+            raise ValueError(f"StaticMask: fusion {fusion!r} has no static form; allowed: add (published), gate")
+        self.rows, self.columns = tuple(rows or (0, num_queries)), tuple(columns or (0, num_keys))
+        for name, (start, stop), size in (("rows", self.rows, num_queries), ("columns", self.columns, num_keys)):
+            if not 0 <= start < stop <= size:
+                raise ValueError(f"StaticMask: {name} {(start, stop)} are no region of a matrix with {size} {name}")
+        self.num_keys, self.fusion, self.hard = num_keys, str(fusion), hard
+        height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+        self.table = nn.Parameter(torch.randn(height, width))
+
+    @property
+    def own(self) -> Tensor | None:
+        """(rows, columns) bool, True where a token meets itself; None where the region is not square."""
+        height, width = self.table.shape
+        return torch.eye(height, dtype=torch.bool, device=self.table.device) if height == width else None
+
+    def logits(self) -> Tensor:
+        """The table with what `hard` and the fixed diagonal make of it."""
+        logits = self.table
+        if self.hard:
+            logits = torch.where(logits >= 0, OPEN, -OPEN).to(logits.dtype)
+        return logits if self.own is None else logits.masked_fill(self.own, OPEN)
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Mask:
+        """x (B, N_q, D), keys (B, N_k, D) or None for all -> the dense Mask (1, 1, N_q, N_k). Only the counts matter.
+
+        Raises ValueError for a sequence that ends inside the region.
+        """
+        num_queries, num_keys = x.shape[1], self.num_keys if keys is None else keys.shape[1]
+        below, behind = num_queries - self.rows[1], num_keys - self.columns[1]
+        if below < 0 or behind < 0:
+            raise ValueError(
+                f"StaticMask: the region rows {self.rows}, columns {self.columns} does not fit {num_queries} queries "
+                f"and {num_keys} keys"
+            )
+        if self.fusion == "add":
+            values, outside = (1 - self.logits().sigmoid()) * CLOSED, 0.0
+        else:
+            values, outside = self.logits(), OPEN
+        values = F.pad(values, (self.columns[0], behind, self.rows[0], below), value=outside)
+        return Mask.from_dense(values[None, None])
+
+    def sparsity_loss(self) -> Tensor:
+        """Mean weight of the region with its fixed diagonal counted as 0 (SwinBERT's regulariser, weight 0.5)."""
+        weights = self.table.sigmoid()
+        return (weights if self.own is None else weights.masked_fill(self.own, 0.0)).mean()
