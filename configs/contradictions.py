@@ -41,6 +41,28 @@ def mask_narrower_than_data(cfg: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def static_masks_have_two_forms(cfg: dict[str, Any]) -> Iterator[str]:
+    """A static table is a bias (as published) or goes through log sigmoid; it has no form that multiplies scores."""
+    mask = cfg["mask"]
+    if mask["kind"] == "static" and mask["scope"] != "none" and mask["fusion"] not in ("add", "gate"):
+        yield (
+            f"mask.fusion: {mask['fusion']} with mask.kind=static; allowed: add (mask=static_swinbert, as published), "
+            "gate (mask=static_logsigmoid)"
+        )
+    if mask["kind"] != "static" and (mask["hard"] or mask["sparsity"]):
+        yield "mask.hard and mask.sparsity belong to mask.kind=static"
+
+
+def controls_match_a_mask(cfg: dict[str, Any]) -> Iterator[str]:
+    """A control has as many parameters as the masks that the rest of the node describes."""
+    mask = cfg["mask"]
+    if mask["control"] != "none" and mask["scope"] == "none":
+        yield (
+            f"mask.control: {mask['control']} with mask.scope=none has no parameters to match; choose the masks it "
+            "stands for, e.g. mask.scope=per_layer"
+        )
+
+
 def counts_are_positive(cfg: dict[str, Any]) -> Iterator[str]:
     """Sizes and numbers of things."""
     for node in ("data", "task"):
@@ -102,6 +124,8 @@ RULES = (
     mask_narrower_than_data,
     heads_divide_width,
     groups_are_one_or_heads,
+    static_masks_have_two_forms,
+    controls_match_a_mask,
     sounds_need_generated_data,
     best_checkpoint_is_saved,
 )

@@ -33,6 +33,21 @@ class Fusion(Enum):
     temper = "s * softplus(m)"
 
 
+class Kind(Enum):
+    """What a mask is made from."""
+
+    context = "the query tokens (LCAAM)"
+    static = "nothing: SwinBERT's learned table, published with fusion add, alive with fusion gate"
+
+
+class Control(Enum):
+    """What takes the masks' place, with as many parameters as the masks that the other settings describe."""
+
+    none = "nothing: the masks are used"
+    extra_linear = "linear layers after every attention"
+    extra_layers = "encoder layers at the end"
+
+
 class Init(Enum):
     """How a mask module starts."""
 
@@ -46,6 +61,8 @@ class Length(Enum):
     """What a mask does with another number of keys than it was made for."""
 
     fixed = "fewer keys use the first columns, more are refused"
+    interpolate = "the columns are resized to the number of keys"
+    content = "the keys' tokens are read instead of their positions"
 
 
 class TestCheckpoint(Enum):
@@ -64,9 +81,10 @@ def at_least(minimum: int, default: Any = MISSING) -> Any:
 
 @dataclass
 class Mask:
-    """The mask and its schedule: the keywords of lcaam.LayerMasks."""
+    """The mask and its schedule: the keywords of lcaam.LayerMasks, and the controls of lcaam.controls."""
 
     scope: Scope = Scope.none
+    kind: Kind = Kind.context
     fusion: Fusion = Fusion.none
     depth: int = at_least(1, 1)  # linear layers, counted as the paper counts them
     hidden: int | None = at_least(1, None)  # width of the hidden layers; null: the tokens' width
@@ -76,6 +94,10 @@ class Mask:
     init: Init = Init.identity
     length: Length = Length.fixed
     num_keys: int | None = at_least(1, None)  # null: as many as the data have tokens
+    hard: bool = False  # kind static: weights of 0 or 1, by the threshold 0.5
+    sparsity: float = at_least(0, 0.0)  # kind static: weight of its sparsity loss
+    control: Control = Control.none
+    control_residual: bool = True  # control extra_linear: a residual connection around each linear layer
 
 
 @dataclass

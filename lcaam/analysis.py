@@ -124,13 +124,15 @@ def sign_flips(mask: Tensor) -> float:
 def context_sensitivity(mask: Tensor, fusion: str | Fusion = "mul", keep: Tensor | None = None) -> float:
     """How much of the mask depends on the sample: variance over samples / total variance, in [0, 1]; 0 / 0 is 0.
 
-    mask (B, G, N_q, N_k) of B different samples; keep: pairs that count, broadcastable to it. For fusion add each row
-    is centred first, since the softmax ignores a row's shift. 0 is a static mask, the same for every sample; 1 is a
-    mask without any part that is common to all samples. It cannot say whether the context it reads is useful.
+    mask: (B, G, N_q, N_k) of B different samples, or (1, G, N_q, N_k), the same for all; keep: pairs that count,
+    broadcastable to it. For fusion add each row is centred first, since the softmax ignores a row's shift; then only
+    pairs that every sample keeps count, so that all rows are centred alike. 0 is a static mask, the same for every
+    sample; 1 is a mask without any part that is common to all. It cannot say whether the context it reads is useful.
     """
-    mask = mask.double()
-    weight = (torch.ones_like(mask[:, :1]) if keep is None else keep.any(1, keepdim=True)).expand_as(mask).double()
-    if Fusion.parse(fusion).ignores_row_shift:
+    counts = torch.ones_like(mask[:, :1], dtype=torch.bool) if keep is None else keep.any(1, keepdim=True)
+    centred = Fusion.parse(fusion).ignores_row_shift
+    mask, weight = torch.broadcast_tensors(mask.double(), (counts.all(0) if centred else counts).double())
+    if centred:
         mask = mask - (mask * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp(min=1)
     count = weight.sum((0, 2, 3), keepdim=True).clamp(min=1)
     overall = (mask * weight).sum((0, 2, 3), keepdim=True) / count

@@ -94,8 +94,8 @@ def extra_layer_widths(dim: int, parameters: int) -> list[int]:
         number -= 1
     if parameters < smallest:
         raise ValueError(
-            f"extra_layers: an encoder layer of width {dim} has at least {smallest:,} parameters, the mask to match only "
-            f"{parameters:,}: compare with extra_linear, or with a deeper mask"
+            f"extra_layers: an encoder layer of width {dim} has at least {smallest:,} parameters, the mask to match "
+            f"only {parameters:,}: compare with extra_linear, or with a deeper mask"
         )
     units = round((parameters - number * (smallest - per_unit)) / per_unit)
     widths = [units // number + (i < units % number) for i in range(number)]

@@ -151,6 +151,7 @@ class Encoder(nn.Module):
         extra_feedforward: Sequence[int] = (),
     ):
         super().__init__()
+        self.dim = dim
         self.masks = LayerMasks(num_layers=num_layers) if masks is None else masks
         if self.masks.num_layers != num_layers:
             raise ValueError(f"Encoder: masks for {self.masks.num_layers} layers given to a stack of {num_layers}")

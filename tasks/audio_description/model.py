@@ -11,9 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lcaam import Encoder, LayerMasks
+from lcaam import Encoder
 from lcaam.encoder import EncoderLayer
 from tasks.audio_description.prefix import PrefixLlama, gated_prefix
+from tasks.common.masks import mask_parameters
 
 
 def sinusoids(length: int, dim: int, base: float) -> Tensor:
@@ -32,28 +33,19 @@ class AudioVisualEncoder(nn.Module):
 
     def __init__(
         self,
+        encoder: Encoder,
         video_dim: int,
         audio_dim: int,
         tokens: int,
-        width: int,
-        layers: int,
-        heads: int,
-        feedforward: int | None = None,
-        dropout: float = 0.0,
-        norm: Literal["pre", "post"] = "pre",
         position_base: float = 10_000.0,
         position_scale: float = 1.0,
-        masks: LayerMasks | None = None,
-        fusion: str = "mul",
-        backend: str = "auto",
     ):
         super().__init__()
+        width = encoder.dim
         self.video, self.audio = nn.Linear(video_dim, width), nn.Linear(audio_dim, width)
         self.modality = nn.Parameter(0.2 * torch.randn(2, 1, width))
         self.position = nn.Parameter(position_scale * sinusoids(tokens, width, position_base))
-        self.encoder = Encoder(
-            width, layers, heads, feedforward, dropout=dropout, norm=norm, masks=masks, fusion=fusion, backend=backend
-        )
+        self.encoder = encoder
 
     def forward(self, video: Tensor, audio: Tensor, keep: Tensor) -> Tensor:
         """video (B, T, D_v), audio (B, T, D_a), keep (B, 2T; True = real token) -> (B, 2T, width)."""
@@ -123,12 +115,13 @@ class Describer(nn.Module):
         return {"prefix": gated_prefix(self.llm, prompts, self.gates), "prefix_keep": prompts_keep}
 
     def parts(self) -> dict[str, int]:
-        """Parameter counts by part."""
+        """Parameter counts by part; `controls` is what stands in the masks' place."""
         count = {name: sum(p.numel() for p in module.parameters()) for name, module in self.named_children()}
-        masks = sum(p.numel() for p in self.encoder.encoder.masks.parameters())
+        masks, controls = mask_parameters(self.encoder.encoder)
         return {
-            "encoder": count["encoder"] - masks,
+            "encoder": count["encoder"] - masks - controls,
             "masks": masks,
+            "controls": controls,
             "bridge": count["bridge"] + self.gates.numel(),
             "language_model": count["llm"],
         }

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from lcaam import LayerMasks
+from lcaam import Encoder
 from lcaam.analysis import context_sensitivity, heat_map, record, sign_flips, sparsity
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.metrics import recall_over_movies, rouge_l_matrix
@@ -20,6 +20,7 @@ from tasks.audio_description.prefix import PrefixLlama
 from tasks.common.captions import score_captions
 from tasks.common.flops import count_flops
 from tasks.common.gather import gather_rows
+from tasks.common.masks import mask_options
 from tasks.common.optimisation import adamw_cosine
 
 IGNORED = -100  # label of positions that do not count in the loss
@@ -28,7 +29,7 @@ IGNORED = -100  # label of positions that do not count in the loss
 class AudioDescription(pl.LightningModule):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
-    mask: LayerMasks' and ContextAwareMask's options plus `fusion`; num_keys None is all 2 x tokens.
+    mask: the configuration's mask node (tasks.common.masks); num_keys None is all 2 x tokens.
     facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch).
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: of the audiovisual encoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
@@ -90,25 +91,10 @@ class AudioDescription(pl.LightningModule):
             self.hparams["tokenizer"] = scratch_tokenizer.dump(self.tokenizer)
             language_model = from_scratch(llm["config"], self.tokenizer)
 
-        options = {name: value for name, value in mask.items() if name not in ("scope", "num_keys")}
-        num_keys = mask.get("num_keys") or 2 * facts["tokens"]
-        masks = LayerMasks(mask["scope"], layers, dim=width, num_keys=num_keys, **options)
-        encoder = AudioVisualEncoder(
-            facts["video_dim"],
-            facts["audio_dim"],
-            facts["tokens"],
-            width,
-            layers,
-            heads,
-            feedforward,
-            dropout,
-            norm,
-            position_base,
-            position_scale,
-            masks,
-            mask["fusion"],
-            backend,
-        )
+        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
+        stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
+        widths = (facts["video_dim"], facts["audio_dim"])
+        encoder = AudioVisualEncoder(stack, *widths, facts["tokens"], position_base, position_scale)
         llm_dim = language_model.config.hidden_size
         joint = Bridge(bridge, width, llm_dim, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
         self.model = Describer(encoder, joint, language_model, gate_init)
@@ -179,6 +165,8 @@ class AudioDescription(pl.LightningModule):
     def training_step(self, batch: dict, index: int) -> Tensor:
         loss = self.sentence_loss(batch)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["text"]))
+        if weight := self.hparams.mask.get("sparsity"):
+            loss = loss + weight * self.model.encoder.encoder.masks.sparsity_loss()
         return loss
 
     def on_train_epoch_end(self) -> None:

@@ -62,7 +62,7 @@ def blind_config(cfg: DictConfig) -> DictConfig:
     changes = {
         "seed": 0,
         "task": {"blind": True},
-        "mask": {"scope": "none", "fusion": "none"},
+        "mask": {"scope": "none", "fusion": "none", "control": "none"},
         "trainer": trainer,
     }
     merged = OmegaConf.merge(blind, changes)

@@ -60,7 +60,10 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("floors.enabled=perhaps", "floors.enabled: 'perhaps' is not true or false"),
         ("+experimnt=madv2_lcaam", "experimnt: unknown key; did you mean 'experiment'?"),
         ("+sed=3", "sed: unknown key; did you mean 'seed'?"),
-        ("+mask.fusoin=add", "mask.fusoin: unknown key; did you mean 'fusion'? (keys of mask: scope, fusion, depth"),
+        (
+            "+mask.fusoin=add",
+            "mask.fusoin: unknown key; did you mean 'fusion'? (keys of mask: scope, kind, fusion, depth",
+        ),
         ("+trainer.max_step=3", "trainer.max_step: unknown key; did you mean 'max_steps'?"),
         ("+data.batchsize=3", "data.batchsize: unknown key; did you mean 'batch_size'?"),
         ("+task.widht=3", "task.widht: unknown key; did you mean 'width'?"),
@@ -152,3 +155,16 @@ def test_validation_changes_nothing(compose_run: Compose) -> None:
     before = OmegaConf.to_yaml(cfg)
     validate(cfg)
     assert OmegaConf.to_yaml(cfg) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["mask=static_swinbert", "mask.fusion=mul"], "mask.fusion: mul with mask.kind=static; allowed: add"),
+        (["mask=lcaam", "mask.sparsity=0.5"], "mask.hard and mask.sparsity belong to mask.kind=static"),
+        (["mask=extra_linear", "mask.scope=none"], "mask.control: extra_linear with mask.scope=none has no parameters"),
+    ],
+)
+def test_static_masks_and_controls_that_contradict_themselves(compose_run, overrides, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(compose_run("scale=mini", *overrides))

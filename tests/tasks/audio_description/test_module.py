@@ -14,10 +14,10 @@ FACTS = {"video_dim": 6, "audio_dim": 5, "tokens": 4, "train_texts": SENTENCES}
 SCOPES = ["none", "shared", "tied", "per_layer"]
 
 
-def build(scope="per_layer", fusion="mul", seed=0, **changes):
+def build(scope="per_layer", fusion="mul", seed=0, mask_changes=None, **changes):
     torch.manual_seed(seed)
     mask = {"scope": scope, "fusion": fusion, "depth": 3, "hidden": None, "rank": None, "groups": 1, "num_keys": None}
-    mask |= {"residual": False, "init": "identity", "length": "fixed"}
+    mask |= {"residual": False, "init": "identity", "length": "fixed", **(mask_changes or {})}
     llm = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     options = dict(width=16, layers=2, heads=2, feedforward=32, llm={"config": llm}, lr=5e-3, warmup=0.1)
     options |= dict(bridge="tokens", prefix_layers=2, gate_init=1.0, bridge_heads=2, decoding={"max_new_tokens": 8})
@@ -154,6 +154,31 @@ def test_parts_add_up():
     assert sum(module.parts().values()) == sum(p.numel() for p in module.parameters())
     assert module.parts()["masks"] == 2 * (2 * (16 * 16 + 16) + 16 * 8 + 8)
     assert build("none").parts()["masks"] == 0
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("control", ["extra_linear", "extra_layers"])
+def test_controls_take_the_masks_place_with_as_many_parameters(control, residual):
+    masked = build(mask_changes={"depth": 7})
+    module = build(mask_changes={"depth": 7, "control": control, "control_residual": residual})
+    parts, wanted = module.parts(), masked.parts()
+    assert parts["masks"] == 0
+    assert parts["controls"] == pytest.approx(wanted["masks"], rel=0.005)
+    assert {name: parts[name] for name in ("encoder", "bridge")} == {
+        name: wanted[name] for name in ("encoder", "bridge")
+    }
+    module.sentence_loss(scenes()).backward()
+    assert module.analyse(scenes())["masks"] == {}
+
+
+@pytest.mark.parametrize("fusion", ["add", "gate"])
+def test_static_masks_train_with_their_sparsity_loss(fusion, tmp_path):
+    module = build("shared", fusion, mask_changes={"kind": "static", "hard": False, "sparsity": 10.0})
+    before = module.model.encoder.encoder.masks.sparsity_loss().item()
+    fit(module, tmp_path)
+    assert module.model.encoder.encoder.masks.sparsity_loss().item() < before
+    statistics = module.analyse(scenes())["statistics"]
+    assert statistics["layer 1/context_sensitivity"] == 0.0
 
 
 def test_flops_grow_by_exactly_the_masks():
