@@ -9,6 +9,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -142,3 +143,41 @@ def context_sensitivity(mask: Tensor, fusion: str | Fusion = "mul", keep: Tensor
     common = (mask * weight).sum(0, keepdim=True) / weight.sum(0, keepdim=True).clamp(min=1)
     within = ((mask - common).square() * weight).sum()
     return (within / total).item()
+
+
+def token_deviation(mask: Tensor) -> float:
+    """Standard deviation of the mask over query tokens, averaged over samples, groups and keys; mask (B, G, N_q, N_k).
+
+    Near 0, every token gets the same row: the mask reads no token (a deep one at torch's default initialisation). It
+    cannot say whether rows differ by what a token holds or only by where it stands.
+    """
+    return mask.double().std(dim=2, correction=0).mean().item()
+
+
+def effective_rank(mask: Tensor) -> float:
+    """Exponential of the entropy of the normalised singular values, averaged over samples and groups, in [1, N].
+
+    mask (B, G, N_q, N_k). 1 is an outer product; a random matrix has close to full rank. It says how many independent
+    patterns a mask holds, so which `rank` would do; a mask of zeros has 0. (Roy and Vetterli, 2007.)
+    """
+    values = torch.linalg.svdvals(mask.double())  # (B, G, min(N_q, N_k))
+    share = values / values.sum(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    entropy = torch.special.entr(share).sum(-1)
+    return torch.where(values[..., 0] > 0, entropy.exp(), 0.0).mean().item()
+
+
+def block_means(mask: Tensor, boundaries: list[int], keep: Tensor | None = None) -> Tensor:
+    """Mean mask value of every pair of token blocks, e.g. modalities: (blocks, blocks), rows query blocks.
+
+    mask (B, G, N_q, N_k) of self-attention; boundaries: where a block ends and the next begins, e.g. [25]; keep: pairs
+    that count, broadcastable to mask. A block without a pair is NaN. Means hide structure inside a block: look at
+    `heat_map` too. Raises ValueError for boundaries that do not rise from 1 to N - 1.
+    """
+    edges = [0, *boundaries, mask.shape[-1]]
+    if any(low >= high for low, high in pairwise(edges)):
+        raise ValueError(f"block_means: boundaries {boundaries} do not divide {mask.shape[-1]} tokens")
+    blocks = [slice(*pair) for pair in pairwise(edges)]
+    counts = torch.ones_like(mask[:, :1], dtype=torch.bool) if keep is None else keep.any(1, keepdim=True)
+    mask, weight = torch.broadcast_tensors(mask.double(), counts.double())
+    total = torch.stack([torch.stack([(mask * weight)[..., r, c].sum() for c in blocks]) for r in blocks])
+    return total / torch.stack([torch.stack([weight[..., r, c].sum() for c in blocks]) for r in blocks])

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import torch
 from torch import Tensor
 
 from lcaam.backends import BACKENDS
@@ -22,7 +23,8 @@ from lcaam.structure import allowed, check_keep
 
 log = logging.getLogger(__name__)
 
-LARGE = 2**27  # scores; half a gibibyte of float32
+SEVERAL_BLOCKS = 2**15  # pairs of a query and a key, in one head of one sample
+LARGE = 2**27  # pairs in all; half a gibibyte of float32
 
 
 @dataclass(frozen=True)
@@ -106,18 +108,22 @@ def attention(
 
 
 def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> str:
-    """What backend "auto" means here.
+    """What backend "auto" means here (measured by scripts/benchmark.py attention).
 
-    On a CPU, folding the mask into longer features costs more than the N_q x N_k scores it avoids (forward and backward
-    of 32 x 4 heads of 50 tokens, rank 64, add: 1.5 times the reference), until those no longer fit well in memory.
+    On a CPU the blocks of "chunked" stay in the cache and win as soon as there are several of them per sample; folding
+    an additive mask into longer features costs more than the scores it avoids. On a GPU (not measured yet) torch's
+    kernels are taken where they can do the fusion. Under torch.compile the equation is left to the compiler.
     """
     if mask is None:
         return "sdpa"
+    if torch.compiler.is_compiling():
+        return "reference"
+    pairs = query.shape[2] * key.shape[2]
+    if query.device.type == "cpu":
+        return "chunked" if pairs >= SEVERAL_BLOCKS else "reference"
     if fusion in SDPA_FUSIONS:
-        scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
-        if query.is_cuda or scores > LARGE:
-            return "sdpa"
-    return "reference"
+        return "sdpa"
+    return "chunked" if pairs * query.shape[0] * query.shape[1] > LARGE else "reference"
 
 
 def find_backend(backend: str) -> Callable:

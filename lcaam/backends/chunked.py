@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from lcaam.fusion import Fusion
 
-CACHE = 2**16  # scores in one block: the four float32 blocks of the backward pass fill half of a 2 MiB cache
+CACHE = 2**17  # scores in one block, half a mebibyte of float32: three or four blocks share a second-level cache
 FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer rows waste the processor
 
 

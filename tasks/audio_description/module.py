@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from lcaam import Encoder
-from lcaam.analysis import context_sensitivity, heat_map, record, sign_flips, sparsity
+from lcaam.analysis import context_sensitivity, effective_rank, heat_map, record, sign_flips, sparsity, token_deviation
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.metrics import recall_over_movies, rouge_l_matrix
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
@@ -254,6 +254,8 @@ class AudioDescription(pl.LightningModule):
             if r.mask is not None:
                 statistics[f"{name}/context_sensitivity"] = context_sensitivity(r.mask, r.fusion, r.keep)
                 statistics[f"{name}/sign_flips"] = sign_flips(r.kept_mask())
+                statistics[f"{name}/token_deviation"] = token_deviation(r.mask)
+                statistics[f"{name}/effective_rank"] = effective_rank(r.mask)
         tokens = self.hparams.facts["tokens"]
         return {
             "masks": {name: heat_map(r.mask).numpy() for name, r in names.items() if r.mask is not None},

@@ -5,7 +5,18 @@ import pytest
 import torch
 
 from lcaam import ContextAwareMask, Encoder, LayerMasks, Mask, attention
-from lcaam.analysis import attention_histogram, context_sensitivity, heat_map, kept, record, sign_flips, sparsity
+from lcaam.analysis import (
+    attention_histogram,
+    block_means,
+    context_sensitivity,
+    effective_rank,
+    heat_map,
+    kept,
+    record,
+    sign_flips,
+    sparsity,
+    token_deviation,
+)
 
 
 class Custom(torch.nn.Module):
@@ -124,3 +135,35 @@ def test_heat_map_is_a_mean_or_one_sample():
     mask = torch.randn(3, 2, 4, 5)
     torch.testing.assert_close(heat_map(mask), mask.mean((0, 1)))
     torch.testing.assert_close(heat_map(mask, sample=1), mask[1].mean(0))
+
+
+def test_token_deviation_sees_whether_rows_differ():
+    row = torch.randn(2, 1, 1, 6)
+    assert token_deviation(row.expand(2, 1, 5, 6)) == pytest.approx(0.0, abs=1e-12)
+    mask = torch.tensor([[[[0.0, 1.0], [2.0, 5.0]]]])
+    assert token_deviation(mask) == pytest.approx((1 + 2) / 2)
+    dead = ContextAwareMask(256, 75, depth=32, init="default")(torch.randn(2, 75, 256)).dense()
+    assert token_deviation(dead) < 1e-7
+
+
+def test_effective_rank_counts_patterns():
+    outer = torch.randn(3, 1, 8, 1) @ torch.randn(3, 1, 1, 9)
+    assert effective_rank(outer) == pytest.approx(1.0, abs=1e-4)
+    assert effective_rank(torch.eye(7)[None, None]) == pytest.approx(7.0)
+    assert effective_rank(torch.zeros(1, 1, 4, 4)) == 0.0
+    low = ContextAwareMask(16, 20, rank=3, init="kaiming")(torch.randn(2, 20, 16)).dense()
+    assert effective_rank(low) <= 3.01
+
+
+def test_block_means_are_means_of_blocks():
+    mask = torch.randn(3, 2, 5, 5)
+    means = block_means(mask, [2])
+    assert means.shape == (2, 2)
+    assert means[0, 1].item() == pytest.approx(mask[:, :, :2, 2:].mean().item())
+    keep = torch.ones(3, 1, 1, 5, dtype=torch.bool)
+    keep[..., 4] = False
+    assert block_means(mask, [2], keep)[1, 1].item() == pytest.approx(mask[:, :, 2:, 2:4].mean().item())
+    assert block_means(mask, []).item() == pytest.approx(mask.mean().item())
+    for boundaries in ([0], [5], [3, 2]):
+        with pytest.raises(ValueError, match="do not divide 5 tokens"):
+            block_means(mask, boundaries)
