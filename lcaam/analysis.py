@@ -8,7 +8,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -33,6 +33,14 @@ class Record:
     mask: Tensor | None
     fusion: Fusion
     keep: Tensor | None
+
+    def of_queries(self, keep: Tensor) -> "Record":
+        """The same record where only some queries count. keep: (B, N_q) bool, True = a real token.
+
+        Attention knows padding among the keys only; padded queries are computed like any other.
+        """
+        rows = keep.cpu()[:, None, :, None]
+        return replace(self, keep=rows if self.keep is None else self.keep & rows)
 
     def kept_mask(self) -> Tensor:
         """Values of the mask at pairs that were attended to, in one dimension. Raises ValueError without a mask."""
@@ -88,13 +96,20 @@ def kept(values: Tensor, keep: Tensor | None) -> Tensor:
     return values[keep]
 
 
-def heat_map(mask: Tensor, sample: int | None = None) -> Tensor:
+def heat_map(mask: Tensor, sample: int | None = None, keep: Tensor | None = None) -> Tensor:
     """The picture of a mask (figures S6, S8, S9): (N_q, N_k), the mean over groups, and over samples without `sample`.
 
-    mask (B, G, N_q, N_k). It shows the mask's values, not the attention that results from them.
+    mask (B, G, N_q, N_k); keep: pairs that count in the mean over samples, broadcastable to it (a pair that no sample
+    keeps has the mean of all). It shows the mask's values, not the attention that results from them.
     """
     mask = mask.mean(1)
-    return mask.mean(0) if sample is None else mask[sample]
+    if sample is not None:
+        return mask[sample]
+    if keep is None:
+        return mask.mean(0)
+    mask, weight = torch.broadcast_tensors(mask, keep.any(1).to(mask.dtype))
+    count = weight.sum(0)
+    return torch.where(count > 0, (mask * weight).sum(0) / count.clamp(min=1), mask.mean(0))
 
 
 def attention_histogram(weights: Tensor, bins: int = 50) -> tuple[Tensor, Tensor]:

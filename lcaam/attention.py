@@ -81,12 +81,15 @@ def attention(
     backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory)
              and "sdpa" (torch's fused attention; fusions none, add, gate).
 
-    `keep` and `causal` come after the fusion and always win. A query with no key to attend to returns zeros.
-    The softmax is computed in float32 or wider.
+    `keep` and `causal` come after the fusion and always win over any finite number; keys and values at dropped places
+    must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. The softmax is computed in
+    float32 or wider.
     Raises ValueError for shapes that do not fit, an unknown fusion or backend, or a backend that cannot do the fusion.
     """
     fusion = Fusion.parse(fusion)
     check_shapes(query, key, value)
+    if not 0.0 <= dropout <= 1.0:
+        raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if fusion is Fusion.none:
         mask = None
@@ -103,7 +106,8 @@ def attention(
         watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale))
     if backend == "auto":
         backend = cheapest(mask, fusion, query, key)
-        log.debug("attention: backend %s for fusion %s", backend, fusion.value)
+        if not torch.compiler.is_compiling():
+            log.debug("attention: backend %s for fusion %s", backend, fusion.value)
     return find_backend(backend)(query, key, value, mask, fusion, keep, causal, dropout, scale)
 
 
@@ -121,9 +125,11 @@ def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> s
     pairs = query.shape[2] * key.shape[2]
     if query.device.type == "cpu":
         return "chunked" if pairs >= SEVERAL_BLOCKS else "reference"
-    if fusion in SDPA_FUSIONS:
+    if fusion is Fusion.add and mask.factored:
         return "sdpa"
-    return "chunked" if pairs * query.shape[0] * query.shape[1] > LARGE else "reference"
+    if pairs * query.shape[0] * query.shape[1] > LARGE:
+        return "chunked"
+    return "sdpa" if fusion in SDPA_FUSIONS else "reference"
 
 
 def find_backend(backend: str) -> Callable:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mask:
     """A soft attention mask.
 
@@ -43,6 +43,15 @@ class Mask:
             raise ValueError(
                 f"Mask factors disagree on the rank: left {tuple(self.left.shape)}, right {tuple(self.right.shape)}"
             )
+        if self.left is not None and self.left.shape[1] not in (1, self.groups):
+            raise ValueError(f"Mask.left has {self.left.shape[1]} groups, right {self.groups}: left has 1 or as many")
+        if self.left is not None and self.bias is not None:
+            _, groups, rows, columns = self.bias.shape
+            if groups not in (1, self.groups) or rows != 1 or columns != self.num_keys:
+                raise ValueError(
+                    f"Mask.bias must be (B or 1, G or 1, 1, N_k) with G = {self.groups} and N_k = {self.num_keys}, has "
+                    f"shape {tuple(self.bias.shape)}"
+                )
 
     @classmethod
     def from_dense(cls, values: Tensor) -> "Mask":

@@ -5,6 +5,7 @@ again from the saved log-sum-exp of each row. A mask that all heads share is mul
 O(block x N_k) beside inputs and outputs; values and gradients are exact. It has no second derivative.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lcaam.backends.reference import reference
 from lcaam.fusion import Fusion
 
 CACHE = 2**17  # scores in one block, half a mebibyte of float32: three or four blocks share a second-level cache
@@ -20,6 +22,8 @@ FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer 
 
 
 def chunked(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
+    if not (query.numel() and key.numel() and value.numel()):  # there is no block of nothing
+        return reference(query, key, value, mask, fusion, keep, causal, dropout, scale)
     left, right, bias = (None, None, None) if mask is None else (mask.left, mask.right, mask.bias)
     seed = torch.randint(2**62, ()).item() if dropout > 0.0 else 0
     settings = Settings(fusion, scale, causal and query.shape[2] > 1, dropout, seed)
@@ -35,8 +39,20 @@ class Settings:
     seed: int  # of the dropout pattern, which the backward pass draws again
 
 
+def without_autocast(function):
+    """The function in the precision of its inputs: autocast would round scores that the backward pass makes again."""
+
+    @functools.wraps(function)
+    def wrapped(ctx, first, *others):
+        with torch.autocast(first.device.type, enabled=False):
+            return function(ctx, first, *others)
+
+    return wrapped
+
+
 class BlockAttention(torch.autograd.Function):
     @staticmethod
+    @without_autocast
     def forward(ctx, query, key, value, left, right, bias, keep, settings):
         q, k, v = prepare(query, key, value, settings.scale)
         out, norm = q.new_empty(*q.shape[:3], v.shape[-1]), q.new_empty(*q.shape[:3], 1)
@@ -59,6 +75,7 @@ class BlockAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx, grad_out):
         query, key, value, left, right, bias, keep, out, norm = ctx.saved_tensors
         settings = ctx.settings
@@ -106,7 +123,7 @@ def pattern(score: Tensor, settings: Settings, block: "Block", heads: slice) -> 
     place = hash((block.samples.start, block.rows.start, heads.start)) % 2**31
     generator = torch.Generator(score.device).manual_seed(settings.seed + place)
     kept = 1.0 - settings.dropout
-    return torch.empty_like(score).bernoulli_(kept, generator=generator).div_(kept)
+    return torch.empty_like(score).bernoulli_(kept, generator=generator).div_(kept or 1.0)
 
 
 # -- which pairs a block holds ----------------------------------------------------------------------------------------

@@ -10,10 +10,13 @@ windows (AutoAD-II, which scores with BERTScore). Chance is k / N.
 A recall is only comparable with another one of the same scorer, so its name says which: `R@5/16[rougeL]` here.
 """
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+
+log = logging.getLogger(__name__)
 
 TIES = ("topk", "optimistic", "pessimistic", "expected")
 
@@ -98,7 +101,7 @@ def recall_over_movies(rows: Sequence[dict], k: Sequence[int] = (1, 5), n: int =
 
     rows: dicts with movie, start, generated, reference, in any order. `R@k/n[rougeL]` is the mean over movies,
     `R@k/n[rougeL,windows]` the mean over all windows. Movies shorter than n sentences are in neither and are counted in
-    `R@k/n movies skipped`. Raises ValueError where no movie is long enough.
+    `R@k/n movies skipped`; where no movie is long enough that is all there is, and a warning says so.
     """
     movies: dict[str, list[dict]] = {}
     for row in sorted(rows, key=lambda row: (row["movie"], row["start"])):
@@ -108,10 +111,10 @@ def recall_over_movies(rows: Sequence[dict], k: Sequence[int] = (1, 5), n: int =
         if len(scenes) >= n:
             scores = rouge_l_matrix([s["generated"] for s in scenes], [s["reference"] for s in scenes])
             results.append(window_recalls(scores, k, n, ties="expected"))
-    if not results:
-        raise ValueError(f"no movie has the {n} sentences that recall within {n} neighbours needs")
     recalls = {}
-    for x in k:
+    if not results:
+        log.warning("no movie has the %d sentences that recall within %d neighbours needs: it is left out", n, n)
+    for x in k if results else ():
         recalls[f"R@{x}/{n}[rougeL]"] = 100 * float(np.mean([float(r[x].mean()) for r in results]))
         recalls[f"R@{x}/{n}[rougeL,windows]"] = 100 * float(torch.cat([r[x] for r in results]).mean())
     if skipped := len(movies) - len(results):

@@ -14,10 +14,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from lcaam import Encoder
 from lcaam.analysis import context_sensitivity, effective_rank, heat_map, record, sign_flips, sparsity, token_deviation
 from tasks.audio_description import tokenizer as scratch_tokenizer
-from tasks.audio_description.metrics import recall_over_movies, rouge_l_matrix
+from tasks.audio_description.language_model import Decoding, LanguageModel, from_scratch, pretrained
+from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
-from tasks.audio_description.prefix import PrefixLlama
-from tasks.common.captions import score_captions
+from tasks.common.captions import best_constant, score_captions
 from tasks.common.flops import count_flops
 from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
@@ -34,9 +34,8 @@ class AudioDescription(pl.LightningModule):
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: of the audiovisual encoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
-    llm: {"pretrained": folder or hub id, "dtype": "bfloat16" | ..., "frozen": bool} or, to train one from scratch,
-         {"config": LlamaConfig's options, "vocab_size": at most}.
-    prompt: text before every description, never part of the loss. decoding: options of transformers' `generate`.
+    llm, decoding: the fields of LanguageModel and Decoding, as plain dicts.
+    prompt: text before every description, never part of the loss.
     validate_text: also generate and score sentences in validation.
     blind: the input-blind floor: the language model gets no prefix.
     tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
@@ -44,6 +43,8 @@ class AudioDescription(pl.LightningModule):
 
     headline = ("rouge_l", "rouge_l_plain", "cider", "cider_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "exact")
     headline += ("token_accuracy", "test_loss", "train_loss")
+    logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", "val/token_accuracy")
+    logged += tuple(f"val/{name}" for name in headline[:-2])  # with validate_text
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class AudioDescription(pl.LightningModule):
         width: int,
         layers: int,
         heads: int,
-        llm: dict[str, Any],
+        llm: LanguageModel,
         lr: float,
         feedforward: int | None = None,
         dropout: float = 0.0,
@@ -68,11 +69,11 @@ class AudioDescription(pl.LightningModule):
         prefix_layers: int = 30,
         gate_init: float = 0.0,
         prompt: str = "",
-        decoding: dict[str, Any] | None = None,
+        decoding: Decoding | None = None,
         weight_decay: float = 0.0,
         betas: list[float] = (0.9, 0.999),
         warmup: float = 0.0,
-        backend: Literal["auto", "reference", "sdpa"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
         blind: bool = False,
         tokenizer: str | None = None,
@@ -81,15 +82,17 @@ class AudioDescription(pl.LightningModule):
         self.save_hyperparameters(ignore=["facts", "tokenizer"], logger=False)
         self.hparams["facts"] = {name: value for name, value in facts.items() if name != "train_texts"}
 
-        if llm.get("pretrained"):
-            self.tokenizer, language_model = pretrained(llm)
+        llm = LanguageModel(**llm)
+        if llm.pretrained is not None:
+            self.tokenizer, language_model = pretrained(llm.pretrained, llm.dtype, llm.frozen)
         else:
             if tokenizer is None:
-                self.tokenizer = scratch_tokenizer.train(facts["train_texts"], llm.get("vocab_size", 512))
+                self.tokenizer = scratch_tokenizer.train(facts["train_texts"], llm.vocab_size or 512)
             else:
                 self.tokenizer = scratch_tokenizer.load(tokenizer)
             self.hparams["tokenizer"] = scratch_tokenizer.dump(self.tokenizer)
-            language_model = from_scratch(llm["config"], self.tokenizer)
+            language_model = from_scratch(llm.config or {}, self.tokenizer)
+        self.decoding = Decoding(**(decoding or {}))
 
         backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
@@ -137,7 +140,7 @@ class AudioDescription(pl.LightningModule):
         """A sentence per scene."""
         size = len(batch["video"])
         ids = torch.tensor([self.prompt_ids], device=self.device).expand(size, -1)
-        options = {"do_sample": False, "max_new_tokens": 64, **(self.hparams.decoding or {})}
+        options = self.decoding.options()
         options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
         out = self.model.llm.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), **options, **self.prefix(batch)
@@ -223,12 +226,10 @@ class AudioDescription(pl.LightningModule):
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
 
-        constant: the training sentence that is most like all others (ROUGE-L), given for every scene.
+        constant: of 60 training sentences the one with the best CIDEr on 200 others, given for every scene.
         ceiling:  what the data module's oracle answers, where it has one.
         """
-        texts = datamodule.facts()["train_texts"]
-        sample = texts[:: max(1, len(texts) // 500)][:500]
-        constant = sample[int(rouge_l_matrix(sample, sample).sum(1).argmax())]
+        constant = best_constant(datamodule.facts()["train_texts"], candidates=60, references=200)
         scores = {"constant": self.score([{**row, "generated": constant} for row in self.predictions])}
         if oracle := datamodule.oracle():
             scores["ceiling"] = self.score([{**row, "generated": oracle[row["ann_id"]]} for row in self.predictions])
@@ -247,7 +248,8 @@ class AudioDescription(pl.LightningModule):
         """Masks and attention of every encoder layer on one batch, for figures and for the run's record."""
         with record(self.model.encoder) as records:
             self.prefix(batch)
-        names = {f"layer {number + 1}": r for number, r in enumerate(records)}
+        real = torch.cat([batch["video_keep"], batch["audio_keep"]], 1)
+        names = {f"layer {number + 1}": r.of_queries(real) for number, r in enumerate(records)}
         statistics = {}
         for name, r in names.items():
             statistics[f"{name}/attention_below_0.01"] = sparsity(r.kept_weights())
@@ -258,32 +260,8 @@ class AudioDescription(pl.LightningModule):
                 statistics[f"{name}/effective_rank"] = effective_rank(r.mask)
         tokens = self.hparams.facts["tokens"]
         return {
-            "masks": {name: heat_map(r.mask).numpy() for name, r in names.items() if r.mask is not None},
+            "masks": {name: heat_map(r.mask, keep=r.keep).numpy() for name, r in names.items() if r.mask is not None},
             "attention": {name: r.kept_weights().numpy() for name, r in names.items()},
             "tokens": {"boundaries": [tokens], "labels": ["visual", "audio"]},
             "statistics": statistics,
         }
-
-
-def from_scratch(options: dict[str, Any], tokenizer) -> PrefixLlama:
-    """A randomly initialised LLaMA with the tokenizer's vocabulary; `options` are LlamaConfig's."""
-    from transformers import LlamaConfig
-
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return PrefixLlama(LlamaConfig(vocab_size=len(tokenizer), **ids, **options))
-
-
-def pretrained(llm: dict[str, Any]):
-    """The tokenizer and the language model of a LLaMA-family folder or hub id."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(llm["pretrained"])
-    if tokenizer.bos_token_id is None:
-        raise ValueError(
-            f"the tokenizer of {llm['pretrained']} has no beginning-of-sentence token; descriptions need one"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    model = PrefixLlama.from_pretrained(llm["pretrained"], dtype=llm.get("dtype", "auto"))
-    model.requires_grad_(not llm.get("frozen", True))
-    return tokenizer, model

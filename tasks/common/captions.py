@@ -54,6 +54,20 @@ def score_captions(generated: dict[str, str], references: dict[str, list[str]]) 
     }
 
 
+def best_constant(texts: list[str], candidates: int, references: int) -> str:
+    """Of `candidates` sentences from `texts` the one that, given as every answer, has the best mean CIDEr.
+
+    Tried on `references` sentences from `texts`; both are spread evenly over the list. Plain tokens.
+    """
+    from pycocoevalcap.cider.cider import Cider
+
+    tokens = plain_tokens({"": texts})[""]
+    tried, asked = (range(0, len(texts), max(1, len(texts) // count))[:count] for count in (candidates, references))
+    pairs = [(i, j) for i in tried for j in asked]
+    scores = Cider().compute_score({p: [tokens[p[1]]] for p in pairs}, {p: [tokens[p[0]]] for p in pairs})[1]
+    return texts[tried[int(scores.reshape(len(tried), -1).mean(1).argmax())]]
+
+
 @functools.cache
 def has_java() -> bool:
     """Whether Java is there; says once what its absence means."""

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from tasks.common import captions
-from tasks.common.captions import has_java, plain_tokens, ptb_tokens, score_captions
+from tasks.common.captions import best_constant, has_java, plain_tokens, ptb_tokens, score_captions
 
 needs_java = pytest.mark.skipif(not has_java(), reason="the PTB tokenizer needs Java")
 
@@ -85,3 +85,15 @@ def test_a_broken_java_is_named_and_scores_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(RuntimeError, match="lost captions; Java said: could not create the virtual machine"):
         ptb_tokens({"1": ["a"], "2": ["b"]})
+
+
+def test_the_best_constant_has_the_best_cider_of_its_candidates():
+    texts = [f"key {a} sounds as {b} shows" for a in ("one", "two", "two", "three") for b in ("five", "six", "six")]
+    best = best_constant(texts, candidates=100, references=100)
+
+    def cider(text):
+        ids = [str(i) for i in range(len(texts))]
+        return score_captions(dict.fromkeys(ids, text), {i: [t] for i, t in zip(ids, texts, strict=True)})
+
+    scores = {text: next(value for name, value in cider(text).items() if "cider" in name) for text in set(texts)}
+    assert scores[best] == max(scores.values())

@@ -167,3 +167,20 @@ def test_block_means_are_means_of_blocks():
     for boundaries in ([0], [5], [3, 2]):
         with pytest.raises(ValueError, match="do not divide 5 tokens"):
             block_means(mask, boundaries)
+
+
+def test_padded_queries_can_be_left_out():
+    masks = LayerMasks(scope="shared", num_layers=1, dim=8, num_keys=5)
+    encoder = Encoder(8, 1, heads=2, masks=masks)
+    keep = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    with record(encoder) as records:
+        encoder(torch.randn(2, 5, 8), keep=keep)
+    counted = records[0].of_queries(keep)
+    assert counted.kept_weights().numel() == 2 * (5 * 5 + 2 * 2)
+    assert counted.kept_mask().numel() == 5 * 5 + 2 * 2
+
+
+def test_a_heat_map_counts_kept_pairs_only():
+    mask, keep = torch.tensor([[[[1.0, 2.0]]], [[[3.0, 40.0]]]]), torch.tensor([[[[True, True]]], [[[True, False]]]])
+    assert heat_map(mask, keep=keep).tolist() == [[2.0, 2.0]]
+    assert heat_map(mask, keep=torch.zeros_like(keep)).tolist() == [[2.0, 21.0]]

@@ -278,3 +278,80 @@ def test_chunked_has_no_second_derivative_and_says_so():
     (grad,) = torch.autograd.grad(attention(q, k, v, backend="chunked").square().sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("backend, fusion", PAIRS)
+@pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)], ids=["no-sample", "no-query", "no-key"])
+def test_nothing_to_do_is_not_an_error(backend, fusion, shape):
+    b, h, n_q, n_k = shape
+    q, k, v, left, right, bias = inputs(n_q, n_k, b=b, h=h)
+    out = attention(q, k, v, Mask(left, right, bias), fusion=fusion, backend=backend)
+    assert torch.equal(out, torch.zeros(b, h, n_q, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_is_a_probability(backend):
+    q, k, v, *_ = inputs(3, 3)
+    assert torch.equal(attention(q, k, v, dropout=1.0, backend=backend), torch.zeros_like(v))
+    for wrong in (-0.5, 1.5):
+        with pytest.raises(ValueError, match=r"probability in \[0, 1\]"):
+            attention(q, k, v, dropout=wrong, backend=backend)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_chunked_is_not_rounded_by_autocast(fusion):
+    leaves = inputs(40, 40, dtype=torch.float32)
+    q, k, v, left, right, bias = leaves
+    plain = attention(q, k, v, Mask(left, right, bias), fusion=fusion, backend="chunked")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = attention(q, k, v, Mask(left, right, bias), fusion=fusion, backend="chunked")
+    assert torch.equal(plain, cast)
+    for ours, theirs in zip(gradients(cast, leaves), gradients(plain, leaves), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def choice(fusion, device, length, batch=1):
+    from lcaam.attention import cheapest
+    from lcaam.fusion import Fusion
+
+    q = torch.empty(batch, 8, length, 64, device=device)
+    factors = Mask(q.new_empty(1, 1, length, 64), q.new_empty(1, 1, length, 64))
+    return cheapest(factors if fusion != "none" else None, Fusion(fusion), q, q)
+
+
+def test_auto_never_makes_a_huge_score_matrix():
+    for fusion in ("mul", "gate", "temper"):
+        assert choice(fusion, "meta", 32768) == "chunked"
+        assert choice(fusion, "cpu", 2048) == "chunked"
+    assert choice("add", "meta", 32768) == "sdpa"
+    assert choice("none", "meta", 32768) == "sdpa"
+    assert choice("mul", "cpu", 50, batch=32) == "reference"
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_auto_compiles_in_one_graph(fusion):
+    torch._dynamo.reset()
+    leaves = inputs(5, 5, dtype=torch.float32)
+
+    def run(q, k, v, left, right, bias):
+        return attention(q, k, v, Mask(left, right, bias), fusion=fusion)
+
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*leaves), run(*leaves), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shapes, message",
+    [
+        ([(1, 2, 4, 3), (1, 3, 5, 3), None], "left has 2 groups, right 3"),
+        ([(1, 1, 4, 3), (1, 1, 5, 3), (1, 2, 1, 5)], r"bias must be .* with G = 1 and N_k = 5"),
+        ([(1, 1, 4, 3), (1, 1, 5, 3), (1, 1, 1, 1)], "bias must be"),
+        ([(1, 1, 4, 3), (1, 1, 5, 3), (1, 1, 4, 5)], "bias must be"),
+        ([(1, 1, 4, 3), None, None], "both factors or none"),
+        ([None, None, None], "from_dense"),
+        ([(4, 3), (5, 3), None], "4 dimensions"),
+    ],
+)
+def test_factors_that_do_not_fit_are_refused(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        Mask(*(None if shape is None else torch.zeros(shape) for shape in shapes))

@@ -107,5 +107,8 @@ def test_short_movies_are_counted_not_hidden():
     recalls = recall_over_movies(movie("a", 16, right=True) + movie("b", 15, right=False))
     assert recalls["R@5/16[rougeL]"] == 100
     assert recalls["R@k/16 movies skipped"] == 1
-    with pytest.raises(ValueError, match="no movie has the 16 sentences"):
-        recall_over_movies(movie("b", 15, right=False))
+
+
+def test_a_set_of_short_movies_only_has_no_recall_and_says_so(caplog):
+    assert recall_over_movies(movie("b", 15, right=False)) == {"R@k/16 movies skipped": 1}
+    assert "no movie has the 16 sentences" in caplog.text

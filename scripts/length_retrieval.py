@@ -1,0 +1,127 @@
+"""A mask trained at one length, tested at others, on a retrieval task: does it still work, and does it help?
+
+    python scripts/length_retrieval.py --out docs/results/length_retrieval.json
+
+A sequence holds N - 1 pairs of a random key vector and one of ten values, and a last token with one of the keys: the
+answer is that key's value (chance 10 %). Its place is random, so positions tell nothing. A small encoder is trained at
+N = 64 and tested at 64, 128 and 256, without a mask and with masks of each length option; `fixed` is refused past 64.
+Accuracies are means +- standard deviation over seeds, 2,000 test sequences each.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lcaam import Encoder, LayerMasks
+
+KEY, VALUES, WIDTH, LAYERS, HEADS = 8, 10, 32, 2, 2
+TRAINED, TESTED = 64, (64, 128, 256)
+MASKS = {
+    "none": {"scope": "none"},
+    "fixed": {"scope": "per_layer", "length": "fixed"},
+    "interpolate": {"scope": "per_layer", "length": "interpolate"},
+    "content": {"scope": "per_layer", "length": "content"},
+}
+
+
+def sequences(count: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tokens (B, N, KEY + VALUES + 1) and the answers (B,)."""
+    keys = F.normalize(torch.randn(count, length, KEY, generator=generator), dim=-1)
+    values = torch.randint(VALUES, (count, length), generator=generator)
+    asked = torch.randint(length - 1, (count,), generator=generator)
+    rows = torch.arange(count)
+    keys[:, -1] = keys[rows, asked]
+    tokens = torch.cat([keys, F.one_hot(values, VALUES).float(), torch.zeros(count, length, 1)], -1)
+    tokens[:, -1, KEY:] = 0.0
+    tokens[:, -1, -1] = 1.0  # this one asks
+    return tokens, values[rows, asked]
+
+
+class Retriever(nn.Module):
+    def __init__(self, mask: dict, fusion: str):
+        super().__init__()
+        options = {} if mask["scope"] == "none" else {"dim": WIDTH, "num_keys": TRAINED, "fusion": fusion}
+        masks = LayerMasks(num_layers=LAYERS, **mask, **options)
+        self.embed = nn.Linear(KEY + VALUES + 1, WIDTH)
+        self.encoder = Encoder(WIDTH, LAYERS, HEADS, masks=masks, fusion=fusion)
+        self.answer = nn.Linear(WIDTH, VALUES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.answer(self.encoder(self.embed(tokens))[:, -1])
+
+
+def accuracy(model: Retriever, length: int) -> float | None:
+    """Percent of right answers; None where the mask refuses the length."""
+    right, generator = 0, torch.Generator().manual_seed(10_000 + length)
+    for _ in range(10):
+        tokens, answers = sequences(200, length, generator)
+        try:
+            with torch.no_grad():
+                right += (model(tokens).argmax(-1) == answers).sum().item()
+        except ValueError as error:
+            if "interpolate" not in str(error):  # only the refusal of a longer sequence is expected here
+                raise
+            return None
+    return right / 20
+
+
+def train(mask: dict, fusion: str, seed: int, steps: int) -> Retriever:
+    torch.manual_seed(seed)
+    model, generator = Retriever(mask, fusion), torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    for _ in range(steps):
+        tokens, answers = sequences(64, TRAINED, generator)
+        loss = F.cross_entropy(model(tokens), answers)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    return model.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fusions", nargs="+", default=["mul", "add"])
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="JSON file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for name, mask in MASKS.items():
+        for fusion in ["none"] if name == "none" else arguments.fusions:
+            models = [train(mask, fusion, seed, arguments.steps) for seed in range(arguments.seeds)]
+            parameters = sum(p.numel() for p in models[0].parameters())
+            row = {"mask": name, "fusion": fusion, "parameters": parameters, "accuracy": {}}
+            for length in TESTED:
+                found = [accuracy(model, length) for model in models]
+                row["accuracy"][length] = None if None in found else found
+            rows.append(row)
+            cells = [f"N={n}: " + summary(v) for n, v in row["accuracy"].items()]
+            print(f"{name:<12} {fusion:<5} {parameters:>7,} parameters  " + "   ".join(cells), flush=True)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        command = shlex.join(["python", "scripts/length_retrieval.py", *sys.argv[1:]])
+        arguments.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
+
+
+def summary(values: list[float] | None) -> str:
+    if values is None:
+        return "refused"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+if __name__ == "__main__":
+    main()
