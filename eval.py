@@ -4,8 +4,9 @@
     python eval.py run=logs/madv2_multi_lcaam/mini/seed0/<time> checkpoint=best     others under its checkpoints/
     python eval.py run=logs/.../checkpoints/last.ckpt data.batch_size=8             with another setting
 
-The settings are those of configs/eval.yaml; any other `key=value` changes the run's config.yaml. Writes metrics.json
-and predictions/test.jsonl to <run>/eval/<time>/, and leaves the run's own files alone.
+The settings are those of configs/eval.yaml, taken literally; any other `key=value` changes the run's config.yaml,
+except what the weights were trained for (mask, data.tokens). Writes metrics.json and predictions/test.jsonl to
+<run>/eval/<time>/, and leaves the run's own files alone.
 """
 
 import sys

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from configs.ranges import out_of_range
+
 log = logging.getLogger(__name__)
 
 COUNTS = {"batch_size", "tokens", "width", "layers", "heads", "feedforward"}
@@ -80,6 +82,28 @@ def heads_divide_width(cfg: dict[str, Any]) -> Iterator[str]:
         yield f"task.heads: {heads} does not divide task.width={width}; allowed: {allowed}"
 
 
+def bridge_heads_divide_width(cfg: dict[str, Any]) -> Iterator[str]:
+    """The queries of the bridge attend with width / bridge_heads features a head; a bridge of tokens has no heads."""
+    task = cfg["task"]
+    width, heads = task.get("width"), task.get("bridge_heads")
+    if task.get("bridge") == "queries" and width and heads and heads > 0 and width % heads:
+        allowed = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
+        yield (
+            f"task.bridge_heads: {heads} does not divide task.width={width} (task.bridge=queries); allowed: {allowed}"
+        )
+
+
+def prefix_fits_language_model(cfg: dict[str, Any]) -> Iterator[str]:
+    """The prefix is read by the last layers of a language model whose size is written here, if it is from scratch."""
+    llm, layers = cfg["task"].get("llm") or {}, cfg["task"].get("prefix_layers")
+    there_are = (llm.get("config") or {}).get("num_hidden_layers")
+    if llm.get("pretrained") is None and layers and there_are and layers > there_are:
+        yield (
+            f"task.prefix_layers: {layers} is more than the language model has; allowed: 1 to {there_are} "
+            f"(task.llm.config.num_hidden_layers={there_are})"
+        )
+
+
 def groups_are_one_or_heads(cfg: dict[str, Any]) -> Iterator[str]:
     """One mask for all heads (the paper), or one per head."""
     groups, heads = cfg["mask"]["groups"], cfg["task"].get("heads")
@@ -118,14 +142,33 @@ def best_checkpoint_is_saved(cfg: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def best_checkpoint_needs_a_validation(cfg: dict[str, Any]) -> Iterator[str]:
+    """The best weights are found by validating; Lightning counts the interval in batches, max_steps in updates."""
+    trainer = cfg["trainer"]
+    interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps")
+    if cfg.get("test_checkpoint") != "best" or not (type(interval) is type(steps) is int) or steps < 0:
+        return
+    batches = steps * (trainer.get("accumulate_grad_batches") or 1)
+    if interval > batches:
+        yield (
+            f"test_checkpoint: best with trainer.val_check_interval={interval} and trainer.max_steps={steps}: the run "
+            f"ends before its first validation, which finds the best; allowed: an interval of at most {batches}, or "
+            "test_checkpoint=last"
+        )
+
+
 RULES = (
     counts_are_positive,
+    out_of_range,
     mask_without_fusion,
     mask_narrower_than_data,
     heads_divide_width,
+    bridge_heads_divide_width,
+    prefix_fits_language_model,
     groups_are_one_or_heads,
     static_masks_have_two_forms,
     controls_match_a_mask,
     sounds_need_generated_data,
     best_checkpoint_is_saved,
+    best_checkpoint_needs_a_validation,
 )

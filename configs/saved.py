@@ -1,5 +1,6 @@
 """Opens a finished run's config.yaml with the changes of a command line: `run=<folder> data.batch_size=8`."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,22 +10,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError, listed, nearest
 
+TRAINED = ("mask", "num_keys", "data.tokens", "data.video_dim", "data.audio_dim")  # what the weights were made for
+
 
 def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, DictConfig, set[str]]:
     """Sorts `key=value` arguments into `settings` (keys it has) and changes to the saved configuration.
 
     Returns the settings, the changed configuration and the changes' keys (with their parents). Raises ConfigError where
-    there is no run, or where an argument cannot be read. That a changed key exists is `validate`'s business.
+    there is no run, where an argument cannot be read, or where a change would need other weights. That a changed key
+    exists is `validate`'s business.
     """
     own_keys = list(settings.keys())  # `in settings` says no for a key whose value is still missing
-    values = _parse(arguments)
+    values = _parse(arguments, own_keys)
     changes = {key: value for key, value in values.items() if key not in own_keys}
     settings = OmegaConf.merge(settings, {key: value for key, value in values.items() if key in own_keys})
-    if OmegaConf.is_missing(settings, "run"):
+    if OmegaConf.is_missing(settings, "run") or not settings.run:
         raise ConfigError(f"run=<a run's folder, or a checkpoint in it> is missing; settings: {listed(own_keys)}")
     path = _config_of(Path(settings.run))
     cfg = OmegaConf.load(path)
     cfg.paths.run_dir = str(path.parent)  # the run may have been moved since
+    saved = OmegaConf.create(OmegaConf.to_container(cfg))
     for key, value in changes.items():
         if key.split(".")[0] not in cfg:
             raise ConfigError(f"{key}: unknown key{nearest(key, [*own_keys, *cfg])} (settings: {listed(own_keys)})")
@@ -32,14 +37,22 @@ def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, Di
             OmegaConf.update(cfg, key, value, force_add=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    _refuse_other_weights(saved, cfg)
     parts = [key.split(".") for key in changes]
     return settings, cfg, {".".join(names[: i + 1]) for names in parts for i in range(len(names))}
 
 
-def _parse(arguments: list[str]) -> dict:
-    """Hydra's own grammar for values; only plain `key=value`, as a saved configuration has no groups and no sweeps."""
+def _parse(arguments: list[str], literal: Collection[str]) -> dict:
+    """Hydra's own grammar for values; only plain `key=value`, as a saved configuration has no groups and no sweeps.
+
+    The values of `literal` keys are paths and names: they are taken as they stand, whatever characters they have.
+    """
     values = {}
     for argument in arguments:
+        key, given, text = argument.partition("=")
+        if given and key in literal:
+            values[key] = None if text == "null" else text
+            continue
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException as error:
@@ -48,6 +61,26 @@ def _parse(arguments: list[str]) -> dict:
             raise ConfigError(f"'{argument}': only key=value is possible here")
         values[override.key_or_group] = override.value()
     return values
+
+
+def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
+    """Raises ConfigError where a change asks for a model that the checkpoint's weights do not belong to."""
+    problems = []
+    for key in TRAINED:
+        before, after = OmegaConf.select(saved, key), OmegaConf.select(changed, key)
+        if before == after:
+            continue
+        pairs = [(key, before, after)]
+        if isinstance(before, DictConfig) and isinstance(after, DictConfig):
+            pairs = [(f"{key}.{name}", before[name], after.get(name)) for name in before]  # a new key: unknown
+        problems += [
+            f"{name}: {new}: the run was trained with {old}, and a checkpoint's weights belong to its mask and its "
+            f"tokens; train again with {name}={new}"
+            for name, old, new in pairs
+            if old != new
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _config_of(run: Path) -> Path:

@@ -26,7 +26,7 @@ def validate(cfg: DictConfig) -> None:
     problems = check_fields("", plain, Run)
     problems += check_targets("", plain)
     if not problems:  # a contradiction between values of the wrong type says nothing
-        problems = contradictions(plain)
+        problems = contradictions(plain) + check_monitors(plain)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -48,6 +48,12 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
         return [f"{path}: {node!r} is not a mapping with the keys {listed(f.name for f in dataclasses.fields(schema))}"]
     parameters = inspect.signature(schema).parameters
     problems = _check_keys(path, node, parameters, get_type_hints(schema))
+    frame = schema.__module__ == "configs.schema"  # whose fields are read as they stand; a part's own have defaults
+    problems += [
+        f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
+        for name, parameter in parameters.items()
+        if frame and parameter.default is not parameter.empty and name not in node
+    ]
     for entry in dataclasses.fields(schema):
         value, minimum = node.get(entry.name), entry.metadata.get("min")
         if minimum is not None and _is_number(value) and value < minimum:
@@ -70,6 +76,25 @@ def check_targets(path: str, node: Any) -> list[str]:
     for key, value in node.items():
         problems += check_targets(_join(path, key), value)
     return problems
+
+
+def check_monitors(plain: Mapping) -> list[str]:
+    """A callback that watches, or a sweeper that reads, a training or validation metric that the task never logs.
+
+    Asks the task class for `logged`, a tuple of names; a task without it is not checked.
+    """
+    target = plain["task"].get("_target_")
+    logged = target and getattr(resolve("task", target), "logged", None)
+    if logged is None:
+        return []
+    nodes = {f"callbacks.{name}.monitor": node for name, node in (plain["callbacks"] or {}).items()}
+    names = {path: node["monitor"] for path, node in nodes.items() if isinstance(node, Mapping) and "monitor" in node}
+    names["optimized_metric"] = plain["optimized_metric"]
+    return [
+        f"{path}: the task never logs '{name}'{nearest(name, logged)} (it logs {listed(logged)})"
+        for path, name in names.items()
+        if isinstance(name, str) and name.startswith(("train/", "val/")) and name not in logged
+    ]
 
 
 def _check_call(path: str, node: Mapping, target: Callable) -> list[str]:

@@ -16,10 +16,11 @@ Batch contract (B segments, T = `tokens` per modality):
     data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts"}
 """
 
+import contextlib
 import hashlib
-import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -36,13 +37,25 @@ from datamodules.hdf5 import FeatureFile
 from datamodules.loading import loader
 from datamodules.mini import madv2 as mini_madv2
 from datamodules.mini.store import settings_from
-from datamodules.sampling import sample_rows, segment_rows
+from datamodules.sampling import SAMPLINGS, sample_rows, segment_rows
+from datamodules.splits import Described, read_splits
 from datamodules.tracks import Track
 
 log = logging.getLogger(__name__)
 
 SMALL = 512 * 2**20  # bytes of features that in_memory=auto holds at most, all splits together
 AUDIO_SLACK = 1.0  # seconds by which a movie's two tracks may differ; the longer one is cut
+NEIGHBOURS = 16  # sentences of one movie that R@k/16 compares
+LEAST = {
+    "video_dim": 1,
+    "audio_dim": 1,
+    "tokens": 1,
+    "batch_size": 1,
+    "eval_batch_size": 1,
+    "num_workers": 0,
+    "seed": 0,
+}
+ALLOWED = {"sampling": SAMPLINGS, "normalise": ("none", "l2", "standard"), "tracks": ("both", "video", "audio")}
 
 
 class Segments(Dataset):
@@ -109,7 +122,8 @@ class MADv2(pl.LightningDataModule):
     ):
         """File names are relative to `root`; `mini`: sizes of the generated set (MiniSettings), None = the real data.
 
-        Raises DataError for mini settings that are unknown, missing or of a wrong type.
+        Raises DataError: a number below its least value, an unknown option; mini settings that are unknown, missing or
+        of a wrong type.
         """
         super().__init__()
         self.root = Path(root)
@@ -123,6 +137,17 @@ class MADv2(pl.LightningDataModule):
         self.mini = None if mini is None else settings_from(mini_madv2.MiniSettings, mini)
         self.folder = self.root
         self.segments: dict[str, Segments] = {}
+        self._check()
+
+    def _check(self) -> None:
+        if not 0 < self.fps < float("inf"):
+            raise DataError(f"data.fps={self.fps}: feature rows a second are more than 0 (MAD: 5.0).")
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) < least:
+                raise DataError(f"data.{name}={value} is too small; the least is {least}.")
+        for name, allowed in ALLOWED.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(allowed)}.")
 
     # Files
 
@@ -155,7 +180,11 @@ class MADv2(pl.LightningDataModule):
             self.folder = self._mini_folder()  # another process may have generated it
         level = logging.WARNING if self.mini is None else logging.INFO  # the mini set's bad rows are there on purpose
         tables = [read_annotations(self.folder / name, level) for name in (self.files.train, self.files.eval)]
-        movies = self._movies(tables)
+        described = [
+            Described(name, set(table["movie"]))
+            for name, table in zip((self.files.train, self.files.eval), tables, strict=True)
+        ]
+        movies = read_splits(self.folder / self.files.split, self.splits, *described)
         used = [movie for split in movies.values() for movie in split]
         video = FeatureFile(self.folder / self.files.video, self.video_dim)
         audio = None if self.files.audio is None else FeatureFile(self.folder / self.files.audio, self.audio_dim)
@@ -166,41 +195,7 @@ class MADv2(pl.LightningDataModule):
             table = pd.concat([source[source["movie"].isin(names)] for source in sources[split]])
             self.segments[split] = self._segments(split, table, lengths, video, audio, hold)
         self._normalise()
-
-    def _movies(self, tables: list[pd.DataFrame]) -> dict[str, list[str]]:
-        """Annotated movies of each split. DataError: unknown split name, a movie in two splits, nothing annotated."""
-        path = self.folder / self.files.split
-        try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path}: not a JSON file ({error}).") from error
-        for split, name in self.splits.items():
-            if isinstance(name, str) and name not in lists:
-                raise DataError(f"{path}: no list '{name}' for data.{split}_split; it has {', '.join(lists)}.")
-        train, test = ([str(movie) for movie in lists[self.splits[split]]] for split in ("train", "test"))
-        if both := sorted(set(train) & set(test)):
-            raise DataError(f"{path}: evaluation movies in the training list {self.splits['train']}: {some(both)}.")
-        annotated = [set(table["movie"]) for table in tables]
-        train = [movie for movie in train if movie in annotated[0]]
-        if isinstance(self.splits["val"], int):  # held out of the training list: evenly spread over it
-            count = self.splits["val"]
-            if not 0 <= count < len(train):
-                raise DataError(f"data.val_split={count}: the training list has {len(train)} annotated movies.")
-            val = [train[i * len(train) // count] for i in range(count)]
-            train = [movie for movie in train if movie not in set(val)]
-        else:
-            val = [str(m) for m in lists[self.splits["val"]] if str(m) not in set(test)]  # V1-VAL holds EVAL movies
-            if both := sorted(set(train) & set(val)):
-                raise DataError(f"{path}: movies in {self.splits['train']} and in {self.splits['val']}: {some(both)}.")
-            val = [movie for movie in val if movie in annotated[0] | annotated[1]]
-        found = {"train": train, "val": val, "test": [movie for movie in test if movie in annotated[1]]}
-        for split in ("train", "test"):
-            if not found[split]:
-                raise DataError(
-                    f"{path}: none of the {self.splits[split]} movies is annotated in "
-                    f"{self.files.train if split == 'train' else self.files.eval}. Were leading zeros of the ids lost?"
-                )
-        return found
+        self._warn_of_short_movies()
 
     # Segments
 
@@ -251,6 +246,16 @@ class MADv2(pl.LightningDataModule):
             pair.append(track)
         return Segments(table, *pair)
 
+    def _warn_of_short_movies(self) -> None:
+        """Recall within 16 neighbours needs a test movie with that many segments; a run without one goes on."""
+        longest = max(Counter(self.segments["test"].movie).values(), default=0)
+        if longest < NEIGHBOURS:
+            hint = "" if self.mini is None else f" data.mini.segments={self.mini.segments} is below {NEIGHBOURS}."
+            log.warning(
+                "no test movie has %d segments, the longest has %d: there is no recall within %d neighbours.%s",
+                NEIGHBOURS, longest, NEIGHBOURS, hint,
+            )  # fmt: skip
+
     def _normalise(self) -> None:
         """Puts the features of all splits on one scale; the statistics come from the training segments."""
         for name, features in (("video", self.files.video), ("audio", self.files.audio)):
@@ -280,8 +285,10 @@ class MADv2(pl.LightningDataModule):
         try:
             np.save(draft, torch.stack([mean, std]).numpy())
             draft.replace(kept)
-        except PermissionError:
-            log.info("%s is read-only: the feature statistics are computed again in the next run", path.parent)
+        except OSError as error:  # read-only folder (PermissionError) or mount (EROFS), full disk
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            log.info("the feature statistics cannot be kept (%s): the next run computes them again", error)
         return mean, std
 
     # What the task asks for
@@ -297,8 +304,11 @@ class MADv2(pl.LightningDataModule):
         }
 
     def oracle(self) -> dict[str, str] | None:
-        """ann_id -> what classifiers that are told where to look would say (test split); None for real data."""
-        if self.mini is None:
+        """ann_id -> what classifiers that are told where to look would say (test split).
+
+        None for real data, and where a track is blank: the classifiers read both, so theirs is not this run's ceiling.
+        """
+        if self.mini is None or self.tracks != "both" or self.files.audio is None:
             return None
         self.setup()
         table = pd.read_csv(self.folder / mini_madv2.ORACLE, dtype=str)

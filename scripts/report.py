@@ -4,26 +4,31 @@
     python scripts/report.py logs --baseline madv2_baseline        with paired differences to that experiment
     python scripts/report.py logs --metrics cider exact --out docs/results/table.md
 
-Runs with the same experiment, scale, mask, data and parameters are one group. A seed that ran twice counts once (the
-latest); a run that failed or is unfinished is listed and not counted. Differences are paired by seed, with the 95 %
-interval of Student's t over the pairs; with fewer than two common seeds there is none.
+Runs with the same experiment, scale, parameters and mask, data, task and trainer settings are one group. A seed that
+ran twice counts once (the latest); a run that failed, is unfinished or saw only some batches (a debug run) is listed
+and not counted. Differences are paired by seed, with the 95 % interval of Student's t over the pairs, to those runs of
+the baseline that have the same scale, data, task and trainer settings; with fewer than two common seeds there is none.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 FORMAT = 1  # of results.json
-ELSEWHERE = ("root", "speech_dir", "num_workers")  # of the data: where they lie, not what they are
+ELSEWHERE = ("root", "speech_dir", "num_workers")  # of generated data: where they lie, not what they are
+SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")  # of the trainer: no result
+PARTS = ("mask", "data", "task", "trainer")  # of a record: settings
+Group = dict[int, dict]  # runs by seed
 
 
 def load(folder: Path) -> tuple[list[dict], list[str]]:
-    """The completed runs below `folder`, oldest first, and a line about each other one."""
+    """The runs below `folder` that count, oldest first, and a line about each other one."""
     runs, others = [], []
     for path in sorted(folder.rglob("results.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -31,60 +36,135 @@ def load(folder: Path) -> tuple[list[dict], list[str]]:
             others.append(f"{path}: format {run.get('format')}, this script reads {FORMAT}")
         elif run["status"] != "completed":
             others.append(f"{path}: {run['status']}")
+        elif only_some := shortened(run):
+            others.append(f"{path}: debug run ({only_some})")
         else:
             runs.append(run)
     return sorted(runs, key=lambda run: run["started"]), others
 
 
+def shortened(run: dict) -> str:
+    """The trainer's settings by which a run saw only some batches, as text; empty where there are none."""
+    trainer = run.get("trainer") or {}
+    limits = {key: value for key, value in trainer.items() if key.startswith("limit_") and value is not None}
+    debug = {key: trainer[key] for key in ("fast_dev_run", "overfit_batches") if trainer.get(key)}
+    return ", ".join(f"trainer.{key}={value}" for key, value in (debug | limits).items())
+
+
+def settings(run: dict) -> dict[str, dict | None]:
+    """The settings that a result depends on, by part; None for a part that older records do not have."""
+    real = "mini" in run["data"] and run["data"]["mini"] is None  # then `root` says which files were read
+    dropped = {"data": [key for key in ELSEWHERE if not (real and key == "root")], "trainer": SHOWN}
+    found: dict[str, dict | None] = {}
+    for part in PARTS:
+        node = run.get(part)
+        keep = None if node is None else {key: value for key, value in node.items() if key not in dropped.get(part, ())}
+        found[part] = keep
+    return found
+
+
 def setting(run: dict) -> str:
     """What makes two runs comparable seeds of one another, as text."""
-    data = {name: value for name, value in run["data"].items() if name not in ELSEWHERE}
-    same = {name: run[name] for name in ("experiment", "scale", "mask", "parameters", "tested")}
-    return json.dumps({**same, "data": data}, sort_keys=True)
+    same = {name: run[name] for name in ("experiment", "scale", "parameters", "tested")}
+    return json.dumps({**same, **settings(run)}, sort_keys=True)
 
 
-def groups(runs: Iterable[dict]) -> list[dict[int, dict]]:
+def surroundings(run: dict) -> str:
+    """What a run must share with its baseline, as text: everything but experiment, mask and parameters."""
+    same = {name: value for name, value in settings(run).items() if name != "mask"}
+    return json.dumps({**same, "scale": run["scale"], "tested": run["tested"]}, sort_keys=True)
+
+
+def first_of(group: Group) -> dict:
+    return next(iter(group.values()))
+
+
+def groups(runs: Iterable[dict]) -> list[Group]:
     """Runs by setting and seed; groups in the order of their experiment's name, then of their first run."""
-    found: dict[str, dict[int, dict]] = {}
+    found: dict[str, Group] = {}
     for run in runs:
         found.setdefault(setting(run), {})[run["seed"]] = run
-    return sorted(found.values(), key=lambda group: next(iter(group.values()))["experiment"])
+    return sorted(found.values(), key=lambda group: first_of(group)["experiment"])
 
 
-def names(found: list[dict[int, dict]]) -> list[str]:
-    """A name for each group: its experiment, and what sets it apart from others of the same experiment."""
-    firsts = [next(iter(group.values())) for group in found]
+def flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """`{"llm": {"frozen": True}}` -> `{"task.llm.frozen": True}`, with the prefix `task`."""
+    leaves = {}
+    for key, value in tree.items():
+        inner = isinstance(value, Mapping) and value
+        leaves |= flat(value, f"{prefix}.{key}") if inner else {f"{prefix}.{key}": value}
+    return leaves
+
+
+def apart(leaves: list[dict[str, Any]], mine: dict[str, Any]) -> list[str]:
+    """`key=value` for each of my leaves that is not the same in all `leaves`."""
+    keys = dict.fromkeys(key for other in leaves for key in other)
+    differing = [key for key in keys if len({json.dumps(other.get(key)) for other in leaves}) > 1]
+    return [f"{key}={mine.get(key)}" for key in differing]
+
+
+def names(found: list[Group]) -> list[str]:
+    """A name for each group: its experiment, and what sets it apart from others of the same experiment and scale.
+
+    Parameters are named only where no setting explains them, since a setting that changes them says more.
+    """
+    firsts = [first_of(group) for group in found]
+    several_scales = len({first["scale"] for first in firsts}) > 1
     labels = []
     for first in firsts:
-        rivals = [other for other in firsts if other["experiment"] == first["experiment"]]
-        parts = [first["experiment"]]
-        if len({other["scale"] for other in firsts}) > 1:
-            parts.append(f"scale={first['scale']}")
-        for part in ("mask", "data"):
-            keys = [key for key in first[part] if key not in ELSEWHERE]
-            differing = [key for key in keys if len({json.dumps(other[part].get(key)) for other in rivals}) > 1]
-            parts += [f"{part}.{key}={first[part][key]}" for key in differing]
+        rivals = [other for other in firsts if all(other[key] == first[key] for key in ("experiment", "scale"))]
+        parts = [first["experiment"], *([f"scale={first['scale']}"] if several_scales else [])]
+        for part in PARTS:
+            known = [flat(node, part) for rival in rivals if (node := settings(rival)[part]) is not None]
+            mine = settings(first)[part]
+            unknown = [f"{part}=unknown"] if len(known) not in (0, len(rivals)) else []
+            parts += unknown if mine is None else apart(known, flat(mine, part))
+        parts += apart([{"tested": rival["tested"]} for rival in rivals], {"tested": first["tested"]})
         labels.append(" ".join(parts))
-    return labels
+    sizes = [flat(first["parameters"], "parameters") for first in firsts]
+    full = []
+    for label, size in zip(labels, sizes, strict=True):
+        rivals = [other for other, name in zip(sizes, labels, strict=True) if name == label]
+        full.append(" ".join([label, *apart(rivals, size)]))
+    return full
 
 
-def mean_std(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.2f}" if values else "-"
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+def values(runs: Iterable[dict], metric: str) -> list[float]:
+    """The metric of the runs that have it; a value that was no number is null in the record."""
+    return [value for run in runs if (value := run["metrics"].get(metric)) is not None]
 
 
-def difference(group: dict[int, dict], baseline: dict[int, dict], metric: str) -> str:
-    """Mean paired difference to the baseline, its 95 % interval, and the number of pairs."""
+def counted(text: str, number: int, expected: int) -> str:
+    """`text`, and how many values it is from where that is not the row's number."""
+    return text if text == "-" or number == expected else f"{text} (n={number})"
+
+
+def mean_std(group: Group, metric: str) -> str:
+    found = values(group.values(), metric)
+    if len(found) < 2:
+        text = f"{found[0]:.2f}" if found else "-"
+    else:
+        text = f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}"
+    return counted(text, len(found), len(group))
+
+
+def difference(group: Group, baseline: Group, metric: str) -> str:
+    """Mean paired difference to the baseline and its 95 % interval; `-` without two pairs that have the metric."""
     seeds = sorted(group.keys() & baseline.keys())
-    pairs = [
-        group[s]["metrics"][metric] - baseline[s]["metrics"][metric] for s in seeds if metric in group[s]["metrics"]
-    ]
+    both = [values((group[seed], baseline[seed]), metric) for seed in seeds]
+    pairs = [pair[0] - pair[1] for pair in both if len(pair) == 2]
     if len(pairs) < 2:
         return "-"
     half = stats.t.ppf(0.975, len(pairs) - 1) * np.std(pairs, ddof=1) / np.sqrt(len(pairs))
     mean = np.mean(pairs)
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+    return counted(f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]", len(pairs), len(seeds))
+
+
+def baselines_of(group: Group, candidates: list[Group]) -> list[Group]:
+    """The candidates that differ from the group in experiment, mask and parameters only; of several, the maskless."""
+    fitting = [other for other in candidates if surroundings(first_of(other)) == surroundings(first_of(group))]
+    plain = [other for other in fitting if first_of(other)["mask"].get("scope") == "none"]
+    return plain if len(fitting) > 1 and plain else fitting
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -101,31 +181,43 @@ def report(runs: list[dict], metrics: list[str] | None, baseline: str | None) ->
     labels = names(found)
     rows = []
     for label, group in zip(labels, found, strict=True):
-        count = sum(next(iter(group.values()))["parameters"].values())
-        cells = [mean_std([r["metrics"][m] for r in group.values() if m in r["metrics"]]) for m in metrics]
+        count = sum(first_of(group)["parameters"].values())
         fit = np.median([run["seconds"]["fit"] for run in group.values()])
-        rows.append([label, str(len(group)), *cells, f"{count:,}", f"{fit:.0f}"])
+        rows.append([label, str(len(group)), *(mean_std(group, m) for m in metrics), f"{count:,}", f"{fit:.0f}"])
     for kind in dict.fromkeys(kind for run in runs for kind in run["floors"]):
-        shown = []
-        for group in found:
-            scores = next(iter(group.values()))["floors"].get(kind, {})
-            cells = [f"{scores[m]:.2f}" if m in scores else "-" for m in metrics]
-            if cells not in shown and any(cell != "-" for cell in cells):
-                shown.append(cells)
-        rows += [[f"*{kind.replace('_', ' ')}*", "", *cells, "", ""] for cells in shown]
+        shown: dict[tuple[str, ...], str] = {}  # cells and the first group that has them
+        for label, group in zip(labels, found, strict=True):
+            scores = first_of(group)["floors"].get(kind, {})
+            cells = tuple(f"{scores[m]:.2f}" if scores.get(m) is not None else "-" for m in metrics)
+            if any(cell != "-" for cell in cells):
+                shown.setdefault(cells, f" of {label}")
+        name = f"*{kind.replace('_', ' ')}*"
+        rows += [[name + label * (len(shown) > 1), "", *cells, "", ""] for cells, label in shown.items()]
     text = markdown(["experiment", "seeds", *metrics, "parameters", "seconds (fit)"], rows)
-    if baseline is None:
-        return text
-    reference = next((group for group in found if next(iter(group.values()))["experiment"] == baseline), None)
-    if reference is None:
+    return text if baseline is None else text + differences(found, labels, metrics, baseline)
+
+
+def differences(found: list[Group], labels: list[str], metrics: list[str], baseline: str) -> str:
+    """The second table, and a line about each group that has no baseline to be compared with."""
+    candidates = [group for group in found if first_of(group)["experiment"] == baseline]
+    if not candidates:
         raise ValueError(f"no completed run of the baseline {baseline!r}; there are {', '.join(labels)}")
-    rows = [
-        [label, str(len(group.keys() & reference.keys())), *(difference(group, reference, m) for m in metrics)]
-        for label, group in zip(labels, found, strict=True)
-        if group is not reference
-    ]
+    rows, alone = [], []
+    for label, group in zip(labels, found, strict=True):
+        fitting = baselines_of(group, candidates)
+        if fitting == [group]:
+            continue
+        if len(fitting) != 1:
+            rows.append([label, "-", *("-" for _ in metrics)])
+            alone.append(
+                f"\n{label}: {'several baselines' if fitting else 'no baseline'} with the same data and settings\n"
+            )
+            continue
+        reference = fitting[0]
+        pairs = len(group.keys() & reference.keys())
+        rows.append([label, str(pairs), *(difference(group, reference, m) for m in metrics)])
     title = f"\nDifference to {baseline}, paired by seed: mean and 95 % interval (Student's t over seeds)\n\n"
-    return text + title + markdown(["experiment", "pairs", *metrics], rows)
+    return title + markdown(["experiment", "pairs", *metrics], rows) + "".join(alone)
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ reversed times, a byte that is not UTF-8, and another caption column in the eval
 """
 
 import csv
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ import h5py
 import numpy as np
 
 from datamodules.annotations import annotation_id
-from datamodules.errors import DataError
+from datamodules.errors import DataError, some
 from datamodules.mini.digits import SPLITS, WORDS, digit_images, digit_indices
 from datamodules.mini.oracle import Cue, read_cues
 from datamodules.mini.sounds import RATE, ROW, WIDTH, keypad_tones, log_mel, read_word, speech_files
@@ -81,6 +83,22 @@ class Files:
     eval: str
     split: str
 
+    def check(self) -> None:
+        """DataError for a name that leads out of the generated folder: writing there would replace another file."""
+        names = [name for name in vars(self).values() if name is not None]
+        for name in names:
+            if not name or name == ".." or Path(name).name != name:
+                raise DataError(
+                    f"mini: {name!r} is not a plain file name. Generated data is written under data.root, by name "
+                    "alone; real files belong to scale=paper (data.mini=null)."
+                )
+        names += [ORACLE, META]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(
+                f"mini: {some(twice)} would be written twice. Every generated file needs a name of its own, other than "
+                f"{ORACLE} and {META}."
+            )
+
 
 @dataclass
 class Movie:
@@ -97,9 +115,11 @@ def write_mini(
 ) -> Path:
     """The folder with the files, generated unless it is there. Same arguments, same bytes.
 
-    Raises DataError: unknown sounds, settings without room for a scene, unusable speech_dir.
+    Raises DataError, before anything is written: unknown sounds, settings without room for a scene, a file name that is
+    a path, unusable speech_dir.
     """
     settings.check()
+    files.check()
     if sounds not in SENTENCE:
         raise DataError(f"sounds is {sounds!r}, allowed: {', '.join(SENTENCE)}.")
     if sounds == "speech" and speech_dir is None:
@@ -110,11 +130,18 @@ def write_mini(
     recordings = speech_files(speech_dir) if sounds == "speech" else None
     key = {"format": FORMAT, "seed": seed, "sounds": sounds, "settings": asdict(settings), "files": asdict(files)}
     if recordings:
-        key["recordings"] = {
-            split: [(path.name, path.stat().st_size) for paths in by_digit.values() for path in paths]
-            for split, by_digit in recordings.items()
-        }
+        key["recordings"] = _contents(
+            path for split in recordings.values() for paths in split.values() for path in paths
+        )
     return build_once(root, "madv2-mini", key, lambda folder: _write(folder, settings, files, sounds, recordings, seed))
+
+
+def _contents(paths: Iterable[Path]) -> str:
+    """One hash of the names and bytes of all files."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _write(folder: Path, settings: MiniSettings, files: Files, sounds: str, recordings, seed: int) -> None:
@@ -250,7 +277,7 @@ def _write_csv(path: Path, caption: str, movies: list[Movie], sounds: str, rng, 
     if traps:
         first = next(i for i, (_, segment) in enumerate(order) if segment == 0)
         rows[first][1] = "-0.140"
-        rows[1][3] += "\x80"  # written as the single byte 0x80: not UTF-8
+        rows[min(1, len(rows) - 1)][3] += "\x80"  # written as the single byte 0x80: not UTF-8
         rows.append([movies[0].name, "1.000", "2.000", "  "])
         rows.append([movies[0].name, "3.000", "1.000", rows[0][3]])
     with path.open("w", newline="", encoding="latin-1") as file:

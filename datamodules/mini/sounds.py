@@ -91,17 +91,26 @@ def speech_files(folder: str | Path) -> dict[str, dict[int, list[Path]]]:
 
 
 def read_word(path: Path, seconds: float) -> np.ndarray:
-    """A recording cut at `seconds` and scaled to unit RMS, (n,) float32. DataError: rate, channels, bits, silence."""
+    """A recording cut at `seconds` and scaled to unit RMS, (n,) float32.
+
+    DataError: wrong rate, channels or bits; truncated; silent.
+    """
     try:
         with wave.open(str(path), "rb") as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            samples = file.readframes(file.getnframes())
+            frames = file.getnframes()
+            samples = file.readframes(frames)
     except (wave.Error, EOFError) as error:
         raise DataError(f"{path}: not a readable wav file ({error!r}).") from error
     if rate != RATE:
         raise DataError(f"{path}: sample rate {rate} Hz, expected {RATE} Hz. Resample the recordings first.")
     if (channels, width) != (1, 2):
         raise DataError(f"{path}: expected mono 16-bit, found {channels} channels of {8 * width} bits.")
+    if len(samples) != frames * width:
+        raise DataError(
+            f"{path}: truncated or not fully downloaded; it has {len(samples)} bytes of sound, its header says "
+            f"{frames * width}."
+        )
     samples = np.frombuffer(samples, "<i2")
     word = samples[: round(seconds * RATE)].astype(np.float32)
     rms = float(np.sqrt(np.mean(word**2))) if len(word) else 0.0

@@ -68,9 +68,8 @@ def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> P
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = LlamaConfig(vocab_size=len(tokenizer), **ids, **options)
     if config.hidden_size % config.num_attention_heads:
-        raise ValueError(
-            f"llm.config: {config.num_attention_heads} heads do not divide hidden_size={config.hidden_size}"
-        )
+        heads, width = config.num_attention_heads, config.hidden_size
+        raise ValueError(f"llm.config: num_attention_heads={heads} does not divide hidden_size={width}")
     return PrefixLlama(config)
 
 
@@ -86,7 +85,7 @@ def pretrained(name: str, dtype: str, frozen: bool) -> tuple[PreTrainedTokenizer
         model = PrefixLlama.from_pretrained(name, dtype=dtype)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"task.llm.pretrained: {name!r} is neither a folder with a LLaMA-family model and its tokenizer nor a model "
+            f"task.llm.pretrained: {name!r} is neither a folder with a LLaMA-family model and its tokenizer nor one "
             f"that can be fetched from the hub ({str(error).splitlines()[0]})"
         ) from error
     if tokenizer.bos_token_id is None:

@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class AnalysisFigures(Callback):
-    """Mask heat maps and attention histograms of one validation batch. Training goes on as if it were not there."""
+    """Mask heat maps and attention histograms of one validation batch (one of the test where there is no validation).
+
+    Training goes on as if it were not there.
+    """
 
     def __init__(self, folder: str, every_n_epochs: int | None = None, dpi: int = 150) -> None:
         self.folder, self.every_n_epochs, self.dpi = Path(folder), every_n_epochs, dpi
@@ -49,6 +52,9 @@ class AnalysisFigures(Callback):
         from tasks.common.figures import attention_histogram, mask_heat_map
 
         found = analyse_one_batch(trainer, module)
+        if found is None:
+            log.warning("no analysis figures: neither the validation nor the test set has a scene to draw")
+            return
         self.statistics = found.get("statistics", {})
         boundaries, labels = found["tokens"]["boundaries"], found["tokens"]["labels"]
         figures = {
@@ -67,12 +73,18 @@ class AnalysisFigures(Callback):
                     logger.log_image(key=f"figures/{name}", images=[str(path)])
 
 
-def analyse_one_batch(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """`module.analyse` on the first validation batch, in evaluation mode, with the run's random state untouched."""
+def analyse_one_batch(trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
+    """`module.analyse` on the first validation batch, in evaluation mode, with the run's random state untouched.
+
+    The first test batch where there is no validation set, None where there is no batch at all.
+    """
     training = module.training
     with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
-        loader = trainer.datamodule.val_dataloader()
-        batch = module.transfer_batch_to_device(next(iter(loader)), module.device, 0)
+        loaders = (trainer.datamodule.val_dataloader, trainer.datamodule.test_dataloader)
+        batch = next((batch for loader in loaders for batch in loader()), None)
+        if batch is None:
+            return None
+        batch = module.transfer_batch_to_device(batch, module.device, 0)
         module.eval()
         try:
             return module.analyse(batch)

@@ -11,10 +11,20 @@ from tasks.common.errors import CheckpointError
 
 
 def checkpoint_to_test(trainer: Trainer, rule: str) -> str | None:
-    """The file that `test_checkpoint=last|best` means, or None for the weights in memory, which are the last ones."""
-    if rule == "last" or trainer.fast_dev_run or trainer.checkpoint_callback is None:
+    """The file that `test_checkpoint=last|best` means, or None for the weights in memory, which are the last ones.
+
+    Raises CheckpointError where the best were never saved: the last ones must not be tested under their name.
+    """
+    if rule == "last" or trainer.fast_dev_run:
         return None
-    return trainer.checkpoint_callback.best_model_path or None
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not path or (trainer.is_global_zero and not Path(path).exists()):
+        raise CheckpointError(
+            f"test_checkpoint=best: no best checkpoint was saved in {trainer.global_step} steps"
+            f"{f' ({path} is gone)' if path else ''}. It is saved after a validation: let there be one "
+            "(trainer.val_check_interval, trainer.limit_val_batches), or use test_checkpoint=last"
+        )
+    return path
 
 
 def saved_checkpoints(trainer: Trainer, folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ the task's own model with its inputs blanked, trained once per data configuratio
 import hashlib
 import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
 
 from tasks.common.build import build_module, build_trainer
+from tasks.common.captions import has_java
 from tasks.common.files import write_json
 from tasks.common.remarks import quiet
 from tasks.common.seeding import seed_run
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when a change of the library changes what a blind training reaches
-PLACES = ("root", "speech_dir", "num_workers")  # of the data: where they lie does not change what they are
+FORMAT = 2  # raise it when a change of the library changes what a blind training reaches
+PLACES = ("root", "speech_dir", "num_workers")  # of generated data: where they lie does not change what they are
+UNSEEN = ("default_root_dir", "log_every_n_steps")  # of the trainer: no score depends on them
 
 
 def all_floors(
@@ -38,23 +41,45 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
     identity = what_it_depends_on(blind)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(cfg.paths.data_dir) / "floors" / f"{digest}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # jobs of a sweep that start together train it once
-        if not path.is_file():
-            log.info("training the input-blind floor (once per data configuration)")
-            write_json(path, {"metrics": train_blind(blind, datamodule), **identity})
-        return json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    if path.is_file():  # a folder that can only be read serves as well
+        return read(path)
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path.with_suffix(".lock")))  # jobs that start together train it once
+        except OSError as error:
+            log.info("the input-blind floor is trained for this run only: %s cannot be written (%s)", path, error)
+            return train_blind(blind, datamodule)
+        if path.is_file():
+            return read(path)
+        log.info("training the input-blind floor (once per data configuration)")
+        metrics = train_blind(blind, datamodule)
+        try:
+            write_json(path, {"metrics": metrics, **identity})
+        except OSError as error:  # a full disk is no reason to lose a finished run
+            log.info("the input-blind floor is not kept: %s cannot be written (%s)", path, error)
+            return metrics
+        return read(path)
+
+
+def read(path: Path) -> dict[str, float]:
+    """The metrics of a floor that is kept."""
+    return json.loads(path.read_text(encoding="utf-8"))["metrics"]
 
 
 def blind_config(cfg: DictConfig) -> DictConfig:
-    """The run's configuration with inputs blanked, no mask, seed 0, and nothing shown or saved."""
+    """The run's configuration with inputs blanked, no mask, seed 0, all its data, and nothing shown or saved."""
     blind = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     trainer = {
         "max_steps": cfg.floors.max_steps or cfg.trainer.max_steps,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "limit_train_batches": None,
         "limit_val_batches": 0,
+        "limit_test_batches": None,
+        "overfit_batches": 0.0,
+        "accumulate_grad_batches": 1,
         "fast_dev_run": False,
         "profiler": None,
     }
@@ -73,11 +98,14 @@ def blind_config(cfg: DictConfig) -> DictConfig:
 def what_it_depends_on(blind: DictConfig) -> dict[str, Any]:
     """What changes the blind model's scores, and so its file's name."""
     plain = OmegaConf.to_container(blind, resolve=True)
+    real = "mini" in plain["data"] and plain["data"]["mini"] is None  # then `root` says which files they are
+    places = [place for place in PLACES if not (real and place == "root")]
     return {
         "format": FORMAT,
-        "data": {key: value for key, value in plain["data"].items() if key not in PLACES},
+        "data": {key: value for key, value in plain["data"].items() if key not in places},
         "task": plain["task"],
-        "max_steps": plain["trainer"]["max_steps"],
+        "trainer": {key: value for key, value in plain["trainer"].items() if key not in UNSEEN},
+        "java": has_java(),  # it changes which metrics there are
     }
 
 

@@ -1,11 +1,14 @@
-"""A progress bar on a terminal, a line per validation in a log file."""
+"""The model's parts at the start; a progress bar on a terminal, a line per validation in a log file."""
 
 import logging
 import sys
+from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
+from pytorch_lightning.callbacks import ProgressBar, RichModelSummary, RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
+from rich import get_console
+from rich.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -45,3 +48,21 @@ class ProgressLines(ProgressBar):
         shown = "  ".join(f"{name} {float(value):.4f}" for name, value in losses.items() if value is not None)
         total = trainer.max_steps if trainer.max_steps > 0 else "?"
         log.info("step %s/%s  %s", trainer.global_step, total, shown)
+
+
+class ModelSummary(RichModelSummary):
+    """Name, type and parameters of the model's parts. Lightning's own table also counts FLOPs, and gets 0."""
+
+    @staticmethod
+    def summarize(
+        summary_data: list[tuple[str, list[str]]], total_parameters: int, trainable_parameters: int, *_: Any, **__: Any
+    ) -> None:
+        """Prints it. Called once, on the first rank."""
+        columns = {name: values for name, values in summary_data if name in ("Name", "Type", "Params")}
+        table = Table("Name", "Type")
+        table.add_column("Params", justify="right")
+        for row in zip(*columns.values(), strict=True):
+            table.add_row(*row)
+        console = get_console()
+        console.print(table)
+        console.print(f"{total_parameters:,} parameters, {trainable_parameters:,} of them trained", highlight=False)

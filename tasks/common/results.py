@@ -50,6 +50,8 @@ class RunRecord:
             "seed": plain["seed"],
             "mask": plain["mask"],
             "data": plain["data"],
+            "task": plain["task"],
+            "trainer": {key: value for key, value in plain["trainer"].items() if key != "default_root_dir"},
             "metrics": {},
             "floors": {},
             "analysis": {},

@@ -50,6 +50,24 @@ def test_it_works_where_the_run_was_moved_to(run: Path, tmp_path: Path) -> None:
     assert (moved / "eval").is_dir()
 
 
+@pytest.mark.parametrize("name", ["ein Lauf", "lr=0.1", "Größe-走る", "a=b=c d", "{x: [1, 2}", "'quoted'", "1,2"])
+def test_paths_are_taken_literally(run: Path, tmp_path: Path, name: str) -> None:
+    moved = Path(shutil.move(run, tmp_path / name))
+    (moved / "checkpoints" / "last.ckpt").rename(moved / "checkpoints" / f"{name}.ckpt")
+    output = tmp_path / "out" / name
+    found = evaluated(f"run={moved}", f"checkpoint={name}", f"output={output}")
+    assert found["checkpoint"] == str(moved / "checkpoints" / f"{name}.ckpt")
+    assert (output / "metrics.json").is_file()
+
+
+def test_null_is_the_setting_s_default(run: Path) -> None:
+    assert Path(evaluated(f"run={run}", "checkpoint=null", "output=null")["checkpoint"]).name == "last.ckpt"
+
+
+def test_what_the_run_was_trained_with_may_be_said_again(run: Path) -> None:
+    evaluated(f"run={run}", "mask.fusion=mul", "num_keys=4")
+
+
 def test_a_setting_of_the_task_can_be_changed(run: Path) -> None:
     changed = evaluated(f"run={run}", "task.blind=true")
     assert changed["changes"] == ["task", "task.blind"]
@@ -67,6 +85,13 @@ def test_a_setting_of_the_task_can_be_changed(run: Path) -> None:
         (["run={run}", "data.batch_size=x"], "data.batch_size: 'x' is not an int"),
         (["run={run}", "seed=1,2"], "'seed=1,2': only key=value is possible here"),
         (["run={run}", "nonsense"], "'nonsense' is not key=value"),
+        (["run={run}", "mask.fusion=gate"], "mask.fusion: gate: the run was trained with mul"),
+        (["run={run}", "mask.depth=7"], "a checkpoint's weights belong to its mask and its tokens; train again with"),
+        (["run={run}", "mask={{scope: none}}"], "mask.scope: none: the run was trained with shared"),
+        (["run={run}", "num_keys=7"], "num_keys: 7: the run was trained with 4"),
+        (["run={run}", "data.tokens=3"], "data.tokens: 3: the run was trained with None"),
+        (["run={run}", "mask.fusoin=add"], "mask.fusoin: unknown key; did you mean 'fusion'?"),
+        (["run={run}", "task.lr=0"], "task.lr: 0 is out of range; allowed: a finite number above 0"),
     ],
 )
 def test_a_bad_argument_is_explained(run: Path, arguments: list[str], message: str) -> None:

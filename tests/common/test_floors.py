@@ -1,6 +1,7 @@
 """The input-blind floor: trained once per data configuration, whatever mask, seed or loggers the run has."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,67 @@ def test_other_data_another_task_or_other_steps_are_trained_again(tiny_run: Tiny
         floors.blind_floor(cfg, TinyData())
     assert len(trainings) == 5
     assert trainings[-1].trainer.max_steps == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [["++trainer.limit_train_batches=1"], ["++trainer.limit_test_batches=1"], ["++trainer.overfit_batches=1"],
+     ["++trainer.accumulate_grad_batches=2"], ["trainer.log_every_n_steps=3"], ["++trainer.profiler=simple"]],
+)  # fmt: skip
+def test_a_debugged_run_gets_the_floor_of_a_whole_one(tiny_run: TinyRun, trainings: list, settings: list) -> None:
+    cut = floors.blind_floor(tiny_run(*settings), TinyData())
+    whole = floors.blind_floor(tiny_run(), TinyData())
+    assert len(trainings) == 1
+    assert cut == whole == floors.train_blind(floors.blind_config(tiny_run()), TinyData())
+
+
+def test_what_changes_a_blind_training_is_in_its_name(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(cfg: DictConfig) -> str:
+        return json.dumps(floors.what_it_depends_on(floors.blind_config(cfg)), sort_keys=True)
+
+    def placed(mini: dict | None, root: str) -> DictConfig:
+        return tiny_run(data={"mini": mini, "root": root})
+
+    usual = identity(tiny_run())
+    assert identity(tiny_run()) == usual
+    assert identity(tiny_run("trainer.gradient_clip_val=0.1")) != usual
+    assert identity(tiny_run("trainer.precision=bf16-mixed")) != usual
+    assert identity(placed({"n": 1}, "a")) == identity(placed({"n": 1}, "b"))  # generated: the same wherever it lies
+    assert identity(placed(None, "a")) != identity(placed(None, "b"))  # real data: another root, other files
+    before = floors.has_java()
+    monkeypatch.setattr(floors, "has_java", lambda: not before)
+    assert identity(tiny_run()) != usual
+
+
+def test_a_kept_floor_is_read_without_a_lock(tiny_run: TinyRun, trainings: list, monkeypatch) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    value = floors.blind_floor(tiny_run(), TinyData())
+    monkeypatch.setattr(floors, "FileLock", refused)
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: refused(Path()))
+    assert floors.blind_floor(tiny_run(), TinyData()) == value
+    assert len(trainings) == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_a_training_not_the_run(tiny_run: TinyRun, caplog) -> None:
+    expected = floors.blind_floor(tiny_run(), TinyData())
+    cfg = tiny_run()
+    cfg.paths.data_dir = f"{cfg.paths.data_dir}_closed"
+    Path(cfg.paths.data_dir).touch()  # a file where the folder should be
+    with caplog.at_level(logging.INFO, logger="tasks.common.floors"):
+        assert floors.blind_floor(cfg, TinyData()) == expected
+    assert "the input-blind floor is trained for this run only" in caplog.text
+
+
+def test_a_full_disk_loses_the_file_not_the_floor(tiny_run: TinyRun, caplog, monkeypatch) -> None:
+    def full(path: Path, value: dict) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(floors, "write_json", full)
+    with caplog.at_level(logging.INFO, logger="tasks.common.floors"):
+        assert floors.blind_floor(tiny_run(), TinyData()).keys() == {"error"}
+    assert "No space left on device" in caplog.text
 
 
 def test_it_leaves_the_file_that_says_what_it_is_and_nothing_else(tiny_run: TinyRun, capsys) -> None:

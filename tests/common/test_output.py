@@ -46,6 +46,15 @@ def test_a_bar_for_a_terminal_and_lines_for_a_file(monkeypatch, terminal: bool, 
     assert isinstance(progress_bar(), kind)
 
 
+def test_the_summary_counts_parameters_and_nothing_it_does_not_know(tiny_run, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("tasks.common.progress.get_console", lambda: Console(width=120))
+    train(tiny_run("floors.enabled=false"))
+    text = capsys.readouterr().out
+    assert [name in text for name in ("Name", "Type", "Params", "layer", "Linear")] == [True] * 5
+    assert "3 parameters, 3 of them trained" in text
+    assert "FLOPs" not in text
+
+
 def test_a_line_per_validation(tiny_run, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="tasks.common.progress"):
         train(tiny_run("floors.enabled=false"))

@@ -45,6 +45,15 @@ def test_sigterm_closes_it_and_the_old_handler_returns(tiny_run: TinyRun) -> Non
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_it_holds_the_settings_of_task_and_trainer(tiny_run: TinyRun) -> None:
+    cfg = tiny_run("trainer.gradient_clip_val=0.5", task={"lr": 0.25})
+    with RunRecord(cfg):
+        pass
+    assert read(cfg)["task"] == {"_target_": "tests.common.tiny.TinyTask", "lr": 0.25}
+    assert (read(cfg)["trainer"]["max_steps"], read(cfg)["trainer"]["gradient_clip_val"]) == (8, 0.5)
+    assert "default_root_dir" not in read(cfg)["trainer"]  # another one in every run
+
+
 def test_a_field_nobody_reads_is_refused(tiny_run: TinyRun) -> None:
     with pytest.raises(KeyError, match="metricz"), RunRecord(tiny_run()) as record:
         record.update(metricz={})

@@ -3,14 +3,20 @@
 import csv
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
 
 from datamodules.errors import DataError
-from tasks.common.errors import NonFiniteLossError
+from tasks.common.build import build, build_module
+from tasks.common.checkpoints import checkpoint_to_test
+from tasks.common.errors import CheckpointError, NonFiniteLossError
+from tests.common.tiny import TinyData
 from train import train
 
 TinyRun = Callable[..., DictConfig]
@@ -113,6 +119,27 @@ def test_the_best_checkpoint_is_tested_where_the_run_says_so(tiny_run: TinyRun) 
     assert errors["best"] < errors["last"]
 
 
+def test_a_best_checkpoint_that_was_never_saved_is_not_replaced_by_the_last(tiny_run: TinyRun) -> None:
+    cfg = tiny_run("test_checkpoint=best", "floors.enabled=false", "++trainer.limit_val_batches=0")
+    with pytest.raises(CheckpointError, match=r"test_checkpoint=best: no best checkpoint was saved in 8 steps.*=last"):
+        train(cfg)
+    assert results(cfg)["error"]["type"] == "CheckpointError"
+    assert results(cfg)["metrics"] == {}
+
+
+def test_a_best_checkpoint_that_is_gone_is_named(tmp_path: Path) -> None:
+    callback = SimpleNamespace(best_model_path=str(tmp_path / "best.ckpt"))
+    trainer = SimpleNamespace(fast_dev_run=False, is_global_zero=True, global_step=3, checkpoint_callback=callback)
+    with pytest.raises(CheckpointError, match=r"in 3 steps \(.*best.ckpt is gone\)"):
+        checkpoint_to_test(trainer, "best")
+    (tmp_path / "best.ckpt").touch()
+    assert checkpoint_to_test(trainer, "best") == str(tmp_path / "best.ckpt")
+    assert checkpoint_to_test(trainer, "last") is None
+    trainer.checkpoint_callback = None
+    with pytest.raises(CheckpointError, match="no best checkpoint was saved in 3 steps. It is saved after"):
+        checkpoint_to_test(trainer, "best")
+
+
 @pytest.mark.parametrize("choice", ["debug=default", "debug=overfit", "debug=profiler", "callbacks=none"])
 def test_the_debug_settings_run(tiny_run: TinyRun, choice: str) -> None:
     cfg = tiny_run(choice, "floors.enabled=false")
@@ -128,3 +155,24 @@ def test_figures_do_not_change_a_training(tiny_run: TinyRun) -> None:
         logged.append((Path(cfg.paths.run_dir) / "metrics.csv").read_text())
     assert logged[0] == logged[1]
     assert (Path(cfg.paths.run_dir) / "figures" / "mask_layer_1_epoch001.png").is_file()
+
+
+@pytest.mark.parametrize(("missing", "drawn"), [({"val"}, True), ({"val", "test"}, False)])
+def test_figures_need_no_validation_set(tiny_run: TinyRun, caplog, missing: set[str], drawn: bool) -> None:
+    cfg = tiny_run()
+    callback, trainer = build(cfg.callbacks.figures), SimpleNamespace(fast_dev_run=False, strategy=None, loggers=[])
+    data = TinyData()
+    batches = {"val": data.val_dataloader(), "test": data.test_dataloader()} | {name: [] for name in missing}
+    trainer.datamodule = SimpleNamespace(val_dataloader=lambda: batches["val"], test_dataloader=lambda: batches["test"])
+    trainer.precision_plugin = SimpleNamespace(forward_context=nullcontext)
+    callback.draw(trainer, build_module(cfg, data))
+    assert (Path(cfg.paths.run_dir) / "figures" / "mask_layer_1.png").is_file() == drawn
+    assert ("neither the validation nor the test set has a scene to draw" in caplog.text) != drawn
+
+
+def test_a_run_without_a_validation_set_ends_with_figures(tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyData, "val_dataloader", lambda self: DataLoader([]))
+    cfg = tiny_run("floors.enabled=false")
+    train(cfg)
+    assert results(cfg)["status"] == "completed"
+    assert (Path(cfg.paths.run_dir) / "figures" / "mask_layer_1.png").is_file()

@@ -71,6 +71,36 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("+callbacks.checkpoint.montor=x", "callbacks.checkpoint.montor: unknown key; did you mean 'monitor'?"),
         ("+logger.wandb.taggs=x", "logger.wandb.taggs: unknown key; did you mean 'tags'?"),
         ("~callbacks.figures.folder", "callbacks.figures.folder: is missing"),
+        ("~mask.fusion", "mask.fusion: is missing; mask needs scope, kind, fusion, depth"),
+        ("~mask.control", "mask.control: is missing; mask needs scope"),
+        ("~floors.enabled", "floors.enabled: is missing; floors needs enabled, max_steps"),
+        ("~test_checkpoint", "test_checkpoint: is missing; a run needs name"),
+        ("data.fps=0", "data.fps: 0 is out of range; allowed: a finite number above 0"),
+        ("data.fps=-5.0", "data.fps: -5.0 is out of range"),
+        ("data.fps=inf", "data.fps: inf is out of range"),
+        ("data.seed=-1", "data.seed: -1 is out of range; allowed: 0 to 4294967295"),
+        ("data.seed=4294967296", "data.seed: 4294967296 is out of range; allowed: 0 to 4294967295"),
+        ("seed=4294967296", "seed: 4294967296 is out of range; allowed: 0 to 4294967295"),
+        ("data.eval_batch_size=0", "data.eval_batch_size: 0 is out of range; allowed: at least 1"),
+        ("data.num_workers=-1", "data.num_workers: -1 is out of range; allowed: a finite number, at least 0"),
+        ("task.lr=0", "task.lr: 0 is out of range; allowed: a finite number above 0"),
+        ("task.lr=nan", "task.lr: nan is out of range"),
+        ("task.lr=inf", "task.lr: inf is out of range"),
+        ("task.betas=[0.9]", "task.betas: [0.9] is out of range; allowed: two numbers, each at least 0 and below 1"),
+        ("task.betas=[0.9,1.0]", "task.betas: [0.9, 1.0] is out of range"),
+        ("task.betas=[0.9,0.9,0.9]", "task.betas: [0.9, 0.9, 0.9] is out of range"),
+        ("task.dropout=1.0", "task.dropout: 1.0 is out of range; allowed: at least 0 and below 1"),
+        ("task.dropout=-0.1", "task.dropout: -0.1 is out of range"),
+        ("task.warmup=1", "task.warmup: 1 is out of range; allowed: at least 0 and below 1"),
+        ("task.weight_decay=-0.1", "task.weight_decay: -0.1 is out of range; allowed: a finite number, at least 0"),
+        ("task.prefix_layers=0", "task.prefix_layers: 0 is out of range; allowed: at least 1"),
+        ("task.prefix_layers=2", "task.prefix_layers: 2 is more than the language model has; allowed: 1 to 1"),
+        ("task.bridge_heads=0", "task.bridge_heads: 0 is out of range; allowed: at least 1"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval: 0 is out of range; allowed: at least 1 batch"),
+        ("trainer.val_check_interval=0.0", "trainer.val_check_interval: 0.0 is out of range"),
+        ("trainer.val_check_interval=-5", "trainer.val_check_interval: -5 is out of range"),
+        ("callbacks.checkpoint.monitor=val/los", "callbacks.checkpoint.monitor: the task never logs 'val/los'; did"),
+        ("optimized_metric=train/lss", "optimized_metric: the task never logs 'train/lss'; did you mean 'train/loss'?"),
     ],
 )
 def test_a_wrong_value_or_key_is_named(compose_run: Compose, override: str, message: str) -> None:
@@ -93,10 +123,55 @@ def test_all_problems_are_told_at_once(compose_run: Compose) -> None:
         (["scale=mini", "data.sounds=tones", "data.speech_dir=/x"], "data.speech_dir: is given, but data.sounds=tones"),
         (["scale=paper", "data.sounds=tones"], "data.sounds=tones: belongs to generated data, and scale=paper"),
         (["test_checkpoint=best", "callbacks=none"], "test_checkpoint: best needs a checkpoint callback"),
+        (
+            ["scale=mini", "test_checkpoint=best", "trainer.max_steps=249"],
+            "test_checkpoint: best with trainer.val_check_interval=250 and trainer.max_steps=249: the run ends before",
+        ),
+        (
+            ["scale=mini", "task.bridge=queries", "task.bridge_heads=3"],
+            "task.bridge_heads: 3 does not divide task.width=64 (task.bridge=queries); allowed: 1, 2, 4, 8, 16, 32, 64",
+        ),
     ],
 )
 def test_a_contradiction_is_explained(compose_run: Compose, overrides: list[str], message: str) -> None:
     assert message in complaint(compose_run(*overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["test_checkpoint=best", "trainer.max_steps=250"],
+        ["test_checkpoint=best", "trainer.max_steps=125", "+trainer.accumulate_grad_batches=2"],
+        ["test_checkpoint=best", "trainer.max_steps=-1"],
+        ["test_checkpoint=last", "trainer.max_steps=10"],
+        ["test_checkpoint=best", "trainer.val_check_interval=1.0"],
+        ["task.bridge=tokens", "task.bridge_heads=3"],
+        ["task.prefix_layers=2", "task.llm.config.num_hidden_layers=2"],
+        ["task.prefix_layers=9", "task.llm.pretrained=some/model"],  # its size stands elsewhere
+        ["seed=4294967295", "data.seed=0", "task.dropout=0", "task.warmup=0", "task.weight_decay=0"],
+        ["task.betas=[0,0.999]", "data.num_workers=0", "data.eval_batch_size=1", "trainer.val_check_interval=1"],
+        ["callbacks.checkpoint.monitor=val/token_accuracy", "optimized_metric=train/loss_epoch"],
+        ["optimized_metric=cider"],
+        ["optimized_metric=null"],
+        ["callbacks=early_stopping", "callbacks.checkpoint.monitor=null"],
+    ],
+)
+def test_what_is_just_allowed_passes(compose_run: Compose, overrides: list[str]) -> None:
+    validate(compose_run("experiment=madv2_lcaam", "scale=mini", *overrides))
+
+
+def test_every_monitored_name_is_checked_against_what_the_task_logs(compose_run: Compose, monkeypatch) -> None:
+    from tasks.audio_description.module import AudioDescription
+
+    cfg = compose_run("scale=mini", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val/lss")
+    assert complaint(cfg).startswith("callbacks.early_stopping.monitor: the task never logs 'val/lss'; did you mean")
+    monkeypatch.delattr(AudioDescription, "logged")
+    validate(cfg)  # a task that does not say what it logs is not checked
+
+
+def test_a_target_of_earlier_runs_is_still_read(compose_run: Compose) -> None:
+    target = "pytorch_lightning.callbacks.RichModelSummary"
+    validate(compose_run("scale=mini", f"callbacks.model_summary._target_={target}"))
 
 
 def test_a_fusion_without_a_mask_is_harmless(compose_run: Compose, caplog: pytest.LogCaptureFixture) -> None:

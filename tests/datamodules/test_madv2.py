@@ -1,7 +1,10 @@
 """The MAD-v2 datamodule on small files in the real format: the batch contract."""
 
+import errno
 import json
+import logging
 import math
+import os
 import pickle
 
 import h5py
@@ -116,6 +119,14 @@ def test_mini_without_a_sound_file(tmp_path):
     assert not first_batch(data)["audio_keep"].any()
 
 
+@pytest.mark.parametrize("blank", [{"audio_features": None}, {"tracks": "video"}, {"tracks": "audio"}])
+def test_a_run_that_reads_one_track_has_no_oracle(tmp_path, blank):
+    """The oracle reads both tracks, so it would not be this run's ceiling."""
+    data = MADv2(**{**KEYWORDS, **blank}, root=str(tmp_path), mini={**SETTINGS, "train_movies": 1})
+    data.prepare_data()
+    assert data.oracle() is None
+
+
 def test_real_data_has_no_oracle(open_data):
     assert open_data().oracle() is None
 
@@ -169,6 +180,24 @@ def test_statistics_are_kept_and_follow_the_data(open_data, folder):
     assert len(kept()) == 3
 
 
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_statistics_that_cannot_be_kept_are_computed_again(open_data, folder, monkeypatch, caplog, code):
+    expected = first_batch(open_data(normalise="standard"))
+    for path in folder.glob(".*statistics*.npy"):
+        path.unlink()
+
+    def refuse(path, values):
+        path.write_bytes(b"half")  # as a full disk would leave it
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(np, "save", refuse)
+    with caplog.at_level(logging.INFO):
+        found = first_batch(open_data(normalise="standard"))
+    assert torch.equal(found["video"], expected["video"]) and torch.equal(found["audio"], expected["audio"])
+    assert f"cannot be kept ([Errno {code}] {os.strerror(code)}): the next run computes them again" in caplog.text
+    assert not list(folder.glob(".*statistics*.npy"))
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_l2_gives_rows_of_length_one(open_data, in_memory):
     batch = first_batch(open_data(normalise="l2", in_memory=in_memory))
@@ -190,6 +219,34 @@ def test_val_is_held_out_of_train_by_number(open_data, folder):
 def test_no_validation_at_all(open_data):
     data = open_data(val_split=0, normalise="standard")
     assert len(data.segments["val"]) == 0 and list(data.val_dataloader()) == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"in_memory": False}, {"num_workers": 2}, {"normalise": "standard"}])
+@pytest.mark.parametrize("val_split", ["VAL", 0])
+def test_mini_without_validation_movies(tmp_path, val_split, changes):
+    mini = {**SETTINGS, "train_movies": 1, "val_movies": 0}
+    data = MADv2(**{**KEYWORDS, **changes, "val_split": val_split}, root=str(tmp_path), mini=mini)
+    data.prepare_data()
+    data.setup()
+    assert len(data.segments["val"]) == 0 and list(data.val_dataloader()) == []
+    assert len(data.val_dataloader()) == 0 and len(data.segments["train"]) == 20 and len(data.segments["test"]) == 40
+    sampler = Unrepeated(data.segments["val"], 3, 1)
+    assert len(sampler) == 0 and list(sampler) == []
+
+
+@pytest.mark.parametrize("segments, warned", [(1, True), (15, True), (16, False)])
+def test_too_few_segments_for_recall_are_named(tmp_path, caplog, segments, warned):
+    mini = {**SETTINGS, "train_movies": 1, "segments": segments}
+    with caplog.at_level(logging.WARNING):
+        data = MADv2(**KEYWORDS, root=str(tmp_path), mini=mini)
+        data.prepare_data()
+        data.setup()
+    message = (
+        f"no test movie has 16 segments, the longest has {segments}: there is no recall within 16 neighbours. "
+        f"data.mini.segments={segments} is below 16."
+    )
+    assert (message in caplog.text) == warned
+    assert len(first_batch(data)["text"]) == min(2 * segments, 16)
 
 
 def test_evaluation_movies_in_a_named_val_list_are_not_validated_on(open_data, folder):

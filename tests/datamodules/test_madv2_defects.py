@@ -62,6 +62,46 @@ def test_rows_at_the_same_start_keep_their_order(tmp_path):
     assert read_annotations(path)["ann_id"].tolist() == ["ii", "iv", "i", "iii"]
 
 
+def test_movies_without_descriptions_and_movies_in_no_list_are_counted_and_named(open_data, folder, caplog):
+    lists = json.loads((folder / FILES.split).read_text())
+    unlisted = lists["TRAIN"].pop(0)
+    for name in lists:
+        lists[name].append(f"9{name}")
+    (folder / FILES.split).write_text(json.dumps({**lists, "_comment": "not a list of movies"}))
+    with caplog.at_level(logging.WARNING):
+        data = open_data()
+    for split, count, file in (
+        ("TRAIN", 6, "train.csv"),
+        ("VAL", 2, "train.csv and eval.csv"),
+        ("EVAL", 3, "eval.csv"),
+    ):
+        message = f"1 of the {count} movies of {split} have no usable description in {file} (left out): 9{split}"
+        assert message in caplog.text
+    assert f"train.csv: 1 movies are in no list of {folder / FILES.split}: {unlisted}" in caplog.text
+    assert {split: len(set(segments.movie)) for split, segments in data.segments.items()} == {
+        "train": 5, "val": 1, "test": 2
+    }  # fmt: skip
+
+
+def test_nothing_is_said_of_movies_where_nothing_is_wrong(open_data, folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        open_data()
+    assert not [record for record in caplog.records if "movies" in record.getMessage().replace(str(folder), "")]
+
+
+def test_ids_that_differ_by_zeros_alone_may_be_two_movies(open_data, folder):
+    """Where both are listed and both described nothing was lost."""
+    lists = json.loads((folder / FILES.split).read_text())
+    twin = lists["TRAIN"][0].lstrip("0")
+    rows = read_rows(folder / FILES.train)
+    write_rows(folder / FILES.train, [*rows, [twin, "1.0", "4.0", "Another movie."]])
+    (folder / FILES.split).write_text(json.dumps({**lists, "TRAIN": [*lists["TRAIN"], twin]}))
+    for name in (FILES.video, FILES.audio):
+        with h5py.File(folder / name, "a") as file:
+            file[twin] = file[lists["TRAIN"][0]][:]
+    assert twin in open_data().segments["train"].movie
+
+
 # Defects that stop the run
 
 
@@ -78,6 +118,15 @@ def _lists(folder, change):
     lists = json.loads((folder / FILES.split).read_text())
     change(lists)
     (folder / FILES.split).write_text(json.dumps(lists))
+
+
+def _lose_zeros_in_csv(folder, name, split, rows=None):
+    """The ids of the split's first movie that starts with zero lose it, in all its rows or in the first `rows`."""
+    movie = next(movie for movie in movies(folder, split) if movie.startswith("0"))
+    table = read_rows(folder / name)
+    for row in [row for row in table if row[0] == movie][:rows]:
+        row[0] = movie.lstrip("0")
+    write_rows(folder / name, table)
 
 
 def _lose_zeros(folder):
@@ -134,6 +183,28 @@ STOPS = {
     "validation in train": (
         lambda f: _lists(f, lambda lists: lists["VAL"].append(lists["TRAIN"][1])),
         r"split\.json: movies in TRAIN and in VAL: \d{4}\.",
+    ),
+    "split a list": (lambda f: _write(f, FILES.split, "[1]"), r"split\.json: expected .*movie ids.*, found a list"),
+    "zeros lost in some training ids": (
+        lambda f: _lose_zeros_in_csv(f, FILES.train, "TRAIN"),
+        r"train\.csv: 1 movie ids differ from those of TRAIN in .*split\.json by leading zeros: '(\d+)' is '0+\1' there"
+        r"\. Were leading zeros lost\? Ids are text",
+    ),
+    "zeros lost in some evaluation ids": (
+        lambda f: _lose_zeros_in_csv(f, FILES.eval, "EVAL"),
+        r"eval\.csv: 1 movie ids differ from those of EVAL in .*by leading zeros: '(\d+)' is '0+\1' there",
+    ),
+    "zeros lost in some validation ids": (
+        lambda f: _lose_zeros_in_csv(f, FILES.eval, "VAL"),
+        r"eval\.csv: 1 movie ids differ from those of VAL in .*by leading zeros: '(\d+)' is '0+\1' there",
+    ),
+    "zeros lost in some rows of a movie": (
+        lambda f: _lose_zeros_in_csv(f, FILES.train, "TRAIN", rows=3),
+        r"train\.csv: 1 movie ids differ from those of TRAIN in .*by leading zeros",
+    ),
+    "zeros lost in the split file": (
+        lambda f: _lists(f, lambda lists: lists.update(TRAIN=[int(movie) for movie in lists["TRAIN"]])),
+        r"train\.csv: 6 movie ids differ from those of TRAIN in .*by leading zeros: '0017' is '17' there",
     ),
     "nothing annotated": (
         lambda f: _lists(f, lambda lists: lists.update(EVAL=["7"])),
@@ -199,6 +270,30 @@ def test_a_missing_file_stops_before_anything_is_read(folder, name):
 def test_a_held_out_number_larger_than_the_training_list_is_refused(open_data):
     with pytest.raises(DataError, match="data.val_split=6: the training list has 6 annotated movies"):
         open_data(val_split=6)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"fps": 0}, r"data\.fps=0: feature rows a second are more than 0"),
+        ({"fps": -5.0}, r"data\.fps=-5\.0: feature rows"),
+        ({"fps": float("nan")}, r"data\.fps=nan: feature rows"),
+        ({"fps": float("inf")}, r"data\.fps=inf: feature rows"),
+        ({"eval_batch_size": 0}, r"data\.eval_batch_size=0 is too small; the least is 1"),
+        ({"batch_size": -1}, r"data\.batch_size=-1 is too small; the least is 1"),
+        ({"tokens": 0}, r"data\.tokens=0 is too small; the least is 1"),
+        ({"video_dim": 0}, r"data\.video_dim=0 is too small"),
+        ({"audio_dim": 0}, r"data\.audio_dim=0 is too small"),
+        ({"num_workers": -1}, r"data\.num_workers=-1 is too small; the least is 0"),
+        ({"seed": -1}, r"data\.seed=-1 is too small; the least is 0"),
+        ({"sampling": "nearest"}, r"data\.sampling='nearest' is unknown, allowed: segment_pad, window, linspace"),
+        ({"normalise": "mean"}, r"data\.normalise='mean' is unknown, allowed: none, l2, standard"),
+        ({"tracks": "sound"}, r"data\.tracks='sound' is unknown, allowed: both, video, audio"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_when_built(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        MADv2(**{**KEYWORDS, **changes}, root=str(tmp_path))
 
 
 def test_mini_settings_are_checked_when_built(tmp_path):

@@ -1,12 +1,15 @@
 """The generator: same seed, same bytes; splits that share nothing; sentences that agree with the tracks."""
 
 import csv
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py
@@ -15,8 +18,9 @@ import pytest
 from scipy.io import wavfile
 
 from datamodules.errors import DataError
+from datamodules.mini import store
 from datamodules.mini.digits import WORDS, digit_images, digit_indices
-from datamodules.mini.madv2 import MiniSettings
+from datamodules.mini.madv2 import Files, MiniSettings, write_mini
 from datamodules.mini.sounds import COLUMNS, KEYS, RATE, ROWS, keypad_tones, log_mel, speech_files
 from datamodules.mini.store import build_once, settings_from
 from tests.datamodules.small import FILES, SETTINGS, generate
@@ -39,6 +43,55 @@ def test_an_existing_set_is_used_again(pristine):
     before = {path: path.stat().st_mtime_ns for path in pristine.iterdir()}
     assert generate(pristine.parent) == pristine
     assert {path: path.stat().st_mtime_ns for path in pristine.iterdir()} == before
+
+
+def test_an_existing_set_is_used_from_a_read_only_folder(pristine, monkeypatch):
+    """Nothing is locked, made or removed where the folder is there already."""
+    names = {path.name for path in pristine.parent.iterdir()}
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for owner, name in ((store, "FileLock"), (store.shutil, "rmtree"), (Path, "mkdir"), (Path, "open"), (os, "open")):
+        monkeypatch.setattr(owner, name, refuse)
+    found = generate(pristine.parent)
+    monkeypatch.undo()
+    assert found == pristine and {path.name for path in pristine.parent.iterdir()} == names
+
+
+OUTSIDE = Files("real.h5", "sounds.h5", "train.csv", "eval.csv", "split.json")
+
+
+@pytest.mark.parametrize("field", list(asdict(OUTSIDE)))
+@pytest.mark.parametrize("form", ["{folder}/real.h5", "../real.h5", "below/real.h5", "./real.h5", "..", ""])
+def test_a_path_as_file_name_is_refused_before_anything_is_written(tmp_path, field, form):
+    """Written to, an absolute or ../ name would replace the user's own file."""
+    real, root = tmp_path / "real.h5", tmp_path / "generated"
+    real.write_bytes(b"precious")
+    name = form.format(folder=tmp_path)
+    with pytest.raises(DataError, match="is not a plain file name") as stop:
+        write_mini(
+            root, MiniSettings(**SETTINGS), replace(OUTSIDE, **{field: name}), sounds="tones", speech_dir=None, seed=0
+        )
+    message = str(stop.value)
+    assert repr(name) in message and "under data.root" in message and "scale=paper (data.mini=null)" in message
+    assert real.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [real]
+
+
+@pytest.mark.parametrize("name", ["sounds.h5", "train.csv", "split.json", "oracle.csv", "meta.json"])
+def test_one_name_for_two_files_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match=rf"mini: {re.escape(name)} would be written twice"):
+        write_mini(
+            tmp_path, MiniSettings(**SETTINGS), replace(FILES, video=name), sounds="tones", speech_dir=None, seed=0
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_least_set_is_written(tmp_path):
+    """One segment a split, no validation, and cues of a single key among the seeds."""
+    for seed in range(5):
+        folder = generate(tmp_path, seed=seed, train_movies=1, val_movies=0, test_movies=1, segments=1, keys=2)
+        assert len((folder / "oracle.csv").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("change", [{"picture_noise": 0.31}, {"seed": 1}])
@@ -245,8 +298,14 @@ def test_other_recordings_get_another_folder(recordings, tmp_path):
         return generate(tmp_path / "data", sounds="speech", speech_dir=str(recordings), train_movies=1)
 
     before = make()
-    (recordings / "3_ann_11.wav").unlink()
-    assert make() != before
+    path = recordings / "3_ann_11.wav"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # same name, same size
+    changed = make()
+    path.write_bytes(content)
+    assert make() == before != changed
+    path.unlink()
+    assert make() not in (before, changed)
 
 
 def _empty(folder):
@@ -266,6 +325,11 @@ def _silent(folder):
     wavfile.write(folder / "4_ann_9.wav", RATE, np.zeros(100, np.int16))
 
 
+def _cut(folder, missing):
+    path = folder / "4_ann_9.wav"
+    path.write_bytes(path.read_bytes()[:-missing])
+
+
 def _no_test_sevens(folder):
     for index in range(5):
         for path in folder.glob(f"7_*_{index}.wav"):
@@ -280,6 +344,10 @@ def _no_test_sevens(folder):
         (_slow_rate, "4_ann_9.wav: sample rate 16000 Hz, expected 8000 Hz"),
         (_stereo, "4_ann_9.wav: expected mono 16-bit, found 2 channels of 16 bits"),
         (_silent, "4_ann_9.wav: the recording is empty or silent"),
+        (lambda folder: _cut(folder, 1), "4_ann_9.wav: truncated .* has 3999 bytes of sound, its header says 4000"),
+        (lambda folder: _cut(folder, 2), "4_ann_9.wav: truncated .* has 3998 bytes of sound, its header says 4000"),
+        (lambda folder: _cut(folder, 3000), "4_ann_9.wav: truncated .* has 1000 bytes of sound, its header says 4000"),
+        (lambda folder: _cut(folder, 4000), "4_ann_9.wav: truncated .* has 0 bytes of sound, its header says 4000"),
         (lambda folder: (folder / "4_ann_9.wav").write_bytes(b"RIFFxx"), "4_ann_9.wav: not a readable wav file"),
         (lambda folder: (folder / "seven.wav").write_bytes(b""), "seven.wav: expected a name like 7_jackson_32.wav"),
     ],

@@ -1,0 +1,112 @@
+"""The movies of each split: the lists of MAD's split file, compared with the movies that the annotations describe.
+
+    movies = read_splits("mad_split.json", {"train": "TRAIN", "val": 10, "test": "EVAL"}, train, test)
+
+`train` and `test` are the annotation files, a Described each. No movie is dropped without a word: listed movies without
+a description and described movies in no list are counted and named in the log; lost zeros stop the run.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.errors import DataError, some
+
+log = logging.getLogger(__name__)
+
+
+class Described(NamedTuple):
+    """The movies that an annotation file describes."""
+
+    file: str
+    movies: set[str]
+
+
+def read_splits(
+    path: str | Path, wanted: Mapping[str, str | int], train: Described, test: Described
+) -> dict[str, list[str]]:
+    """Described movies of "train", "val" and "test", in the order of the split file.
+
+    wanted: split -> name of a list; for "val" also a number of movies held out of the training list. Validation movies
+    may be described in either file.
+
+    Raises DataError: unknown list, a movie in two splits, ids that lost leading zeros, nothing described.
+    """
+    path = Path(path)
+    lists = _lists(path, wanted)
+    ids = {split: lists[name] for split, name in wanted.items() if isinstance(name, str)}
+    if both := sorted(set(ids["train"]) & set(ids["test"])):
+        raise DataError(f"{path}: evaluation movies in the training list {wanted['train']}: {some(both)}.")
+    if "val" in ids:
+        ids["val"] = [movie for movie in ids["val"] if movie not in set(ids["test"])]  # V1-VAL holds EVAL movies
+        if both := sorted(set(ids["train"]) & set(ids["val"])):
+            raise DataError(f"{path}: movies in {wanted['train']} and in {wanted['val']}: {some(both)}.")
+    files = {"train": [train], "val": [train, test], "test": [test]}
+    listed = {movie for names in lists.values() for movie in names}
+    for split, names in ids.items():
+        for described in files[split]:
+            _check_zeros(path, wanted[split], names, described, listed)
+    found = {}
+    for split, names in ids.items():
+        described = set.union(*(file.movies for file in files[split]))
+        found[split] = [movie for movie in names if movie in described]
+        where = " and ".join(file.file for file in files[split])
+        if split != "val" and not found[split]:
+            raise DataError(
+                f"{path}: none of the {wanted[split]} movies is annotated in {where}. Were leading zeros of the ids "
+                "lost?"
+            )
+        if lacking := [movie for movie in names if movie not in described]:
+            log.warning(
+                "%s: %d of the %d movies of %s have no usable description in %s (left out): %s",
+                path, len(lacking), len(names), wanted[split], where, some(lacking),
+            )  # fmt: skip
+    for described in dict.fromkeys([train.file, test.file]):
+        movies = set().union(*(file.movies for file in (train, test) if file.file == described))
+        if unlisted := sorted(movies - listed):
+            log.warning("%s: %d movies are in no list of %s: %s", described, len(unlisted), path, some(unlisted))
+    if "val" not in found:
+        found["train"], found["val"] = _hold_out(found["train"], wanted["val"])
+    return found
+
+
+def _lists(path: Path, wanted: Mapping[str, str | int]) -> dict[str, list[str]]:
+    """Every list of the split file, ids as text."""
+    try:
+        lists = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not a JSON file ({error}).") from error
+    if not isinstance(lists, dict):
+        raise DataError(f"{path}: expected {{list name: [movie ids]}}, found a {type(lists).__name__}.")
+    lists = {name: [str(movie) for movie in ids] for name, ids in lists.items() if isinstance(ids, list)}
+    for split, name in wanted.items():
+        if isinstance(name, str) and name not in lists:
+            raise DataError(f"{path}: no list '{name}' for data.{split}_split; it has {', '.join(lists)}.")
+    return lists
+
+
+def _check_zeros(path: Path, name: str, movies: list[str], described: Described, listed: set[str]) -> None:
+    """DataError where a described id differs from one of the list by leading zeros alone, and is not a movie itself."""
+    listed_as = {movie.lstrip("0"): movie for movie in movies}
+    pairs = [(movie, listed_as.get(movie.lstrip("0"), movie)) for movie in sorted(described.movies)]
+    lost = [
+        (movie, twin)
+        for movie, twin in pairs
+        if movie != twin and (twin not in described.movies or movie not in listed)
+    ]
+    if lost:
+        raise DataError(
+            f"{described.file}: {len(lost)} movie ids differ from those of {name} in {path} by leading zeros: "
+            f"{some(f'{movie!r} is {twin!r} there' for movie, twin in lost)}. Were leading zeros lost? Ids are text; "
+            "pandas keeps them with dtype=str, a spreadsheet does not."
+        )
+
+
+def _hold_out(train: list[str], count: int) -> tuple[list[str], list[str]]:
+    """The training list without `count` movies spread evenly over it, and these."""
+    if not 0 <= count < len(train):
+        raise DataError(f"data.val_split={count}: the training list has {len(train)} annotated movies.")
+    val = [train[i * len(train) // count] for i in range(count)]
+    return [movie for movie in train if movie not in set(val)], val

@@ -1,0 +1,112 @@
+"""The pictures of docs/masks.md.
+
+python scripts/figures.py                                what needs no run: fusions.png, depth.png
+python scripts/figures.py --runs logs                    also sign_flips.png, from the results.json of trained runs
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lcaam import ContextAwareMask, Fusion
+from lcaam.analysis import token_deviation
+
+ROOT = Path(__file__).resolve().parents[1]
+MASK_VALUES = (-1.0, 0.0, 0.5, 1.0, 2.0)
+
+
+def fusions() -> Figure:
+    """The fused score over the score."""
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    score = torch.linspace(-3, 3, 61)
+    for axes, fusion in zip(figure.subplots(1, 4, sharey=True), list(Fusion)[1:], strict=True):
+        axes.plot(score, score, color="0.75", linewidth=4, label="no mask")
+        for value, colour in zip(MASK_VALUES, plasma(len(MASK_VALUES)), strict=True):
+            axes.plot(score, fusion(score, torch.full_like(score, value)), color=colour, label=f"m = {value:g}")
+        finish(axes, fusion.value, "score s", "fused score")
+    axes.legend(fontsize=7)
+    return figure
+
+
+def depth() -> Figure:
+    """How much the mask differs between tokens, by depth and initialisation."""
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    depths = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    tokens = torch.randn(4, 75, 256, generator=torch.Generator().manual_seed(0))
+    for init, residual in (("default", False), ("default", True), ("xavier", False), ("kaiming", False)):
+        found = []
+        for layers in depths:
+            torch.manual_seed(0)
+            net = ContextAwareMask(256, 75, depth=layers, init=init, residual=residual)
+            with torch.no_grad():
+                found.append(token_deviation(net(tokens).dense()))
+        axes.plot(depths, found, marker="o", markersize=3, label=init + (" + residual" if residual else ""))
+    axes.set_yscale("log")
+    finish(axes, "A mask at initialisation, D = 256", "linear layers", "deviation between tokens")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def after_training(runs: list[dict]) -> Figure:
+    """Sign flips and context sensitivity by layer, a point a seed, a bar for their mean."""
+    figure = Figure(figsize=(7.4, 3.0), layout="constrained")
+    fields = {"sign_flips": "share of pairs with m < 0", "context_sensitivity": "variance over scenes / total"}
+    for axes, (field, label) in zip(figure.subplots(1, 2), fields.items(), strict=True):
+        experiments = sorted({run["experiment"] for run in runs})
+        for place, experiment in enumerate(experiments):
+            found = [run["analysis"] for run in runs if run["experiment"] == experiment]
+            layers = sorted({key.split("/")[0] for key in found[0] if key.endswith(field)})
+            for i, layer in enumerate(layers):
+                x = i + (place - (len(experiments) - 1) / 2) * 0.35
+                values = [analysis[f"{layer}/{field}"] for analysis in found]
+                colour = f"C{place}"
+                axes.bar(x, np.mean(values), 0.3, color=colour, alpha=0.4, label=experiment if i == 0 else None)
+                axes.plot([x] * len(values), values, ".", color=colour)
+        axes.set_xticks(range(len(layers)), layers)
+        finish(axes, field.replace("_", " "), "", label)
+        axes.legend(fontsize=7)
+    return figure
+
+
+def plasma(count: int):
+    from matplotlib import colormaps
+
+    return colormaps["plasma"](np.linspace(0, 0.85, count))
+
+
+def finish(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def masked_runs(folder: Path) -> list[dict]:
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("results.json"))]
+    return [run for run in runs if run["status"] == "completed" and any("sign_flips" in key for key in run["analysis"])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, help="folder with results.json of runs with masks")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    figures = {"fusions": fusions(), "depth": depth()}
+    if arguments.runs:
+        runs = masked_runs(arguments.runs)
+        if not runs:
+            sys.exit(f"{arguments.runs}: no completed run with masks")
+        figures["sign_flips"] = after_training(runs)
+    for name, figure in figures.items():
+        figure.savefig(arguments.out / f"{name}.png", dpi=130)
+        print(arguments.out / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
