@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch.distributed
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
@@ -31,8 +32,12 @@ UNSEEN = ("default_root_dir", "log_every_n_steps")  # of the trainer: no score d
 def all_floors(
     cfg: DictConfig, module: LightningModule, datamodule: LightningDataModule
 ) -> dict[str, dict[str, float]]:
-    """Floors (and ceiling) by name, each with its metrics."""
-    return module.reference_scores(datamodule) | {"input_blind": blind_floor(cfg, datamodule)}
+    """Floors (and ceiling) by name, each with its metrics. Only the first of several ranks asks: it trains nothing."""
+    scores = module.reference_scores(datamodule)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        log.warning("the input-blind floor is left out: it is trained by runs of one process only")
+        return scores
+    return scores | {"input_blind": blind_floor(cfg, datamodule)}
 
 
 def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, float]:

@@ -126,3 +126,16 @@ def test_the_run_s_configuration_is_left_alone(tiny_run: TinyRun) -> None:
     cfg = tiny_run()
     floors.blind_config(cfg)
     assert (cfg.mask.scope, "blind" in cfg.task) == ("shared", False)
+
+
+def test_a_rank_of_several_trains_no_floor_on_its_own(monkeypatch: pytest.MonkeyPatch, caplog, trainings: list) -> None:
+    """The others would not answer, and the run would hang."""
+
+    class Module:
+        def reference_scores(self, datamodule):
+            return {"constant": {"error": 1.0}}
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    assert floors.all_floors(None, Module(), TinyData()) == {"constant": {"error": 1.0}}
+    assert "runs of one process only" in caplog.text
+    assert not trainings
