@@ -40,3 +40,33 @@ def attention_loop(query, key, value, mask, fusion, keep=None, causal=False) -> 
                     row = query.new_zeros(d_v)
                 rows.append(row)
     return torch.stack(rows).view(b, h, n_q, d_v)
+
+
+def inputs(n_q, n_k, groups=1, rank=3, b=2, h=2, d=3, d_v=5, seed=0, dtype=torch.float64):
+    """Leaf tensors query, key, value, left, right, bias."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [
+        (b, h, n_q, d),
+        (b, h, n_k, d),
+        (b, h, n_k, d_v),
+        (b, 1, n_q, rank),
+        (1, groups, n_k, rank),
+        (1, groups, 1, n_k),
+    ]
+    return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes]
+
+
+def padding(b, n_k):
+    """Keys kept: the first sample keeps all but the last, the second none at all."""
+    keep = torch.ones(b, n_k, dtype=torch.bool)
+    keep[0, -1] = n_k == 1
+    keep[1] = False
+    return keep
+
+
+def gradients(out, leaves):
+    weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    grads = torch.autograd.grad(
+        (out * weight).sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return [g.double() for g in grads]
