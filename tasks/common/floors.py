@@ -1,6 +1,6 @@
 """What a model reaches that has understood nothing: a score means something only as far as it stands above these.
 
-`constant` (the best constant answer) and, where one exists, the `ceiling` come from the task; the input-blind model is
+`constant` (one answer for all) and, where one exists, the `ceiling` come from the task; the input-blind model is
 the task's own model with its inputs blanked, trained once per data configuration and kept under <data_dir>/floors/.
 """
 

@@ -1,6 +1,7 @@
 """A small mini set: its settings, a function that writes it, and functions that change its files."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -76,3 +77,8 @@ def change_features(folder: Path, name: str, movie: str, change) -> None:
 
 def movies(folder: Path, split: str) -> list[str]:
     return json.loads((folder / FILES.split).read_text())[split]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """What every file of a folder holds, by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
