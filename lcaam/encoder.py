@@ -6,7 +6,7 @@
 torch.Size([8, 50, 64])
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -60,8 +60,19 @@ class MultiheadAttention(nn.Module):
         """x (B, N_q, dim), keys (B, N_k, key_dim) or None for self-attention -> (B, N_q, dim).
         mask, keep, causal: as in `attention`."""
         keys = x if keys is None else keys
-        q, k, v = self.query(x), self.key(keys), self.value(keys)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, H, N, d)
+        return self.attend(self.query(x), self.key(keys), self.value(keys), mask, keep, causal)
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Mask | None = None,
+        keep: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """The same from tokens that are projected already: query (B, N_q, dim), key and value (B, N_k, dim)."""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))  # (B, H, N, d)
         dropout = self.dropout if self.training else 0.0
         out = attention(
             q, k, v, mask, fusion=self.fusion, keep=keep, causal=causal, dropout=dropout, backend=self.backend
@@ -123,15 +134,51 @@ class EncoderLayer(nn.Module):
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
-class Encoder(nn.Module):
+class MaskedStack(nn.Module):
+    """Layers of any kind with a mask schedule; what every backbone that uses masks is built on.
+
+    layer: (feed-forward width or None, module after attention or None) -> a layer.
+    masks: LayerMasks for `num_layers` layers, or None for plain attention.
+    after_attention: a module for each layer; extra_feedforward: the feed-forward width of each additional layer at the
+    end, which has no mask. Both are for the controls of lcaam.controls.
+
+    Raises ValueError where `masks` or `after_attention` was made for another number of layers.
+    """
+
+    def __init__(
+        self,
+        layer: Callable[[int | None, nn.Module | None], nn.Module],
+        num_layers: int,
+        feedforward: int | None = None,
+        masks: LayerMasks | None = None,
+        after_attention: Sequence[nn.Module] | None = None,
+        extra_feedforward: Sequence[int] = (),
+    ):
+        super().__init__()
+        name = type(self).__name__
+        self.masks = LayerMasks(num_layers=num_layers) if masks is None else masks
+        if self.masks.num_layers != num_layers:
+            raise ValueError(f"{name}: masks for {self.masks.num_layers} layers given to a stack of {num_layers}")
+        after = [None] * num_layers if after_attention is None else list(after_attention)
+        if len(after) != num_layers:
+            raise ValueError(f"{name}: {len(after)} modules after attention given to a stack of {num_layers}")
+        widths = [feedforward] * num_layers + list(extra_feedforward)
+        after += [None] * len(extra_feedforward)
+        self.layers = nn.ModuleList(layer(*of_layer) for of_layer in zip(widths, after, strict=True))
+
+    def mask(self, number: int, x: Tensor, shared: Mask | None, keys: Tensor | None = None) -> Mask | None:
+        """The mask of layer `number` with input x; None in additional layers. Arguments as in LayerMasks."""
+        if number >= self.masks.num_layers:
+            return None
+        return self.masks(x, layer=number, shared=shared, keys=keys)
+
+
+class Encoder(MaskedStack):
     """A stack of EncoderLayers with a mask schedule; pre-norm stacks end with a LayerNorm.
 
     masks: LayerMasks for `num_layers` layers, or None for plain attention. Layer l's mask reads layer l's input (before
     any norm); the shared one reads the stack's input.
-    after_attention: a module for each layer; extra_feedforward: the feed-forward width of each additional layer at the
-    end, which has no mask. Both are for the controls of lcaam.controls. The other keywords are EncoderLayer's.
-
-    Raises ValueError where `masks` or `after_attention` was made for another number of layers.
+    after_attention, extra_feedforward: as in MaskedStack. The other keywords are EncoderLayer's.
     """
 
     def __init__(
@@ -150,20 +197,11 @@ class Encoder(nn.Module):
         after_attention: Sequence[nn.Module] | None = None,
         extra_feedforward: Sequence[int] = (),
     ):
-        super().__init__()
+        def layer(width: int | None, after: nn.Module | None) -> EncoderLayer:
+            return EncoderLayer(dim, heads, width, key_dim, dropout, norm, activation, fusion, backend, after)
+
+        super().__init__(layer, num_layers, feedforward, masks, after_attention, extra_feedforward)
         self.dim = dim
-        self.masks = LayerMasks(num_layers=num_layers) if masks is None else masks
-        if self.masks.num_layers != num_layers:
-            raise ValueError(f"Encoder: masks for {self.masks.num_layers} layers given to a stack of {num_layers}")
-        after = [None] * num_layers if after_attention is None else list(after_attention)
-        if len(after) != num_layers:
-            raise ValueError(f"Encoder: {len(after)} modules after attention given to a stack of {num_layers}")
-        widths = [feedforward] * num_layers + list(extra_feedforward)
-        after += [None] * len(extra_feedforward)
-        self.layers = nn.ModuleList(
-            EncoderLayer(dim, heads, width, key_dim, dropout, norm, activation, fusion, backend, module)
-            for width, module in zip(widths, after, strict=True)
-        )
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 
     def forward(
@@ -174,7 +212,5 @@ class Encoder(nn.Module):
         mask_keys = x if keys is None else keys
         shared = self.masks(x, keys=mask_keys)
         for number, layer in enumerate(self.layers):
-            masked = number < self.masks.num_layers
-            mask = self.masks(x, layer=number, shared=shared, keys=mask_keys) if masked else None
-            x = layer(x, keys, mask, keep, causal)
+            x = layer(x, keys, self.mask(number, x, shared, mask_keys), keep, causal)
         return self.norm(x)

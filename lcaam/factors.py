@@ -87,3 +87,13 @@ class Mask:
             return self
         bias = None if self.bias is None else self.bias[..., :count]
         return Mask(self.left, self.right[..., :count, :], bias) if self.factored else Mask(None, None, bias)
+
+    def of_batch(self, size: int) -> "Mask":
+        """The mask of a batch that repeats this one's samples, in order, until there are `size` of them."""
+
+        def repeated(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None or tensor.shape[0] in (1, size):
+                return tensor
+            return tensor.repeat(size // tensor.shape[0], 1, 1, 1)
+
+        return Mask(repeated(self.left), repeated(self.right), repeated(self.bias), self.whole)

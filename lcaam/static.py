@@ -44,7 +44,7 @@ class StaticMask(nn.Module):
         for name, (start, stop), size in (("rows", self.rows, num_queries), ("columns", self.columns, num_keys)):
             if not 0 <= start < stop <= size:
                 raise ValueError(f"StaticMask: {name} {(start, stop)} are no region of a matrix with {size} {name}")
-        self.num_keys, self.fusion, self.hard = num_keys, str(fusion), hard
+        self.num_queries, self.num_keys, self.fusion, self.hard = num_queries, num_keys, str(fusion), hard
         height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
         self.table = nn.Parameter(torch.randn(height, width))
 
@@ -64,11 +64,12 @@ class StaticMask(nn.Module):
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Mask:
         """x (B, N_q, D), keys (B, N_k, D) or None for all -> the dense Mask (1, 1, N_q, N_k). Only the counts matter.
 
-        Raises ValueError for a sequence that ends inside the region.
+        Raises ValueError for a sequence that ends inside a region behind which there are other tokens.
         """
         num_queries, num_keys = x.shape[1], self.num_keys if keys is None else keys.shape[1]
         below, behind = num_queries - self.rows[1], num_keys - self.columns[1]
-        if below < 0 or behind < 0:
+        # a region that ends with the matrix is cut with it; one that other tokens follow would lose its meaning
+        if (below < 0 and self.rows[1] < self.num_queries) or (behind < 0 and self.columns[1] < self.num_keys):
             raise ValueError(
                 f"StaticMask: the region rows {self.rows}, columns {self.columns} does not fit {num_queries} queries "
                 f"and {num_keys} keys"

@@ -103,6 +103,12 @@ def test_a_shorter_sequence_keeps_its_upper_left_part():
         net(torch.zeros(1, 4, 1))
 
 
+def test_a_region_that_ends_with_the_matrix_is_cut_with_it():
+    net = StaticMask(6, 4)
+    short = net(torch.zeros(1, 5, 1), keys=torch.zeros(1, 3, 1)).dense()
+    assert torch.equal(short, net(torch.zeros(1, 6, 1)).dense()[..., :5, :3])
+
+
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match=r"fusion 'mul' has no static form; allowed: add \(published\), gate"):
         StaticMask(4, 4, fusion="mul")

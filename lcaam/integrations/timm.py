@@ -1,0 +1,206 @@
+"""Masks in a timm Vision Transformer: grafted onto a model that exists, and taken off again.
+
+>>> vit = timm.create_model("vit_base_patch16_224", pretrained=True)
+>>> graft(vit, scope="per_layer", fusion="mul", depth=3, hidden=192)  # Multi-LCAAM; logits as before, until it learns
+>>> ungraft(vit)
+
+The model stays what it was: the same blocks and weights under the same names. What is new is one module, `vit.lcaam`, and
+so one prefix in the state dict; a pretrained checkpoint loads with strict=False and only `lcaam.` keys are missing.
+timm's layer-wise learning rates count `lcaam.` to the head: new weights learn at the full rate.
+How a mask gets to the attention without any state between forwards: lcaam/integrations/timm_forward.py.
+"""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+try:
+    from timm.layers import Attention, DiffAttention, PatchDropout
+    from timm.models.vision_transformer import Block, ParallelThingsBlock, ResPostBlock, VisionTransformer, named_apply
+    from timm.models.vision_transformer import init_weights_vit_timm as timm_init
+except ImportError as error:
+    raise ImportError(
+        "lcaam.integrations.timm needs timm 1.0.16 or newer: pip install 'timm>=1.0.16', or all of the laboratory with "
+        "pip install 'lcaam[lab]'"
+    ) from error
+
+from lcaam.attention import find_backend
+from lcaam.controls import extra_layer_widths, extra_linear, extra_parameters
+from lcaam.fusion import Fusion
+from lcaam.integrations.timm_forward import Graft, Grafted, MaskedAttention, grafted_class
+from lcaam.stack import LayerMasks
+
+BLOCKS = (Block, ResPostBlock, ParallelThingsBlock)
+CONTROLS = ("none", "extra_linear", "extra_layers")
+
+
+def graft(
+    vit: VisionTransformer,
+    scope: Literal["none", "shared", "tied", "per_layer"] = "shared",
+    fusion: str | Fusion = "mul",
+    depth: int = 3,
+    hidden: int | None = None,
+    rank: int | None = None,
+    groups: int = 1,
+    length: Literal["fixed", "interpolate", "content"] = "fixed",
+    init: Literal["identity", "default", "xavier", "kaiming"] = "identity",
+    residual: bool = False,
+    backend: str = "auto",
+    kind: Literal["context", "static"] = "context",
+    hard: bool = False,
+    control: Literal["none", "extra_linear", "extra_layers"] = "none",
+    control_residual: bool = False,
+) -> VisionTransformer:
+    """Puts masks into every block of `vit`, in place, and returns it.
+
+    vit:     any timm VisionTransformer (ViT, DeiT with or without distillation, CLIP, DINOv2, ...) whose blocks are
+             Block, ResPostBlock or ParallelThingsBlock with timm.layers.Attention.
+    scope:   "shared" (LCAAM) - one mask from the input of block 0, used in every block; "per_layer" (Multi-LCAAM) and
+             "tied" read each block's input, before its norm; "none" - no masks, only attention that can be recorded.
+    fusion, backend: as in lcaam.attention.
+    depth, hidden, rank, groups, init, residual: as in ContextAwareMask; groups is 1 or the number of heads.
+    length:  "fixed" (the paper's) works for the token grid that the model has now, and says so at another one.
+             "interpolate" resizes the mask's columns over the grid of patches; class and register tokens keep theirs.
+             "content" reads the keys' tokens; the one that goes with patch dropout.
+    kind:    "context", or "static" - StaticMask on the patches (class and register tokens are left alone), of fusion
+             add or gate; `hard` is its option, and only scope, fusion and backend of the others matter.
+    control: spends the parameters that such masks have on something else, and builds no mask. "extra_linear" -
+             linear layers on every block's attention, before its dropout, with `control_residual` or without; a
+             pretrained model does not survive them unchanged. "extra_layers" - pre-norm Blocks of solved feed-forward
+             width behind the others; with init="identity" their output layers start at zero.
+
+    Where masks start as identity the outputs are those of `vit` up to rounding; with scope none, to the bit (same
+    attention kernel). `attn_mask` of the forward pass stays possible if it is bool. New parameters are on the device
+    and in the precision of the model's weights. timm's `init_weights` would draw them again, so call it before.
+
+    Raises TypeError for a model whose attention cannot be masked, ValueError for what does not go together; `vit` is
+    untouched then.
+    """
+    check_model(vit)
+    heads = attentions(vit)[0].num_heads
+    fusion = Fusion.parse(fusion)
+    if backend != "auto":
+        find_backend(backend)
+    if control not in CONTROLS:
+        raise ValueError(f"graft: unknown control {control!r}; allowed: {', '.join(CONTROLS)}")
+    if groups not in (1, heads):
+        raise ValueError(f"graft: groups is 1 or the model's number of heads, {heads}; got {groups}")
+    if kind == "static" and length != "fixed":
+        raise ValueError(f"graft: a static mask has length 'fixed', got {length!r}; kind 'context' has the others")
+    if scope != "none" and (length != "content" or kind == "static"):
+        check_tokens_stay(vit, length)
+
+    layers, dim, prefix = len(vit.blocks), vit.embed_dim, vit.num_prefix_tokens
+    grid = vit.patch_embed.grid_size
+    tokens = None if grid is None else prefix + grid[0] * grid[1]
+    if kind == "static":
+        patches = (prefix, tokens)
+        options = dict(num_queries=tokens, num_keys=tokens, rows=patches, columns=patches, fusion=fusion.value)
+        options |= {"kind": kind, "hard": hard}
+    else:
+        options = dict(kind=kind, dim=dim, num_keys=None if length == "content" else tokens, depth=depth, hidden=hidden)
+        options |= dict(rank=rank, groups=groups, length=length, init=init, residual=residual, fusion=fusion)
+        if length == "interpolate":
+            options |= {"grid": grid, "prefix": prefix}
+
+    masks, after, extra = LayerMasks(num_layers=layers), [], []
+    if control == "none":
+        masks = LayerMasks(scope, layers, **options)
+    elif scope == "none":
+        raise ValueError(f"graft: control {control!r} matches the parameters of masks; scope 'none' has no masks")
+    else:
+        wanted = extra_parameters(scope=scope, num_layers=layers, **options)
+        if control == "extra_linear":
+            after = extra_linear(dim, layers, wanted, control_residual)
+        else:
+            extra = [extra_block(vit, width, init) for width in extra_layer_widths(dim, wanted)]
+
+    like = vit.blocks[0].norm1.weight if hasattr(vit.blocks[0], "norm1") else next(vit.blocks.parameters())
+    part = Graft(masks, after, extra, fusion, backend, length if kind == "context" else "fixed", grid, prefix)
+    vit.lcaam = part.to(like.device, like.dtype).train(vit.training)
+    for attention in (*attentions(vit), *(block.attn for block in extra)):
+        attention.__class__ = MaskedAttention
+    vit.__class__ = grafted_class(type(vit))
+    return vit
+
+
+def ungraft(vit: VisionTransformer) -> VisionTransformer:
+    """Takes off what `graft` put on, in place, and returns the model: its own classes, weights and outputs.
+
+    Raises ValueError for a model without a graft.
+    """
+    if not isinstance(vit, Grafted):
+        raise ValueError(f"ungraft: this {type(vit).__name__} has no graft")
+    vit.__class__ = vit.plain_class
+    for module in vit.modules():
+        if type(module) is MaskedAttention:
+            module.__class__ = Attention
+    del vit.lcaam
+    return vit
+
+
+def attentions(vit: VisionTransformer) -> list[nn.Module]:
+    """The attention modules of all blocks, in order."""
+    return [module for module in vit.blocks.modules() if isinstance(module, (Attention, DiffAttention))]
+
+
+def check_model(vit: nn.Module) -> None:
+    allowed = (
+        "graft takes timm's VisionTransformer (ViT, DeiT, CLIP, DINOv2, ...) with blocks of class "
+        f"{', '.join(block.__name__ for block in BLOCKS)} and timm.layers.Attention"
+    )
+    if isinstance(vit, Grafted):
+        raise ValueError("graft: this model has a graft already; ungraft(vit) first")
+    if not isinstance(vit, VisionTransformer):
+        given = f"{type(vit).__module__}.{type(vit).__name__}"
+        raise TypeError(f"{given} is not supported: {allowed}. Wrappers (compile, DDP, EMA) go around a grafted model")
+    for name in ("forward_features", "forward_intermediates"):
+        if getattr(type(vit), name) is not getattr(VisionTransformer, name):
+            raise TypeError(f"{type(vit).__name__} has a {name} of its own, which masks would not get into: {allowed}")
+    for block in vit.blocks:
+        inside = [module for module in block.modules() if isinstance(module, (Attention, DiffAttention))]
+        if type(block) not in BLOCKS or not inside:
+            raise TypeError(f"blocks of class {type(block).__name__} are not supported: {allowed}")
+        for module in inside:
+            if type(module) is not Attention:
+                raise TypeError(f"attention of class {type(module).__name__} is not supported: {allowed}")
+
+
+def check_tokens_stay(vit: VisionTransformer, length: str) -> None:
+    """A mask that knows positions needs to know how many there are, and that none gets lost."""
+    if vit.patch_embed.grid_size is None:
+        raise ValueError(
+            f"graft: length {length!r} needs the model's token grid, and this model was built without img_size: call "
+            "vit.set_input_size, or use length='content'"
+        )
+    if isinstance(vit.patch_drop, PatchDropout) and vit.patch_drop.prob > 0:
+        raise ValueError(
+            f"graft: patch dropout removes tokens, so that a mask of length {length!r} would not know which key stands "
+            "where: build the model with patch_drop_rate=0, or use length='content'"
+        )
+
+
+def extra_block(vit: VisionTransformer, width: int, init: str) -> Block:
+    """A pre-norm Block like the model's last in heads and dropout rates, with `width` hidden feed-forward units.
+
+    It has neither LayerScale nor norms on queries and keys, whatever the model has: that is what its size is solved for.
+    """
+    last = vit.blocks[-1]
+    if type(last) is not Block:
+        raise ValueError(f"graft: extra_layers are pre-norm Blocks; this model has {type(last).__name__}")
+    block = Block(
+        vit.embed_dim,
+        last.attn.num_heads,
+        mlp_ratio=(width + 0.5) / vit.embed_dim,  # which Block rounds down to width / embed_dim
+        qkv_bias=True,
+        attn_drop=last.attn.attn_drop.p,
+        proj_drop=last.attn.proj_drop.p,
+        drop_path=getattr(last.drop_path1, "drop_prob", 0.0),
+    )
+    named_apply(timm_init, block)
+    if init == "identity":
+        with torch.no_grad():
+            block.attn.proj.weight.zero_()
+            block.mlp.fc2.weight.zero_()
+    return block

@@ -1,0 +1,210 @@
+"""The forward pass of a grafted timm ViT (lcaam/integrations/timm.py puts it on).
+
+    forward_features(images)                 timm's own code, run on a `View` of the model
+      patch_embed, _pos_embed, norm_pre      -> the stack's input; here the shared mask is made
+      blocks: step 0, step 1, ...            step l makes block l's mask from its input and calls block l with it
+        block(x, attn_mask=Attend(mask...))  timm passes attn_mask down as it is
+          MaskedAttention                    timm's projections and norms around lcaam.attention
+
+Nothing is kept between forwards, so nothing can be stale: not after an exception, not in another thread or replica. A View
+lives for one forward and reads everything but `blocks` and `norm_pre` from the model. The shared mask is made outside
+the checkpointed steps and reaches them by closure, like any tensor from outside; other masks are made inside their step
+and, with gradient checkpointing, made again in backward. The shared one keeps its activations. Re-entrant checkpointing
+cannot send gradients to a closure, so it is refused for scope shared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import torch
+from timm.layers import Attention, use_reentrant_ckpt
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from lcaam.attention import attention
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+from lcaam.stack import LayerMasks
+
+
+class Graft(nn.Module):
+    """What a grafted model has more than its original, as `vit.lcaam`; its parts have no other place in the model.
+
+    grid, prefix: the (rows, columns) of patches and the number of tokens before them that masks were made for.
+    """
+
+    def __init__(
+        self,
+        masks: LayerMasks,
+        after_attention: Sequence[nn.Module],
+        extra_layers: Sequence[nn.Module],
+        fusion: Fusion,
+        backend: str,
+        length: str,
+        grid: tuple[int, int] | None,
+        prefix: int,
+    ):
+        super().__init__()
+        self.masks = masks
+        self.after_attention, self.extra_layers = nn.ModuleList(after_attention), nn.ModuleList(extra_layers)
+        self.fusion, self.backend, self.length, self.grid, self.prefix = fusion, backend, length, grid, prefix
+
+    def extra_repr(self) -> str:
+        return f"scope={self.masks.scope}, fusion={self.fusion.value}, length={self.length}, backend={self.backend}"
+
+    def check(self, x: Tensor, grid: tuple[int, int]) -> None:
+        """ValueError where x (B, N, D), of an image with `grid` patches, is no sequence that the masks can serve."""
+        if self.masks.scope == "none" or self.length == "content":
+            return
+        tokens = self.prefix + grid[0] * grid[1]
+        if x.shape[1] != tokens:
+            raise ValueError(
+                f"{x.shape[1]} tokens came to the blocks instead of {tokens} ({self.prefix} and a grid of {grid}): a "
+                f"mask of length {self.length!r} needs every token at its place. graft with length='content'"
+            )
+        if self.length == "fixed" and grid != self.grid:
+            raise ValueError(
+                f"the masks were made for {self.prefix} tokens and {self.grid} patches, these images have {grid} patches. "
+                "graft with length='interpolate' (resizes the mask's columns) or length='content'; or, to start with "
+                "new masks, ungraft, set_input_size and graft again"
+            )
+
+
+@dataclass(frozen=True)
+class Attend:
+    """How one block attends; handed to it in place of timm's `attn_mask`."""
+
+    mask: Mask | None
+    keep: Tensor | None  # bool, True = attend
+    causal: bool
+    fusion: Fusion
+    backend: str
+    after: nn.Module | None  # (B, N, D) -> (B, N, D) on the attention's output
+
+
+class MaskedAttention(Attention):
+    """timm's Attention with lcaam.attention inside; made from one, with its weights, by changing its class."""
+
+    def forward(self, x: Tensor, attn_mask: Attend | Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """x (B, N, D) -> (B, N, D). Outside a grafted model's forward, without an Attend: what timm's does."""
+        how = attn_mask
+        if not isinstance(how, Attend):
+            return super().forward(x, how, is_causal) if is_causal else super().forward(x, how)
+        gate = getattr(self, "gate", None)  # older timm has none
+        gate = None if gate is None else gate(x).sigmoid()
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
+        plain = how.mask is None or how.fusion is Fusion.none
+        out = attention(
+            self.q_norm(q),
+            self.k_norm(k),
+            v,
+            how.mask,
+            fusion=how.fusion,
+            keep=how.keep,
+            causal=how.causal,
+            dropout=self.attn_drop.p if self.training else 0.0,
+            scale=None if self.fused_attn else self.scale,
+            backend="reference" if plain and how.backend == "auto" and not self.fused_attn else how.backend,
+        )
+        out = self.norm(out.transpose(1, 2).flatten(2))  # (B, N, H d)
+        out = self.proj(out if gate is None else out * gate)
+        return self.proj_drop(out if how.after is None else how.after(out))
+
+
+@dataclass
+class Forward:
+    """What the steps of one forward pass share."""
+
+    part: Graft
+    grid: tuple[int, int]  # of these images' patches
+    shared: Mask | None = None
+
+    def mask(self, x: Tensor, layer: int | None = None) -> Mask | None:
+        """The stack's shared mask, or without one None; with `layer`, what that layer uses. x (B, N, D): its input."""
+        of_mask = {"grid": self.grid} if self.part.length == "interpolate" else {}
+        return self.part.masks(x, layer=layer, shared=self.shared, **of_mask)
+
+
+def step(block: nn.Module, number: int, run: Forward, x: Tensor, attn_mask: Tensor | None = None, is_causal=False):
+    """Block `number` with its mask; additional ones, behind those that have masks, have none."""
+    part = run.part
+    masked = number < part.masks.num_layers
+    mask = run.mask(x, layer=number) if masked else None
+    after = part.after_attention[number] if masked and len(part.after_attention) else None
+    return block(x, attn_mask=Attend(mask, check_keep(attn_mask), is_causal, part.fusion, part.backend, after))
+
+
+def check_keep(attn_mask: Tensor | None) -> Tensor | None:
+    """timm's attn_mask, broadcastable to (B, H, N, N), as `keep` of lcaam.attention."""
+    if attn_mask is None:
+        return None
+    if attn_mask.dtype != torch.bool:
+        raise ValueError(
+            f"attn_mask of a grafted model must be bool (True = attend), got {attn_mask.dtype}: numbers on the scores "
+            "are the masks' business"
+        )
+    return attn_mask[(None,) * (4 - attn_mask.dim())]
+
+
+class Steps(list):
+    """The blocks as timm sees them in a forward pass: to call, to count, to cut and to checkpoint one by one."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for run_block in self:
+            x = run_block(x)
+        return x
+
+
+class View:
+    """A model as timm's forward functions see it for one pass over `images` (B, C, height, width)."""
+
+    def __init__(self, vit: VisionTransformer, images: Tensor):
+        part = vit.lcaam
+        reentrant = vit.grad_checkpointing and use_reentrant_ckpt() and torch.is_grad_enabled()
+        if part.masks.scope == "shared" and reentrant:
+            raise ValueError(
+                "re-entrant gradient checkpointing gives a shared mask no gradients: timm.layers.set_reentrant_ckpt(False)"
+            )
+        self.vit = vit
+        self.run = Forward(part, tuple(vit.patch_embed.dynamic_feat_size(images.shape[-2:])))
+        blocks = (*vit.blocks, *part.extra_layers)
+        self.blocks = Steps(partial(step, block, number, self.run) for number, block in enumerate(blocks))
+
+    def __getattr__(self, name: str):
+        return getattr(self.vit, name)
+
+    def norm_pre(self, x: Tensor) -> Tensor:
+        """The last thing before the blocks: x (B, N, D) -> the stack's input (B, N, D)."""
+        x = self.vit.norm_pre(x)
+        self.run.part.check(x, self.run.grid)
+        self.run.shared = self.run.mask(x)
+        return x
+
+
+class Grafted:
+    """Mixed into the class of a grafted model. Everything else of it goes through these two."""
+
+    plain_class: type[VisionTransformer]
+
+    def forward_features(self, x: Tensor, *args, **kwargs):
+        return VisionTransformer.forward_features(View(self, x), x, *args, **kwargs)
+
+    def forward_intermediates(self, x: Tensor, *args, **kwargs):
+        return VisionTransformer.forward_intermediates(View(self, x), x, *args, **kwargs)
+
+    def __reduce_ex__(self, protocol):
+        """Pickled and copied as its plain class, since the mixed one cannot be imported by name."""
+        _, _, *state = super().__reduce_ex__(max(protocol, 2))
+        return empty, (self.plain_class,), *state
+
+
+@cache
+def grafted_class(plain: type[VisionTransformer]) -> type:
+    return type(f"Grafted{plain.__name__}", (Grafted, plain), {"plain_class": plain, "__module__": __name__})
+
+
+def empty(plain: type[VisionTransformer]) -> nn.Module:
+    """A grafted model of that class whose state is yet to come."""
+    mixed = grafted_class(plain)
+    return mixed.__new__(mixed)
