@@ -27,10 +27,10 @@ PARTS = ("mask", "data", "task", "trainer")  # of a record: settings
 Group = dict[int, dict]  # runs by seed
 
 
-def load(folder: Path) -> tuple[list[dict], list[str]]:
-    """The runs below `folder` that count, oldest first, and a line about each other one."""
+def load(*folders: Path) -> tuple[list[dict], list[str]]:
+    """The runs below the folders that count, oldest first, and a line about each other one."""
     runs, others = [], []
-    for path in sorted(folder.rglob("results.json")):
+    for path in sorted({path for folder in folders for path in folder.rglob("results.json")}):
         run = json.loads(path.read_text(encoding="utf-8"))
         if run.get("format") != FORMAT:
             others.append(f"{path}: format {run.get('format')}, this script reads {FORMAT}")
@@ -222,18 +222,18 @@ def differences(found: list[Group], labels: list[str], metrics: list[str], basel
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where to look for results.json, subfolders included")
+    parser.add_argument("folders", type=Path, nargs="+", help="where to look for results.json, subfolders included")
     parser.add_argument("--metrics", nargs="+", help="which metrics, in this order; default: all")
     parser.add_argument("--baseline", help="experiment that the others are compared with")
     parser.add_argument("--out", type=Path, help="also write the tables to this file")
     arguments = parser.parse_args()
-    runs, others = load(arguments.folder)
+    runs, others = load(*arguments.folders)
     for line in others:
         print(f"not counted: {line}", file=sys.stderr)
     try:
         text = report(runs, arguments.metrics, arguments.baseline)
     except ValueError as error:
-        sys.exit(f"{arguments.folder}: {error}")
+        sys.exit(f"{', '.join(map(str, arguments.folders))}: {error}")
     print(text, end="")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

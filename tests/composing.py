@@ -7,6 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import configs  # noqa: F401  (registers the resolvers that the YAML files use)
+from tasks.common.build import build
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -17,3 +18,11 @@ def composed(folder: Path, *overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", [*overrides, f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data"])
+
+
+def facts_of(cfg: DictConfig) -> dict:
+    """What the data module would tell the task, without data."""
+    if "audio_dim" in cfg.data:
+        facts = {name: cfg.data[name] for name in ("video_dim", "audio_dim", "tokens")}
+        return {**facts, "train_texts": ["a word"]}
+    return build(cfg.data).facts()

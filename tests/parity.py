@@ -1,4 +1,4 @@
-"""Outputs of the original implementations, where the checkout has them beside it (../shared/parity)."""
+"""Outputs of the original implementations and real annotations, where the checkout has them beside it (../shared)."""
 
 import importlib.util
 from pathlib import Path
@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
+QVHIGHLIGHTS = PARITY.parent / "qvhighlights"
 
 needs_parity = pytest.mark.skipif(
     not PARITY.is_dir(), reason="the golden outputs of the original implementations are not beside this checkout"
+)
+needs_qvhighlights = pytest.mark.skipif(
+    not QVHIGHLIGHTS.is_dir(), reason="the annotations of QVHighlights are not beside this checkout"
 )
 
 

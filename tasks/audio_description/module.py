@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from lcaam import Encoder
-from lcaam.analysis import context_sensitivity, effective_rank, heat_map, record, sign_flips, sparsity, token_deviation
+from lcaam.analysis import record
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.language_model import Decoding, LanguageModel, from_scratch, pretrained
 from tasks.audio_description.metrics import recall_over_movies
@@ -21,7 +21,8 @@ from tasks.common.captions import best_constant, score_captions
 from tasks.common.flops import count_flops
 from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
-from tasks.common.optimisation import adamw_cosine
+from tasks.common.measured import measured
+from tasks.common.optimisation import adamw
 
 IGNORED = -100  # label of positions that do not count in the loss
 
@@ -212,7 +213,7 @@ class AudioDescription(pl.LightningModule):
     def configure_optimizers(self):
         h = self.hparams
         steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_cosine(self, h.lr, h.weight_decay, h.betas, h.warmup, steps)
+        return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
@@ -250,18 +251,5 @@ class AudioDescription(pl.LightningModule):
             self.prefix(batch)
         real = torch.cat([batch["video_keep"], batch["audio_keep"]], 1)
         names = {f"layer {number + 1}": r.of_queries(real) for number, r in enumerate(records)}
-        statistics = {}
-        for name, r in names.items():
-            statistics[f"{name}/attention_below_0.01"] = sparsity(r.kept_weights())
-            if r.mask is not None:
-                statistics[f"{name}/context_sensitivity"] = context_sensitivity(r.mask, r.fusion, r.keep)
-                statistics[f"{name}/sign_flips"] = sign_flips(r.kept_mask())
-                statistics[f"{name}/token_deviation"] = token_deviation(r.mask)
-                statistics[f"{name}/effective_rank"] = effective_rank(r.mask)
-        tokens = self.hparams.facts["tokens"]
-        return {
-            "masks": {name: heat_map(r.mask, keep=r.keep).numpy() for name, r in names.items() if r.mask is not None},
-            "attention": {name: r.kept_weights().numpy() for name, r in names.items()},
-            "tokens": {"boundaries": [tokens], "labels": ["visual", "audio"]},
-            "statistics": statistics,
-        }
+        tokens = {"boundaries": [self.hparams.facts["tokens"]], "labels": ["visual", "audio"]}
+        return measured(names) | {"tokens": tokens}

@@ -4,7 +4,7 @@ The module offers `analyse(batch)`, which returns
 
     masks      {layer name: (N_q, N_k) array}, empty without masks
     attention  {layer name: array of attention weights, any shape}
-    tokens     {"boundaries": [25], "labels": ["visual", "audio"]}
+    tokens     {"boundaries": [25], "labels": ["visual", "audio"]}; of cross-attention {"queries": "clip", "keys": "word"}
     statistics {name: number}, for the run's record; may be left out
 """
 
@@ -56,9 +56,8 @@ class AnalysisFigures(Callback):
             log.warning("no analysis figures: neither the validation nor the test set has a scene to draw")
             return
         self.statistics = found.get("statistics", {})
-        boundaries, labels = found["tokens"]["boundaries"], found["tokens"]["labels"]
         figures = {
-            f"mask_{layer}": mask_heat_map(mask, boundaries, labels, title=f"Mask, {layer}")
+            f"mask_{layer}": mask_heat_map(mask, title=f"Mask, {layer}", **found["tokens"])
             for layer, mask in found["masks"].items()
         }
         if found["attention"]:

@@ -20,11 +20,18 @@ from lcaam import analysis
 BINS = 50
 
 
-def mask_heat_map(mask: np.ndarray, boundaries: Sequence[int], labels: Sequence[str], title: str) -> Figure:
+def mask_heat_map(
+    mask: np.ndarray,
+    boundaries: Sequence[int] = (),
+    labels: Sequence[str] = (),
+    title: str = "",
+    queries: str = "query token",
+    keys: str = "key token",
+) -> Figure:
     """One mask, queries down and keys across, as in the paper's Figures S6, S8 and S9.
 
     mask: (N_q, N_k). boundaries: where a block of tokens ends and the next begins, e.g. [25]; labels: the blocks'
-    names, one more than boundaries. A mask of both signs is drawn in two colours that meet at 0, where a product would
+    names, one more than boundaries. queries, keys: what the axes count. A mask of both signs is drawn in two colours that meet at 0, where a product would
     flip the order of the keys; one of a single sign in one scale from its least to its largest value.
     """
     mask = np.asarray(mask, dtype=np.float64)
@@ -37,7 +44,7 @@ def mask_heat_map(mask: np.ndarray, boundaries: Sequence[int], labels: Sequence[
     figure, (axes,) = _figure(1, width=5.0, height=4.0)
     image = axes.imshow(mask, cmap="RdBu_r" if both else "viridis", norm=norm, interpolation="nearest")
     _mark_blocks(axes, mask.shape, boundaries, labels)
-    axes.set(title=title, xlabel="key token", ylabel="query token")
+    axes.set(title=title, xlabel=keys, ylabel=queries)
     figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, label="mask value $M_{ij}$")
     return figure
 

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from lcaam.encoder import MaskedStack, MultiheadAttention
 from lcaam.factors import Mask
+from tasks.moment_retrieval.dropout import Dropout
+from tasks.moment_retrieval.prelu import PReLU
 
 
 def project(in_dim: int, dim: int, dropout: float) -> nn.Sequential:
     """Features (..., in_dim) -> (..., dim): twice LayerNorm, dropout, linear, with ReLU between."""
-    first = (nn.LayerNorm(in_dim), nn.Dropout(dropout), nn.Linear(in_dim, dim), nn.ReLU(inplace=True))
-    return nn.Sequential(*first, nn.LayerNorm(dim), nn.Dropout(dropout), nn.Linear(dim, dim))
+    first = (nn.LayerNorm(in_dim), Dropout(dropout), nn.Linear(in_dim, dim), nn.ReLU(inplace=True))
+    return nn.Sequential(*first, nn.LayerNorm(dim), Dropout(dropout), nn.Linear(dim, dim))
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -44,9 +46,9 @@ class Layer(nn.Module):
         self.attention = MultiheadAttention(dim, heads, dropout=dropout, fusion=fusion, backend=backend)
         self.after_attention = nn.Identity() if after_attention is None else after_attention
         self.expand, self.contract = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.inner_norm, self.outer_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def feedforward(self, x: Tensor) -> Tensor:
         return self.contract(self.dropout(self.activation(self.expand(x))))

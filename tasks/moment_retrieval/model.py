@@ -126,11 +126,15 @@ class QDDETR(nn.Module):
     def parts(self) -> dict[str, int]:
         """Parameter counts by part; `controls` is what stands in the masks' place."""
         count = {name: sum(p.numel() for p in module.parameters()) for name, module in self.named_children()}
-        masks, controls = (sum(pair) for pair in zip(*map(mask_parameters, self.masked().values()), strict=True))
         heads = ("classify", "span", "saliency_clip", "saliency_global")
+        masks = controls = 0
+        for name, stack in self.masked().items():
+            of_masks, of_controls = mask_parameters(stack)
+            count[name] -= of_masks + of_controls
+            masks, controls = masks + of_masks, controls + of_controls
         return {
             "projections": count["project_video"] + count["project_text"],
-            "encoders": count["text_to_video"] + count["encoder"] + 2 * self.width,
+            "encoders": count["text_to_video"] + count["encoder"] + 2 * self.width,  # and the global token
             "decoder": count["decoder"],
             "heads": sum(count[name] for name in heads),
             "masks": masks,

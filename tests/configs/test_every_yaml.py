@@ -26,11 +26,24 @@ def choices() -> list[str]:
     return [f"{file.parent}={file.stem}" for file in files if file.stem not in PRIMARY and file.parts[0] != "local"]
 
 
+def experiment_of(group: str, option: str) -> str:
+    """An experiment with that task or data set, or with another data set that the same data module reads."""
+    notes = {name: (CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8") for name in options("experiment")}
+    same = {option}
+    if group == "data":
+        parents = OmegaConf.load(CONFIGS / "data" / f"{option}.yaml").get("defaults", [])
+        same |= {name for name in parents if isinstance(name, str)}
+    return next(name for name, text in notes.items() if any(f"override /{group}: {one}\n" in text for one in same))
+
+
 def as_overrides(choice: str) -> list[str]:
-    """A scale's part for one task (scale/mini=audio_description) is chosen through both; Hydra's own group is fixed."""
+    """A task, a data set and a scale's part for one task (scale/mini=audio_description) are chosen with an experiment that
+    they belong to."""
     group, option = choice.split("=")
     if group.startswith("scale/"):
-        return [f"task={option}", f"scale={group.removeprefix('scale/')}"]
+        return [f"experiment={experiment_of('task', option)}", f"scale={group.removeprefix('scale/')}"]
+    if group in ("task", "data"):
+        return [f"experiment={experiment_of(group, option)}", choice]
     return [choice]
 
 

@@ -1,0 +1,44 @@
+"""After a multirun: the table of its runs (scripts/report.py), in the multirun's folder and on the screen."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from configs.resolvers import ROOT
+
+log = logging.getLogger(__name__)
+
+RUNS = "runs.txt"  # in the multirun's folder: the folder of every job, one a line
+TABLE = "table.md"
+
+
+class SweepTable(Callback):
+    """Notes the folder of every job, in whatever process it ran, and makes the table when all are done."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
+        """Appends the job's folder, a line that other jobs' lines do not mix with. A run of its own notes nothing."""
+        if config.hydra.mode.name != "MULTIRUN":
+            return
+        notes = Path(config.hydra.sweep.dir) / RUNS
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        with notes.open("a", encoding="utf-8") as file:
+            file.write(f"{config.hydra.runtime.output_dir}\n")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        """Writes the table. A sweep whose runs all failed, or went to a cluster and are still waiting, has none."""
+        notes = Path(config.hydra.sweep.dir) / RUNS
+        if not notes.is_file():
+            return
+        folders = notes.read_text(encoding="utf-8").splitlines()
+        table = notes.with_name(TABLE)
+        command = [sys.executable, str(ROOT / "scripts" / "report.py"), *folders, "--out", str(table)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            log.warning("no table of this multirun: %s", done.stderr.strip())
+        else:
+            log.info("%s%s\n%s", done.stderr, table, done.stdout)

@@ -1,0 +1,1 @@
+"""Moments that a sentence describes, and the highlights of a video: QVHighlights with QD-DETR."""

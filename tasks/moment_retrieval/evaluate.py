@@ -1,0 +1,98 @@
+"""Scores a submission file against its ground truth, as the QVHighlights benchmark does.
+
+    python -m tasks.moment_retrieval.evaluate --submission S.jsonl --ground-truth highlight_val_release.jsonl
+
+Prints a table and the benchmark's "brief" figures as JSON, all in percent. The test split is scored the same way, with
+highlight_test_with_gt.jsonl. Data sets without saliency get the moments alone; longer videos their own length ranges:
+
+    python -m tasks.moment_retrieval.evaluate --submission S.jsonl --ground-truth tacos_test.jsonl --length long 30 2000
+
+Exit status: 0, or 2 with a message on standard error where a file cannot be scored.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.common.files import write_json
+from tasks.moment_retrieval.scores import LENGTHS, RATINGS, evaluate
+from tasks.moment_retrieval.submission import read_jsonl
+
+
+def tables(metrics: Mapping[str, Mapping]) -> list[Table]:
+    """Moment retrieval by window length and, where there is saliency, highlight detection by rating."""
+    moments = Table("moments", title="Moment retrieval (%)", title_justify="left")
+    for column in ("R1@0.5", "R1@0.7", "mAP", "mAP@0.5", "mAP@0.75"):
+        moments.add_column(column, justify="right")
+    for name in sorted((name for name in metrics if "MR-mAP" in metrics[name]), key=lambda name: name != "full"):
+        recall, precision = metrics[name]["MR-R1"], metrics[name]["MR-mAP"]
+        figures = (recall["0.5"], recall["0.7"], precision["average"], precision["0.5"], precision["0.75"])
+        moments.add_row(name, *(f"{figure:.2f}" for figure in figures))
+    highlights = Table("positive from", title="Highlight detection (%)", title_justify="left")
+    for column in ("HIT@1", "mAP"):
+        highlights.add_column(column, justify="right")
+    for name in (name for name in RATINGS if f"HL-min-{name}" in metrics):
+        scores = metrics[f"HL-min-{name}"]
+        highlights.add_row(name, f"{scores['HL-Hit1']:.2f}", f"{scores['HL-mAP']:.2f}")
+    return [table for table in (moments, highlights) if table.rows]
+
+
+def seconds(name: str, *bounds: str) -> tuple[float, ...]:
+    """The bounds of a --length as numbers."""
+    try:
+        return tuple(map(float, bounds))
+    except ValueError:
+        raise ValueError(f"--length {name} needs two numbers of seconds, got {' '.join(bounds)}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.moment_retrieval.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--submission", type=Path, required=True, help="predictions, a JSON object a line")
+    parser.add_argument("--ground-truth", type=Path, required=True, help="annotations, a JSON object a line")
+    parser.add_argument("--output", type=Path, help="write all metrics here, in the benchmark's JSON structure")
+    parser.add_argument("--clip-length", type=float, default=2.0, help="seconds a saliency score stands for (2)")
+    parser.add_argument("--max-windows", type=int, default=10, help="predicted windows that count towards mAP (10)")
+    parser.add_argument(
+        "--length",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "ABOVE", "UP_TO"),
+        help="a range of true window lengths in seconds, in the place of the range of that name or beside the others",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        if options.output is not None and options.output.is_dir():
+            raise ValueError(f"--output must be a file, {options.output} is a folder")
+        lengths = LENGTHS | {name: seconds(name, *bounds) for name, *bounds in options.length}
+        metrics = evaluate(
+            read_jsonl(options.submission),
+            read_jsonl(options.ground_truth),
+            clip_length=options.clip_length,
+            max_windows=options.max_windows,
+            lengths=lengths,
+        )
+        if options.output is not None:
+            write_json(options.output, metrics)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    for table in tables(metrics):
+        console.print(table)
+    print(json.dumps({"brief": metrics["brief"]}, indent=4))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""Moment retrieval and highlight detection as a Lightning module (paper section 4.2, Table 1b and c).
+
+The batch is the data module's (datamodules/qvhighlights.py says its keys, shapes and polarity).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lcaam.analysis import record
+from tasks.common.flops import count_flops
+from tasks.common.gather import gather_rows
+from tasks.common.masks import mask_options
+from tasks.common.measured import measured
+from tasks.common.optimisation import adamw
+from tasks.moment_retrieval.constant import constant_answer
+from tasks.moment_retrieval.losses import MomentLosses
+from tasks.moment_retrieval.metrics import MomentMetrics
+from tasks.moment_retrieval.model import PLACES, QDDETR
+from tasks.moment_retrieval.postprocessing import submission_rows
+from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
+
+TERMS = ("span", "giou", "label", "saliency")
+
+
+class MomentRetrieval(pl.LightningModule):
+    """QD-DETR with masks in its text-to-video layers (or elsewhere).
+
+    mask: the configuration's mask node (tasks.common.masks); num_keys None is the data's.
+    facts: the data module's: video_dim, text_dim, clips, tokens, clip_length (seconds), duration (seconds), saliency.
+    masked: which attentions have masks: of PLACES.
+    width ... input_dropout, backend: as in QDDETR. losses: keywords of MomentLosses.
+    wrong_texts: whose text is a video's wrong one: "rolled", the next sample's of the batch, as published; "other_video",
+        the same, but further on where that is a query of the same video.
+    round_windows: predicted windows end at whole clips. longest: "duration", no window reaches behind its video;
+        "facts", none behind the data's longest video, as published.
+    schedule, decay, warmup: tasks.common.optimisation.adamw.
+    blind: the input-blind floor: the text is one token of zeros.
+    """
+
+    headline = (*HEADLINE, "test_loss", "train_loss")
+    logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", *(f"val/{name}" for name in HEADLINE))
+    logged += tuple(f"{stage}/{name}" for stage in ("train", "val") for name in (*TERMS, "class_error"))
+
+    def __init__(
+        self,
+        *,
+        mask: dict[str, Any],
+        facts: dict[str, Any],
+        lr: float,
+        width: int = 256,
+        heads: int = 8,
+        feedforward: int = 1024,
+        text_to_video_layers: int = 2,
+        encoder_layers: int = 2,
+        decoder_layers: int = 2,
+        queries: int = 10,
+        dropout: float = 0.1,
+        input_dropout: float = 0.5,
+        masked: Sequence[Literal["text_to_video", "encoder", "decoder"]] = ("text_to_video",),
+        losses: dict[str, float] | None = None,
+        wrong_texts: Literal["rolled", "other_video"] = "other_video",
+        round_windows: bool = True,
+        longest: Literal["duration", "facts"] = "duration",
+        weight_decay: float = 1e-4,
+        betas: list[float] = (0.9, 0.999),
+        warmup: float = 0.0,
+        schedule: Literal["cosine", "constant"] = "constant",
+        decay: Literal["matrices", "all"] = "all",
+        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        blind: bool = False,
+    ):
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        layers = dict(zip(PLACES, (text_to_video_layers, encoder_layers, decoder_layers), strict=True))
+        sizes = {  # of the score matrix: queries, keys
+            "text_to_video": (facts["clips"], facts["tokens"]),
+            "encoder": (facts["clips"] + 1, facts["clips"] + 1),
+            "decoder": (queries, facts["clips"]),
+        }
+        options = {
+            place: mask_options(mask, layers[place], width, num_queries=sizes[place][0], num_keys=sizes[place][1])
+            for place in masked
+        }
+        self.model = QDDETR(
+            facts["video_dim"],
+            facts["text_dim"],
+            width,
+            heads,
+            feedforward,
+            *layers.values(),
+            queries,
+            dropout,
+            input_dropout,
+            backend,
+            options,
+        )
+        self.losses = MomentLosses(**(losses or {}))
+        self.val_metrics = MomentMetrics(clip_length=facts["clip_length"])
+        self.test_metrics_of = MomentMetrics(clip_length=facts["clip_length"])
+        self.predictions: list[dict] = []
+        self.test_metrics: dict[str, float] = {}
+        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
+
+    # -- one batch ----------------------------------------------------------------------------------------------------
+
+    def predict(self, batch: dict, wrong: Tensor | None = None) -> dict[str, Any]:
+        """The outputs of QDDETR; `wrong` as there."""
+        text, keep = batch["text"], batch["text_keep"]
+        if self.hparams.blind:
+            text, keep, wrong = torch.zeros_like(text[:, :1]), torch.ones_like(keep[:, :1]), None
+        return self.model(batch["video"], batch["video_keep"], text, keep, wrong)
+
+    def batch_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        """Total, terms (tasks/moment_retrieval/losses.py) and outputs."""
+        wrong = None
+        if "saliency" in batch:
+            videos = [row["vid"] for row in batch["annotation"]]
+            wrong = wrong_texts(videos, other=self.hparams.wrong_texts == "other_video")
+        outputs = self.predict(batch, None if wrong is None else torch.tensor(wrong, device=self.device))
+        return *self.losses(outputs, batch), outputs
+
+    def rows(self, outputs: dict[str, Tensor], batch: dict) -> list[dict]:
+        facts = self.hparams.facts
+        clip_length = facts["clip_length"] if self.hparams.round_windows else None
+        return submission_rows(
+            outputs, batch, clip_length, facts["duration"] if self.hparams.longest == "facts" else None
+        )
+
+    # -- Lightning ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict, index: int) -> Tensor:
+        loss, terms, _ = self.batch_losses(batch)
+        size = len(batch["spans"])
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        self.log_terms("train", terms, size)
+        if weight := self.hparams.mask.get("sparsity"):
+            loss = loss + weight * sum(stack.masks.sparsity_loss() for stack in self.model.masked().values())
+        return loss
+
+    def log_terms(self, stage: str, terms: dict[str, Tensor], size: int) -> None:
+        found = {f"{stage}/{name}": terms[name] for name in (*TERMS, "class_error") if name in terms}
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=size, sync_dist=stage != "train")
+
+    def on_train_epoch_end(self) -> None:
+        self.last_train_loss = float(self.trainer.callback_metrics["train/loss_epoch"])
+
+    def validation_step(self, batch: dict, index: int) -> None:
+        self.val_metrics.update(self.evaluated("val", batch))
+
+    def evaluated(self, stage: str, batch: dict) -> list[dict]:
+        """Logs the losses of a batch and returns its rows."""
+        loss, terms, outputs = self.batch_losses(batch)
+        size = len(batch["spans"])
+        self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=size, prog_bar=True)
+        self.log_terms(stage, terms, size)
+        return self.rows(outputs, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self.log_dict({f"val/{name}": value for name, value in headline(self.val_metrics.compute()).items()})
+        self.val_metrics.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.predictions = []
+
+    def test_step(self, batch: dict, index: int) -> None:
+        rows = self.evaluated("test", batch)
+        self.test_metrics_of.update(rows)
+        self.predictions += rows
+
+    def on_test_epoch_end(self) -> None:
+        self.predictions = gather_rows(self.predictions, "qid")
+        scores = headline(self.test_metrics_of.compute())
+        self.test_metrics_of.reset()
+        self.log_dict({f"test/{name}": value for name, value in scores.items()})
+        self.test_metrics = scores | {"test_loss": float(self.trainer.callback_metrics["test/loss"])}
+        if self.last_train_loss is not None:
+            self.test_metrics["train_loss"] = self.last_train_loss
+
+    def configure_optimizers(self):
+        h = self.hparams
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps, h.schedule, h.decay, fused=True)
+
+    # -- what a run reports -------------------------------------------------------------------------------------------
+
+    def score(self, rows: list[dict]) -> dict[str, float]:
+        """The headline metrics of rows that hold predictions and their truth, in percent."""
+        return headline(evaluate(rows, rows, clip_length=self.hparams.facts["clip_length"]))
+
+    def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
+        """Scores of answers that read no input, or more than any model may, on the rows of the last test.
+
+        constant: one list of windows and one saliency curve for all videos (constant.py), chosen on training queries.
+        ceiling:  what the data module's oracle answers, where it has one.
+        """
+        answer = constant_answer(datamodule.annotations("train"), self.hparams.facts, self.hparams.queries)
+        scores = {"constant": self.score([row | answer(row) for row in self.predictions])}
+        if oracle := datamodule.oracle():
+            scores["ceiling"] = self.score([row | oracle[row["qid"]] for row in self.predictions])
+        return scores
+
+    def parts(self) -> dict[str, int]:
+        return self.model.parts()
+
+    def flops(self, batch: dict) -> int:
+        """FLOPs of predicting one query of the batch, its first."""
+        one = {name: value[:1] for name, value in batch.items()}
+        return count_flops(self.model, lambda: self.predict(one))
+
+    @torch.no_grad()
+    def analyse(self, batch: dict) -> dict[str, Any]:
+        """Masks and attention of the text-to-video layers on one batch, for figures and for the run's record."""
+        with record(self.model.text_to_video) as records:
+            self.predict(batch)
+        real = batch["video_keep"]
+        names = {f"layer {number + 1}": r.of_queries(real) for number, r in enumerate(records)}
+        return measured(names) | {"tokens": {"queries": "clip", "keys": "word piece"}}
+
+
+def wrong_texts(videos: Sequence[str], other: bool) -> list[int] | None:
+    """Whose text each sample of the batch gets as its wrong one; None where the batch has no wrong text for all.
+
+    The next sample's; with `other`, the next sample's that is about another video. (The original gives a batch of one
+    its own text as the wrong one.)
+    """
+    size, chosen = len(videos), []
+    for number, video in enumerate(videos):
+        later = ((number + step) % size for step in range(1, size))
+        found = next((index for index in later if not other or videos[index] != video), None)
+        if found is None:
+            return None
+        chosen.append(found)
+    return chosen

@@ -1,0 +1,54 @@
+"""From a model's outputs to rows of a submission file: windows in seconds with scores, and a saliency per clip."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.moment_retrieval.model import FOREGROUND
+from tasks.moment_retrieval.spans import start_end
+
+DECIMALS = 4  # of windows and scores, as in the original's submissions
+
+
+def ranked_windows(
+    logits: Tensor, spans: Tensor, duration: Tensor, longest: Tensor, clip_length: float | None
+) -> list[list[list[float]]]:
+    """logits (B, Q, 2), spans (B, Q, 2), duration (B,) in seconds -> per video [start, end, score], best first.
+
+    longest: (B,), seconds behind which no window reaches. clip_length: windows end at multiples of it; None leaves
+    them as they are. Rounding may give windows of no length, and equal ones: both are legal.
+    """
+    scores = logits.float().softmax(-1)[..., FOREGROUND].cpu()  # (B, Q)
+    seconds = start_end(spans.float()).cpu() * duration[:, None, None]
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    scores, seconds = scores.gather(1, order), seconds.gather(1, order[..., None].expand(-1, -1, 2))
+    seconds = torch.minimum(seconds.clamp(min=0), longest[:, None, None])
+    if clip_length is not None:
+        seconds = (seconds / clip_length).round() * clip_length
+    rows = torch.cat([seconds, scores[..., None]], -1).tolist()
+    return [[[round(number, DECIMALS) for number in window] for window in windows] for windows in rows]
+
+
+def saliency_curves(saliency: Tensor, keep: Tensor) -> list[list[float]]:
+    """saliency (B, T), keep (B, T) -> a score for each real clip, in half precision as the original's submissions."""
+    rounded = saliency.half().float().cpu()
+    return [scores[real].tolist() for scores, real in zip(rounded, keep.cpu(), strict=True)]
+
+
+def submission_rows(
+    outputs: dict[str, Tensor], batch: dict[str, Any], clip_length: float | None, longest: float | None
+) -> list[dict[str, Any]]:
+    """The rows of a submission file, beside their annotations (which `evaluate` scores them against).
+
+    longest: seconds behind which no window reaches, for all videos; None is each video's duration.
+    """
+    annotations = batch["annotation"]
+    duration = torch.tensor([row["duration"] for row in annotations], dtype=torch.float32)
+    last = duration if longest is None else torch.full_like(duration, longest)
+    windows = ranked_windows(outputs["logits"], outputs["spans"], duration, last, clip_length)
+    curves = saliency_curves(outputs["saliency"], batch["video_keep"])
+    return [
+        {**annotation, "pred_relevant_windows": ranked, "pred_saliency_scores": curve}
+        for annotation, ranked, curve in zip(annotations, windows, curves, strict=True)
+    ]
