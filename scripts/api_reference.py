@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("mask", "static", "factors", "fusion", "attention", "stack", "encoder", "controls", "analysis")
+MODULES = (
+    "mask",
+    "static",
+    "factors",
+    "fusion",
+    "attention",
+    "stack",
+    "encoder",
+    "controls",
+    "analysis",
+    "integrations.timm",
+)
 HEAD = """# API reference
 
 Made from the docstrings by `python scripts/api_reference.py`. Shapes: B batch, H heads, G mask groups (1 or H),
@@ -20,7 +31,7 @@ N_q / N_k queries / keys, D width, d head width, R mask rank.
 def reference() -> str:
     parts = [HEAD]
     for name in MODULES:
-        tree = ast.parse((ROOT / "lcaam" / f"{name}.py").read_text(encoding="utf-8"))
+        tree = ast.parse((ROOT / "lcaam" / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
         parts.append(f"## lcaam.{name}\n\n{fenced(ast.get_docstring(tree))}")
         for node in tree.body:
             parts += entries(node)

@@ -4,8 +4,8 @@
 >>> graft(vit, scope="per_layer", fusion="mul", depth=3, hidden=192)  # Multi-LCAAM; logits as before, until it learns
 >>> ungraft(vit)
 
-The model stays what it was: the same blocks and weights under the same names. What is new is one module, `vit.lcaam`, and
-so one prefix in the state dict; a pretrained checkpoint loads with strict=False and only `lcaam.` keys are missing.
+The model stays what it was: the same blocks and weights under the same names. What is new is one module, `vit.lcaam`,
+and so one prefix in the state dict; a pretrained checkpoint loads with strict=False and only `lcaam.` keys are missing.
 timm's layer-wise learning rates count `lcaam.` to the head: new weights learn at the full rate.
 How a mask gets to the attention without any state between forwards: lcaam/integrations/timm_forward.py.
 """
@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 try:
-    from timm.layers import Attention, DiffAttention, PatchDropout
-    from timm.models.vision_transformer import Block, ParallelThingsBlock, ResPostBlock, VisionTransformer, named_apply
+    from timm.layers import Attention, PatchDropout
+    from timm.models import named_apply
+    from timm.models.vision_transformer import Block, ParallelThingsBlock, ResPostBlock, VisionTransformer
     from timm.models.vision_transformer import init_weights_vit_timm as timm_init
 except ImportError as error:
     raise ImportError(
@@ -64,7 +65,8 @@ def graft(
              "interpolate" resizes the mask's columns over the grid of patches; class and register tokens keep theirs.
              "content" reads the keys' tokens; the one that goes with patch dropout.
     kind:    "context", or "static" - StaticMask on the patches (class and register tokens are left alone), of fusion
-             add or gate; `hard` is its option, and only scope, fusion and backend of the others matter.
+             add or gate; `hard` is its option, and only scope, fusion and backend of the others matter. Where the class
+             token is all that the head reads, the last block's patches, and so its static mask, get no gradient.
     control: spends the parameters that such masks have on something else, and builds no mask. "extra_linear" -
              linear layers on every block's attention, before its dropout, with `control_residual` or without; a
              pretrained model does not survive them unchanged. "extra_layers" - pre-norm Blocks of solved feed-forward
@@ -78,7 +80,8 @@ def graft(
     untouched then.
     """
     check_model(vit)
-    heads = attentions(vit)[0].num_heads
+    attentions = [module for block in vit.blocks for module in attentions_of(block)]
+    heads = attentions[0].num_heads
     fusion = Fusion.parse(fusion)
     if backend != "auto":
         find_backend(backend)
@@ -116,10 +119,10 @@ def graft(
         else:
             extra = [extra_block(vit, width, init) for width in extra_layer_widths(dim, wanted)]
 
-    like = vit.blocks[0].norm1.weight if hasattr(vit.blocks[0], "norm1") else next(vit.blocks.parameters())
+    like = next(vit.blocks.parameters())
     part = Graft(masks, after, extra, fusion, backend, length if kind == "context" else "fixed", grid, prefix)
     vit.lcaam = part.to(like.device, like.dtype).train(vit.training)
-    for attention in (*attentions(vit), *(block.attn for block in extra)):
+    for attention in (*attentions, *(block.attn for block in extra)):
         attention.__class__ = MaskedAttention
     vit.__class__ = grafted_class(type(vit))
     return vit
@@ -140,9 +143,9 @@ def ungraft(vit: VisionTransformer) -> VisionTransformer:
     return vit
 
 
-def attentions(vit: VisionTransformer) -> list[nn.Module]:
-    """The attention modules of all blocks, in order."""
-    return [module for module in vit.blocks.modules() if isinstance(module, (Attention, DiffAttention))]
+def attentions_of(block: nn.Module) -> list[nn.Module]:
+    """The attention modules of a block, of whatever class: one, or several in parallel."""
+    return [module for name, module in block.named_modules() if name.split(".")[-1] == "attn"]
 
 
 def check_model(vit: nn.Module) -> None:
@@ -159,10 +162,9 @@ def check_model(vit: nn.Module) -> None:
         if getattr(type(vit), name) is not getattr(VisionTransformer, name):
             raise TypeError(f"{type(vit).__name__} has a {name} of its own, which masks would not get into: {allowed}")
     for block in vit.blocks:
-        inside = [module for module in block.modules() if isinstance(module, (Attention, DiffAttention))]
-        if type(block) not in BLOCKS or not inside:
+        if type(block) not in BLOCKS:
             raise TypeError(f"blocks of class {type(block).__name__} are not supported: {allowed}")
-        for module in inside:
+        for module in attentions_of(block):
             if type(module) is not Attention:
                 raise TypeError(f"attention of class {type(module).__name__} is not supported: {allowed}")
 
@@ -184,7 +186,7 @@ def check_tokens_stay(vit: VisionTransformer, length: str) -> None:
 def extra_block(vit: VisionTransformer, width: int, init: str) -> Block:
     """A pre-norm Block like the model's last in heads and dropout rates, with `width` hidden feed-forward units.
 
-    It has neither LayerScale nor norms on queries and keys, whatever the model has: that is what its size is solved for.
+    It has neither LayerScale nor norms on queries and keys, whatever the model has: its size is solved for that.
     """
     last = vit.blocks[-1]
     if type(last) is not Block:

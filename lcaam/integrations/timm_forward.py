@@ -6,11 +6,11 @@
         block(x, attn_mask=Attend(mask...))  timm passes attn_mask down as it is
           MaskedAttention                    timm's projections and norms around lcaam.attention
 
-Nothing is kept between forwards, so nothing can be stale: not after an exception, not in another thread or replica. A View
-lives for one forward and reads everything but `blocks` and `norm_pre` from the model. The shared mask is made outside
-the checkpointed steps and reaches them by closure, like any tensor from outside; other masks are made inside their step
-and, with gradient checkpointing, made again in backward. The shared one keeps its activations. Re-entrant checkpointing
-cannot send gradients to a closure, so it is refused for scope shared.
+Nothing is kept between forwards, so nothing can be stale: not after an exception, not in another thread or replica. A
+View lives for one forward and reads everything but `blocks` and `norm_pre` from the model. The shared mask is made
+outside the checkpointed steps and reaches them by closure, like any tensor from outside; other masks are made inside
+their step and, with gradient checkpointing, made again in backward. The shared one keeps its activations. Re-entrant
+checkpointing cannot send gradients to a closure, so it is refused for scope shared.
 """
 
 from collections.abc import Sequence
@@ -65,9 +65,9 @@ class Graft(nn.Module):
             )
         if self.length == "fixed" and grid != self.grid:
             raise ValueError(
-                f"the masks were made for {self.prefix} tokens and {self.grid} patches, these images have {grid} patches. "
-                "graft with length='interpolate' (resizes the mask's columns) or length='content'; or, to start with "
-                "new masks, ungraft, set_input_size and graft again"
+                f"the masks were made for a grid of {self.grid} patches, and these images have {grid}. graft with "
+                "length='interpolate' (resizes the masks' columns) or length='content'; or, to start with new masks, "
+                "ungraft, set_input_size and graft again"
             )
 
 
@@ -164,7 +164,8 @@ class View:
         reentrant = vit.grad_checkpointing and use_reentrant_ckpt() and torch.is_grad_enabled()
         if part.masks.scope == "shared" and reentrant:
             raise ValueError(
-                "re-entrant gradient checkpointing gives a shared mask no gradients: timm.layers.set_reentrant_ckpt(False)"
+                "re-entrant gradient checkpointing gives a shared mask no gradients: call "
+                "timm.layers.set_reentrant_ckpt(False)"
             )
         self.vit = vit
         self.run = Forward(part, tuple(vit.patch_embed.dynamic_feat_size(images.shape[-2:])))

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from tasks.common.errors import NonFiniteLossError
 from tasks.moment_retrieval.model import BACKGROUND, FOREGROUND
 from tasks.moment_retrieval.spans import generalised_iou, start_end
 
@@ -58,18 +60,18 @@ class MomentLosses(nn.Module):
         """The cheapest one-to-one assignment of predicted to true spans, for every layer: (sample, query, target) of
         each pair, the target as an index into all targets of the batch in a row.
 
-        All costs reach the CPU in one transfer.
+        All costs reach the CPU in one transfer. Raises NonFiniteLossError where a prediction is no number.
         """
         logits = torch.stack([layer["logits"] for layer in layers]).float()  # (L, B, Q, 2)
         spans = torch.stack([layer["spans"] for layer in layers]).float()
-        if not (torch.isfinite(spans).all() and torch.isfinite(logits).all()):
-            raise FloatingPointError("a predicted span or logit is not a finite number")
         counts = [len(target) for target in targets]
         wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True)[None, :, None]  # (1, B, 1, M, 2)
         cost = self.weights["span"] * (spans[..., None, :] - wanted).abs().sum(-1)
         cost = cost - self.weights["giou"] * generalised_iou(start_end(spans)[..., None, :], start_end(wanted))
         cost = cost - self.weights["label"] * logits.softmax(-1)[..., FOREGROUND, None]
         costs = cost.cpu().numpy()  # (L, B, Q, M)
+        if not np.isfinite(costs).all():
+            raise NonFiniteLossError("MomentLosses: a predicted span or logit is no number, so nothing can be matched")
         first = [sum(counts[:number]) for number in range(len(counts))]
         matches = []
         for of_layer in costs:

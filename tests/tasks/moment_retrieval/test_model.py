@@ -13,7 +13,15 @@ from tasks.moment_retrieval.module import wrong_texts
 CLIPS, TOKENS, QUERIES, WIDTH = 7, 5, 3, 16
 LAYERS = 2
 SIZES = {"text_to_video": (CLIPS, TOKENS), "encoder": (CLIPS + 1, CLIPS + 1), "decoder": (QUERIES, CLIPS)}
-NODE = {"scope": "none", "kind": "context", "fusion": "none", "depth": 2, "init": "kaiming", "length": "fixed", "hard": False}
+NODE = {
+    "scope": "none",
+    "kind": "context",
+    "fusion": "none",
+    "depth": 2,
+    "init": "kaiming",
+    "length": "fixed",
+    "hard": False,
+}
 STATIC = {"scope": "shared", "kind": "static"}
 
 
@@ -48,7 +56,10 @@ def one_by_one(net: QDDETR, batch: dict) -> list[dict]:
 
 
 MASKS = [
-    *({"scope": s, "fusion": f} for s, f in itertools.product(("shared", "tied", "per_layer"), ("add", "mul", "gate", "temper"))),
+    *(
+        {"scope": s, "fusion": f}
+        for s, f in itertools.product(("shared", "tied", "per_layer"), ("add", "mul", "gate", "temper"))
+    ),
     {"scope": "per_layer", "fusion": "mul", "length": "content"},
     {"scope": "shared", "fusion": "add", "groups": 4, "depth": 32},
     {**STATIC, "fusion": "add"},
@@ -73,7 +84,9 @@ def test_predictions_depend_on_no_companion_and_on_no_padding(mask):
             torch.testing.assert_close(together[name][[number]], alone[name], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(together[name][[number]], repadded[name][[number]], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(together["saliency"][number, real], alone["saliency"][0], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(together["saliency"][number, real], repadded["saliency"][number, real], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            together["saliency"][number, real], repadded["saliency"][number, real], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("mask", [{}, *MASKS], ids=str)
@@ -93,7 +106,9 @@ def test_wrong_texts_in_one_pass_are_a_second_pass(mask):
 @pytest.mark.parametrize("mask", MASKS, ids=str)
 def test_every_parameter_learns_from_the_second_step_on(mask, place):
     if mask.get("fusion") == "add" and mask.get("kind") == "static":
-        pytest.skip("the published static mask is closed: next to no entry gets a gradient (tests/lcaam/test_static.py)")
+        pytest.skip(
+            "the published static mask is closed: next to no entry gets a gradient (tests/lcaam/test_static.py)"
+        )
     net, batch = model((place,), **mask).train(), inputs()
     optimiser = torch.optim.SGD(net.parameters(), 1e-2)
     for _ in range(2):
@@ -118,7 +133,11 @@ def test_masks_are_where_they_are_asked_for_and_as_large_as_the_scores():
         masks = [r.mask for r in records if r.mask is not None]
         assert len(masks) == LAYERS
         assert all(tuple(mask.shape[-2:]) == SIZES[place] for mask in masks)
-    assert all(stack.masks.scope == "none" for name, stack in model(("encoder",), scope="shared", fusion="mul").masked().items() if name != "encoder")
+    assert all(
+        stack.masks.scope == "none"
+        for name, stack in model(("encoder",), scope="shared", fusion="mul").masked().items()
+        if name != "encoder"
+    )
 
 
 @torch.no_grad()

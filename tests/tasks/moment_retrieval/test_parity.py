@@ -59,7 +59,12 @@ def test_a_sample_alone_and_unpadded_is_the_sample_in_its_batch(case):
     model = qd_detr_from_upstream(case["state"])
     with torch.no_grad():
         whole = model(**inputs)
-        alone = model(inputs["video"][1:2], inputs["video_keep"][1:2], inputs["text"][1:2, :tokens], inputs["text_keep"][1:2, :tokens])
+        alone = model(
+            inputs["video"][1:2],
+            inputs["video_keep"][1:2],
+            inputs["text"][1:2, :tokens],
+            inputs["text_keep"][1:2, :tokens],
+        )
     assert close(alone["spans"], case["recorded"]["alone_pred_spans"])
     assert close(alone["spans"], whole["spans"][1:2])
     assert close(alone["saliency"], whole["saliency"][1:2])
