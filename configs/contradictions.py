@@ -65,6 +65,16 @@ def controls_match_a_mask(cfg: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def interpolated_masks_see_whole_sequences(cfg: dict[str, Any]) -> Iterator[str]:
+    """Columns are resized to the number of keys, padding included, so a query's would depend on its batch."""
+    mask, places = cfg["mask"], cfg["task"].get("masked")
+    if mask["length"] == "interpolate" and mask["scope"] != "none" and places:
+        yield (
+            f"mask.length: interpolate with task.masked={places}: texts and videos of a batch differ in length; "
+            "allowed: mask.length=fixed, mask.length=content"
+        )
+
+
 def counts_are_positive(cfg: dict[str, Any]) -> Iterator[str]:
     """Sizes and numbers of things."""
     for node in ("data", "task"):
@@ -162,6 +172,7 @@ RULES = (
     out_of_range,
     mask_without_fusion,
     mask_narrower_than_data,
+    interpolated_masks_see_whole_sequences,
     heads_divide_width,
     bridge_heads_divide_width,
     prefix_fits_language_model,

@@ -1,7 +1,9 @@
-"""Batches without a collate step, and evaluation on several ranks without a sample seen twice."""
+"""Batches without a collate step, orders that a run can take up again, evaluation without a sample seen twice."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
@@ -20,25 +22,93 @@ class Unrepeated(DistributedSampler):
         return iter(range(self.rank, len(self.dataset), self.num_replicas))
 
 
+class Draw(NamedTuple):
+    """A sample, and what its random choices depend on besides itself."""
+
+    index: int
+    epoch: int
+    seed: int
+
+
+class Draws(DistributedSampler):
+    """A permutation of the samples that depends on (seed, epoch) alone, as `Draw`s; rank r of R gets every R-th.
+
+    Ranks get equally many: where R does not divide the samples, the permutation's first ones come again. Lightning
+    calls `set_epoch`, and leaves the sampler in its place since it is a DistributedSampler by type; a loop of your own
+    calls `loader.sampler.set_epoch(epoch)`.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, num_replicas: int = 1, rank: int = 0):
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        self.skip = 0  # samples of this rank that the next pass leaves out, once
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))
+        order = np.resize(order, self.total_size)[self.rank :: self.num_replicas]
+        skip, self.skip = self.skip, 0
+        return iter([Draw(index, self.epoch, self.seed) for index in order[skip:].tolist()])
+
+
+class Resumable(DataLoader):
+    """A loader of `Draws` that a run which stopped amid an epoch takes up behind its last batch.
+
+    Lightning keeps its state in the checkpoint. Reading begins with the first batch that is asked for: by then
+    Lightning has set the epoch, which is too late for workers that read ahead.
+    """
+
+    given = 0  # batches of this pass that were handed out
+    stopped: dict[str, int] | None = None  # the state of the run that is taken up
+
+    @property
+    def epoch(self) -> int:
+        return getattr(self.sampler, "epoch", 0)  # Lightning puts another sampler in its place for overfit_batches
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "batches": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.stopped = state
+
+    def __iter__(self) -> Iterator:
+        self.given, stopped, self.stopped = 0, self.stopped, None
+        if stopped and stopped["epoch"] == self.epoch and isinstance(self.sampler, Draws):
+            self.given = stopped["batches"] % len(self)
+            self.sampler.skip = self.given * self.batch_size
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+
 def whole(batch):
     """collate_fn of data sets whose `__getitems__` already returns the batch."""
     return batch
 
 
-def loader(dataset: Dataset, batch_size: int, *, train: bool, workers: int) -> DataLoader:
-    """Training: shuffled by torch's global generator, the last short batch left out (unless it is the only one).
+def ranks() -> tuple[int, int]:
+    """Number of processes that train together, and this one's place among them."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size(), dist.get_rank()
+    return 1, 0
+
+
+def loader(dataset: Dataset, batch_size: int, *, train: bool, workers: int, draws: Draws | None = None) -> DataLoader:
+    """Training: in the order of `draws`, or shuffled by torch's global generator; the last short batch is left out
+    (unless it is the only one).
 
     Evaluation: in order; across ranks by `Unrepeated`.
     """
-    import torch.distributed as dist
-
-    distributed = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return DataLoader(
+    sampler = draws
+    if sampler is None and not train and ranks()[0] > 1:
+        sampler = Unrepeated(dataset)
+    kind = DataLoader if draws is None else Resumable
+    return kind(
         dataset,
         batch_size,
-        shuffle=train,
-        sampler=Unrepeated(dataset) if distributed and not train else None,
-        drop_last=train and len(dataset) >= batch_size,
+        shuffle=train and sampler is None,
+        sampler=sampler,
+        drop_last=train and len(dataset if draws is None else draws) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=whole,

@@ -31,8 +31,9 @@ def mask_heat_map(
     """One mask, queries down and keys across, as in the paper's Figures S6, S8 and S9.
 
     mask: (N_q, N_k). boundaries: where a block of tokens ends and the next begins, e.g. [25]; labels: the blocks'
-    names, one more than boundaries. queries, keys: what the axes count. A mask of both signs is drawn in two colours that meet at 0, where a product would
-    flip the order of the keys; one of a single sign in one scale from its least to its largest value.
+    names, one more than boundaries. queries, keys: what the axes count.
+    A mask of both signs is drawn in two colours that meet at 0, where a product would flip the order of the keys; one
+    of a single sign in one scale from its least to its largest value.
     """
     mask = np.asarray(mask, dtype=np.float64)
     if mask.ndim != 2:

@@ -1,8 +1,8 @@
 """What is measured of recorded attention, the same for every task: masks, weights and numbers by layer.
 
-    with record(encoder) as records:
-        model(batch)
-    found = measured({"layer 1": records[0].of_queries(real), ...})
+with record(encoder) as records:
+    model(batch)
+found = measured({"layer 1": records[0].of_queries(real), ...})
 """
 
 from typing import Any

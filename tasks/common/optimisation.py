@@ -22,7 +22,7 @@ def adamw(
     """Lightning's optimiser configuration.
 
     warmup: share of `steps` in [0, 1]; steps: of the whole training. decay: "matrices" leaves out vectors (biases,
-    gains), "all" does not. fused: one kernel for all parameters: for many small ones several times as fast, also on CPU.
+    gains), "all" does not. fused: one kernel for all parameters; several times as fast for many small ones.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.dim() > 1 or decay == "all"]

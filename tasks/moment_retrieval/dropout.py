@@ -1,4 +1,4 @@
-"""Dropout from sixteen random bits a number: on a CPU, where torch's spends most of its time on randomness, twice as fast.
+"""Dropout from 16 random bits a number: on a CPU, where torch draws 64, several times as fast.
 
 >>> layer = Dropout(0.1)
 >>> layer(torch.ones(4096)).unique()  # dropped, or kept and scaled up

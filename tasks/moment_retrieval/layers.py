@@ -1,5 +1,6 @@
 """The layers of QD-DETR: projection of features, text-to-video cross-attention, clip encoder."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def project(in_dim: int, dim: int, dropout: float) -> nn.Sequential:
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
-    for number, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inner, outer) in enumerate(pairwise(widths)):
         layers += [nn.ReLU(inplace=True)] * (number > 0) + [nn.Linear(inner, outer)]
     return nn.Sequential(*layers)
 
@@ -55,7 +56,7 @@ class Layer(nn.Module):
 
 
 class TextToVideoLayer(Layer):
-    """Every clip asks the text. The LayerNorm before the feed-forward network is off the residual path, as published."""
+    """Every clip asks the text. The norm before the feed-forward network is off the residual path, as published."""
 
     def forward(
         self,
@@ -131,7 +132,7 @@ class TextToVideo(LayerStack):
     def forward(
         self, video: Tensor, position: Tensor, text: Tensor, keep: Tensor, wrong: Tensor | None = None
     ) -> Tensor:
-        """video, position (B, T, D), text (B, N, D), keep (B, N) -> (B, T, D); (2B, T, D) with `wrong`, a batch index."""
+        """video, position (B, T, D), text (B, N, D), keep (B, N) -> (B, T, D), or (2B, T, D) with `wrong` (B,)."""
         keys = text  # what a mask may read of the text
         if wrong is not None:
             keep, keys = torch.cat([keep, keep[wrong]]), torch.cat([text, text[wrong]])
@@ -154,4 +155,3 @@ class ClipEncoder(LayerStack):
         for number, layer in enumerate(self.layers):
             x = layer(x, position, keep, self.mask(number, x, shared, x))
         return x
-

@@ -8,7 +8,7 @@ video (B, T, D_v) -> projection -> TextToVideo: clips attend to the text (paper 
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ class QDDETR(nn.Module):
 
     video_dim, text_dim: widths of the features. width: of everything inside. queries: spans predicted per video.
     dropout: inside the layers; input_dropout: on the features.
+    first_spans: where the decoder's spans are before training. "normal": centre and width are sigmoid(N(0, 1)), as
+        published; "grid": side by side over the whole video, so that a short training need not spread them first.
     masked: of each place in PLACES, the keywords that tasks.common.masks.mask_options gives; missing is no mask.
     """
 
@@ -46,6 +48,7 @@ class QDDETR(nn.Module):
         input_dropout: float = 0.5,
         backend: str = "auto",
         masked: dict[str, dict[str, Any]] | None = None,
+        first_spans: Literal["normal", "grid"] = "normal",
     ):
         super().__init__()
         masked = masked or {}
@@ -60,6 +63,10 @@ class QDDETR(nn.Module):
         self.classify, self.span = nn.Linear(width, 2), mlp(width, width, width, 2)
         self.saliency_clip, self.saliency_global = nn.Linear(width, width), nn.Linear(width, width)
         self.reset_parameters()
+        if first_spans == "grid":
+            centre = (torch.arange(queries) + 0.5) / queries
+            grid = torch.stack([centre, torch.full_like(centre, 1 / queries)], 1)
+            self.decoder.spans.weight.data.copy_(inverse_sigmoid(grid))
 
     def reset_parameters(self) -> None:
         """Xavier inside the transformer as in the original, whose attentions draw query, key and value as one matrix.

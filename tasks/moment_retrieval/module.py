@@ -32,9 +32,9 @@ class MomentRetrieval(pl.LightningModule):
     mask: the configuration's mask node (tasks.common.masks); num_keys None is the data's.
     facts: the data module's: video_dim, text_dim, clips, tokens, clip_length (seconds), duration (seconds), saliency.
     masked: which attentions have masks: of PLACES.
-    width ... input_dropout, backend: as in QDDETR. losses: keywords of MomentLosses.
-    wrong_texts: whose text is a video's wrong one: "rolled", the next sample's of the batch, as published; "other_video",
-        the same, but further on where that is a query of the same video.
+    width ... input_dropout, first_spans, backend: as in QDDETR. losses: keywords of MomentLosses.
+    wrong_texts: whose text is a video's wrong one. "rolled": the next sample's of the batch, as published;
+        "other_video": the same, but further on where that is a query of the same video.
     round_windows: predicted windows end at whole clips. longest: "duration", no window reaches behind its video;
         "facts", none behind the data's longest video, as published.
     schedule, decay, warmup: tasks.common.optimisation.adamw.
@@ -61,6 +61,7 @@ class MomentRetrieval(pl.LightningModule):
         dropout: float = 0.1,
         input_dropout: float = 0.5,
         masked: Sequence[Literal["text_to_video", "encoder", "decoder"]] = ("text_to_video",),
+        first_spans: Literal["normal", "grid"] = "normal",
         losses: dict[str, float] | None = None,
         wrong_texts: Literal["rolled", "other_video"] = "other_video",
         round_windows: bool = True,
@@ -97,6 +98,7 @@ class MomentRetrieval(pl.LightningModule):
             input_dropout,
             backend,
             options,
+            first_spans,
         )
         self.losses = MomentLosses(**(losses or {}))
         self.val_metrics = MomentMetrics(clip_length=facts["clip_length"])

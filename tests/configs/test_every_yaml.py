@@ -28,7 +28,9 @@ def choices() -> list[str]:
 
 def experiment_of(group: str, option: str) -> str:
     """An experiment with that task or data set, or with another data set that the same data module reads."""
-    notes = {name: (CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8") for name in options("experiment")}
+    notes = {
+        name: (CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8") for name in options("experiment")
+    }
     same = {option}
     if group == "data":
         parents = OmegaConf.load(CONFIGS / "data" / f"{option}.yaml").get("defaults", [])
@@ -37,8 +39,7 @@ def experiment_of(group: str, option: str) -> str:
 
 
 def as_overrides(choice: str) -> list[str]:
-    """A task, a data set and a scale's part for one task (scale/mini=audio_description) are chosen with an experiment that
-    they belong to."""
+    """The overrides that choose it: a task, a data set or a scale's part for one task come with their experiment."""
     group, option = choice.split("=")
     if group.startswith("scale/"):
         return [f"experiment={experiment_of('task', option)}", f"scale={group.removeprefix('scale/')}"]

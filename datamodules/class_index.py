@@ -1,0 +1,88 @@
+"""Which class folder has which number and name: a class index file, or the folders in sorted order.
+
+    classes = read_class_index(Path("data/imagenet1k/imagenet_class_index.json"))
+    classes.folders[0], classes.names[0]     # "n01440764", "tench"
+
+Two forms: JSON `{"0": ["n01440764", "tench"], ...}` (Keras, torchvision), or text with a line a class, in order:
+`n01440764 tench, Tinca tinca` (the ILSVRC development kit's and Kaggle's synset lists).
+"""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.errors import DataError, some
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class i has the folder `folders[i]` and the name `names[i]`; names is None where nothing tells them."""
+
+    folders: tuple[str, ...]
+    names: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+
+def read_class_index(path: Path) -> Classes:
+    """The classes of a class index file. Raises DataError: another form, a number left out, a folder named twice."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"class index {path} cannot be read: {error}.") from error
+    pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)
+    if not pairs:
+        raise DataError(f"class index {path} names no class.")
+    folders = [folder for folder, _ in pairs]
+    if len(set(folders)) < len(folders):
+        twice = sorted({folder for folder in folders if folders.count(folder) > 1})
+        raise DataError(f"class index {path}: {some(twice)} more than once.")
+    return Classes(tuple(folders), tuple(name for _, name in pairs))
+
+
+def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
+    form = 'expected {"0": ["folder", "name"], "1": ...} with the numbers 0 to n - 1'
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"class index {path} is no JSON: {error}.") from error
+    if not isinstance(table, dict):
+        raise DataError(f"class index {path} holds a {type(table).__name__}; {form}.")
+    wanted = {str(number) for number in range(len(table))}
+    if set(table) != wanted:
+        raise DataError(
+            f"class index {path}: {len(table)} classes, but without the number(s) {some(sorted(wanted - set(table)))} "
+            f"and with {some(sorted(set(table) - wanted))}; {form}."
+        )
+    pairs = []
+    for number in range(len(table)):
+        pair = table[str(number)]
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise DataError(f"class index {path}: class {number} is {json.dumps(pair)}; {form}.")
+        pairs.append((pair[0], pair[1]))
+    return pairs
+
+
+def _from_lines(text: str) -> list[tuple[str, str]]:
+    pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
+    return [(pair[0], pair[1].strip() if len(pair) > 1 else pair[0]) for pair in pairs]
+
+
+def agree(index: Path, classes: Classes, place: str, folders: list[str]) -> None:
+    """DataError unless the class index and the training split's class folders are the same set."""
+    if lacking := sorted(set(classes.folders) - set(folders)):
+        raise DataError(
+            f"class index {index} lists {some(lacking)}, of which {place} has no folder ({len(lacking)} of "
+            f"{len(classes)} classes). data.class_index=null takes the folders that are there."
+        )
+    known(sorted(set(folders) - set(classes.folders)), place, f"class index {index}", classes.folders)
+
+
+def known(unknown: list[str], place: str, source: str, folders) -> None:
+    """DataError that names folders of `place` which `source` does not know, with the nearest name that it does."""
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], folders, 1)
+        hint = f" Did you mean {near[0]} by {unknown[0]}?" if near else ""
+        raise DataError(f"{place} has {some(unknown)}, of which {source} has no such class.{hint}")

@@ -1,0 +1,79 @@
+"""What a model of moments and highlights is trained on: spans, and clips whose saliency it must order.
+
+    moment_spans([[26, 36]], clips=75, clip_length=2.0, most=5, rng=rng)          # [[0.2067, 0.0667]] centre, width
+    scores, more, less = annotated_saliency([13, 14], [[4, 3, 3], [2, 1, 1]], 75, rng)   # (75,), (2,), (2,)
+
+QD-DETR's labels (section 3.4 of its paper; Moment-DETR's before it), without changing the annotation they are made of.
+Every random choice comes from `rng`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+PAIRS = 2  # pairs of clips whose saliency is compared
+
+
+def moment_spans(
+    windows: Sequence[Sequence[float]], clips: int, clip_length: float, most: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Windows in seconds -> (n, 2) float32 centre and width in [0, 1], as parts of clips * clip_length seconds.
+
+    More than `most` windows: `most` of them by chance, in their order. What reaches past the last clip is cut off
+    (the original leaves such spans beyond 1); n may be 0 where nothing is left.
+    """
+    windows = np.asarray(windows, np.float64).reshape(-1, 2)
+    if len(windows) > most:
+        windows = windows[np.sort(rng.permutation(len(windows))[:most])]
+    start, end = np.clip(windows / (clips * clip_length), 0.0, 1.0).T
+    inside = end > start
+    start, end = start[inside], end[inside]
+    return np.stack([(start + end) / 2, end - start], axis=1).astype(np.float32)
+
+
+def annotated_saliency(
+    relevant: Sequence[int], scores: Sequence[Sequence[float]], clips: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Summed scores (clips,) float32, 0 outside the relevant clips; PAIRS more and PAIRS less salient clips, int64.
+
+    First pair: the relevant clips with the highest and the lowest sum. Second pair: a random relevant clip and a random
+    irrelevant one, or the first pair again where every clip is relevant. Clips past the last one do not count; with no
+    relevant clip all are clip 0: equal clips cost a hinge loss a constant and have no gradient.
+    """
+    total = np.zeros(clips, np.float32)
+    pairs = [(clip, sum(given)) for clip, given in zip(relevant, scores, strict=True) if clip < clips]
+    if not pairs:
+        return total, np.zeros(PAIRS, np.int64), np.zeros(PAIRS, np.int64)
+    inside, sums = (np.array(values) for values in zip(*pairs, strict=True))
+    total[inside] = sums
+    order = np.argsort(sums, kind="stable")
+    best, worst = inside[order[-1]], inside[order[0]]
+    irrelevant = np.setdiff1d(np.arange(clips), inside)
+    if not len(irrelevant):
+        return total, np.array([best, best], np.int64), np.array([worst, worst], np.int64)
+    more, less = rng.choice(inside), rng.choice(irrelevant)
+    return total, np.array([best, more], np.int64), np.array([worst, less], np.int64)
+
+
+def window_saliency(
+    windows: Sequence[Sequence[float]], clips: int, clip_length: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same from windows alone: 1 inside, 0 outside; random clips inside against random clips outside.
+
+    A clip counts as inside where it begins in a window and ends in it, or where the window is shorter than a clip and
+    begins there. The original takes the first window only; its others would be negatives. Different clips are drawn
+    where there are two; without any outside, or any inside, the clips of a pair are equal.
+    """
+    total = np.zeros(clips, np.float32)
+    for start, end in windows:
+        first = int(start / clip_length)
+        total[first : max(first + 1, int(end / clip_length))] = 1.0
+    inside, outside = np.flatnonzero(total > 0), np.flatnonzero(total == 0)
+    more, less = (_draw(pool, rng) if len(pool) else None for pool in (inside, outside))
+    if more is None or less is None:
+        more = less = np.zeros(PAIRS, np.int64) if more is None else more
+    return total, more, less
+
+
+def _draw(pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice(pool, PAIRS, replace=len(pool) < PAIRS).astype(np.int64)

@@ -1,0 +1,158 @@
+"""Many small feature files as one memory-mapped array and an index: opening a file per video dominates loading.
+
+    clip_features.packed.npy     all rows, one after another, (rows, width) float32 or float16
+    clip_features.packed.json    {"format": 1, "shape": [rows, width], "dtype": "float32",
+                                  "ids": {name: [first row, rows]}}
+
+    pack(items, Path("clip_features.packed.npy"), np.dtype("float32"))    # items: (name, (n, width) array) pairs
+    PackedFeatures(Path("clip_features.packed.npy")).read("a_0.0_150.0", limit=75)
+
+`name` is the feature file's name without its ending. Nothing is in place before all of it is: both files are written
+beside, then renamed, the index last.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.errors import DataError
+
+FORMAT = 1
+ENDING = ".packed.npy"
+
+
+def packed_path(folder: Path) -> Path:
+    """Where the packed file of a folder lies: beside it."""
+    return folder.with_name(folder.name + ENDING)
+
+
+def index_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def packed_beside(path: Path) -> Path | None:
+    """The packed file that `path` names, or that lies beside the folder `path`; None if there is none."""
+    if path.suffix == ".npy":
+        return path
+    beside = packed_path(path)
+    return beside if beside.is_file() and index_path(beside).is_file() else None
+
+
+class PackedFeatures:
+    """Reads a packed file; mapped when first read in each process. Pickles without the map."""
+
+    def __init__(self, path: Path):
+        """DataError: a file that is missing, damaged, or does not fit its index."""
+        self.path = path
+        for file in (path, index_path(path)):
+            if not file.is_file():
+                raise DataError(
+                    f"{file}: missing. A packed stream is two files, *{ENDING} and *.packed.json; "
+                    "scripts/pack_features.py writes both."
+                )
+        try:
+            index = json.loads(index_path(path).read_text(encoding="utf-8"))
+            self.format, self.shape, self.dtype = index["format"], tuple(index["shape"]), np.dtype(index["dtype"])
+            self.ids: dict[str, list[int]] = index["ids"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{index_path(path)}: not the index of a packed stream ({error!r}).") from error
+        if self.format != FORMAT:
+            raise DataError(f"{index_path(path)}: format {self.format}, this version reads {FORMAT}. Pack it again.")
+        self._array: np.ndarray | None = None
+        _ = self.array
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_array": None}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.ids
+
+    @property
+    def array(self) -> np.ndarray:
+        """All rows, (rows, width), mapped."""
+        if self._array is None:
+            try:
+                array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise DataError(f"{self.path}: cannot be read, probably truncated ({error}). Pack it again.") from error
+            if array.shape != self.shape or array.dtype != self.dtype:
+                raise DataError(
+                    f"{self.path}: {array.shape} {array.dtype}, but its index says {self.shape} {self.dtype}. "
+                    "The two files are not of one packing; pack the stream again."
+                )
+            self._array = array
+        return self._array
+
+    def rows(self, name: str) -> int:
+        return self.ids[name][1]
+
+    def read(self, name: str, limit: int | None = None) -> np.ndarray:
+        """The first `limit` rows of `name` (None: all), a copy, in the file's type."""
+        first, count = self.ids[name]
+        return np.array(self.array[first : first + (count if limit is None else min(limit, count))])
+
+
+def pack(
+    items: Iterable[tuple[str, np.ndarray]], rows: int, width: int, path: Path, dtype: np.dtype, *, verify: bool = False
+) -> None:
+    """Write `items`, `rows` rows of `width` in all, to `path` and its index.
+
+    verify: go through `items` a second time and compare with what was written, before it is in place.
+
+    Raises DataError: a name twice, an array of another width, other than `rows` rows in all, a number that is not
+    finite (or not in `dtype`), a file that holds something else than was written.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    ids: dict[str, list[int]] = {}
+    try:
+        with draft.open("wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": (rows, width)})
+            filled = 0
+            for name, values in items:
+                if name in ids:
+                    raise DataError(f"{path}: '{name}' would be packed twice.")
+                if values.ndim != 2 or values.shape[1] != width or filled + len(values) > rows:
+                    raise DataError(
+                        f"{path}: '{name}' has shape {values.shape}; {rows} rows of {width} were announced."
+                    )
+                file.write(as_stored(name, values, dtype).tobytes())
+                ids[name] = [filled, len(values)]
+                filled += len(values)
+            if filled != rows:
+                raise DataError(f"{path}: {filled} rows came, {rows} were announced.")
+        if verify:
+            _compare(items, np.load(draft, mmap_mode="r", allow_pickle=False), ids, path)
+        index_path(path).unlink(missing_ok=True)  # from here to the last rename there is no packed stream
+        draft.replace(path)
+        index = {"format": FORMAT, "shape": [rows, width], "dtype": str(np.dtype(dtype)), "ids": ids}
+        draft.write_text(json.dumps(index) + "\n", encoding="utf-8")
+        draft.replace(index_path(path))
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def as_stored(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`values` in the file's type. DataError: not finite there."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(dtype)
+    if not np.isfinite(stored).all():
+        what = f"too large for {np.dtype(dtype)}" if np.isfinite(values).all() else "not finite (NaN or infinity)"
+        raise DataError(f"'{name}', row {np.flatnonzero(~np.isfinite(stored).all(1))[0]}: {what}.")
+    return stored
+
+
+def _compare(items: Iterable[tuple[str, np.ndarray]], array: np.ndarray, ids: dict[str, list[int]], path: Path) -> None:
+    seen = 0
+    for name, values in items:
+        first, count = ids[name]
+        seen += 1
+        if not np.array_equal(array[first : first + count], as_stored(name, values, array.dtype)):
+            raise DataError(f"{path}: '{name}' was read back differently than it was written.")
+    if seen != len(ids):
+        raise DataError(f"{path}: {seen} arrays came the second time, {len(ids)} the first.")
