@@ -68,9 +68,9 @@ def numbers(values: Any, name: str, width: int, rows: str) -> np.ndarray:
 def streams_of(facts: Mapping[str, Any], video: Any) -> tuple[dict[str, tuple[Any, int]], bool]:
     """A video's streams in the order of the training, each with the width that it needs, and whether tef follows.
 
-    facts["streams"] (name -> width) and facts["tef"] say what the model was trained on. A stream goes to the place of
-    its name, one of another name to the first place that is left. Without these facts streams stay in the order in
-    which they are given, and only their widths' sum can be checked.
+    facts["streams"] (name -> width) and facts["tef"] (if missing: whether the widths leave room) say what the model was
+    trained on. A stream goes to the place of its name, one of another name to the first place that is left. Without
+    facts["streams"] they stay in the order in which they are given, and only their widths' sum can be checked.
     Raises DataError: too few streams, too many, no sum that fits.
     """
     trained = facts.get("streams")
@@ -96,7 +96,8 @@ def streams_of(facts: Mapping[str, Any], video: Any) -> tuple[dict[str, tuple[An
         )
     others = iter([name for name in video if name not in trained])
     given = {name if name in video else next(others): width for name, width in trained.items()}
-    return {name: (video[name], width) for name, width in given.items()}, facts["tef"]
+    tef = facts.get("tef", sum(trained.values()) != facts["video_dim"])
+    return {name: (video[name], width) for name, width in given.items()}, tef
 
 
 def excerpt_starts(clips: int, size: int, stride: int) -> list[int]:

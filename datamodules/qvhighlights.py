@@ -212,6 +212,8 @@ class QVHighlights(pl.LightningDataModule):
             "clip_length": self.clip_length,
             "duration": self.max_clips * self.clip_length,
             "saliency": self.saliency != "none",
+            "streams": {name: stream.dim for name, stream in self.streams.items()},
+            "tef": self.tef,
         }
 
     def annotations(self, split: Literal["train", "val", "test"]) -> list[dict[str, Any]]:

@@ -1,0 +1,80 @@
+"""Whole runs at the smoke scale, through train.py and the metrics' own command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from tests.composing import ROOT
+from train import train
+
+Compose = Callable[..., DictConfig]
+
+
+def record_of(cfg: DictConfig) -> dict:
+    return json.loads((Path(cfg.paths.run_dir) / "results.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_stands_beside_its_floors_and_its_predictions_score_the_same_on_the_command_line(
+    compose_run: Compose, tmp_path: Path
+) -> None:
+    cfg = compose_run("experiment=qvhighlights_multi_lcaam", "scale=smoke", "logger=csv", "seed=3")
+    train(cfg)
+    record, folder = record_of(cfg), Path(cfg.paths.run_dir)
+    assert (record["status"], record["seed"]) == ("completed", 3)
+    assert {"mAP", "R1@0.5", "R1@0.7", "HIT@1", "HD mAP", "test_loss", "train_loss"} <= record["metrics"].keys()
+    assert record["floors"].keys() == {"constant", "input_blind", "ceiling"}
+    assert record["floors"]["ceiling"]["mAP"] > record["floors"]["constant"]["mAP"]
+    assert record["parameters"]["masks"] > 0
+    assert record["flops"] > 0
+    assert "layer 2/context_sensitivity" in record["analysis"]
+    assert (folder / "figures" / "mask_layer_1.png").is_file()
+    assert {"val/mAP", "val/HIT@1", "val/loss"} <= set((folder / "metrics.csv").read_text().split("\n")[0].split(","))
+
+    (truth,) = (tmp_path / "data").rglob("highlight_test_with_gt.jsonl")
+    command = [
+        sys.executable,
+        "-m",
+        "tasks.moment_retrieval.evaluate",
+        "--submission",
+        folder / "predictions/test.jsonl",
+    ]
+    command += ["--ground-truth", truth, "--output", tmp_path / "scores.json"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    brief = json.loads((tmp_path / "scores.json").read_text())["brief"]
+    assert brief["MR-full-mAP"] == record["metrics"]["mAP"]
+    assert brief["HL-min-VeryGood-Hit1"] == record["metrics"]["HIT@1"]
+
+
+def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None:
+    losses = []
+    for seed in (1, 1, 2):
+        options = (f"seed={seed}", "floors.enabled=false", "logger=csv", "callbacks=none")
+        cfg = compose_run("experiment=qvhighlights_lcaam", "scale=smoke", *options)
+        train(cfg)
+        losses.append(record_of(cfg)["metrics"]["test_loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("mask", ["static_swinbert", "static_logsigmoid", "extra_linear"])
+def test_what_masks_are_compared_with_trains(compose_run: Compose, mask: str) -> None:
+    options = (f"mask={mask}", "mask.depth=6", "floors.enabled=false", "logger=csv", "callbacks=none")
+    cfg = compose_run("experiment=qvhighlights_baseline", "scale=smoke", *options)
+    train(cfg)
+    assert record_of(cfg)["status"] == "completed"
+
+
+def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
+    sweep = ["experiment=qvhighlights_lcaam", "mask.fusion=add,mul", "seed=0", "scale=smoke", "logger=csv"]
+    places = [f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data", "floors.enabled=false"]
+    done = subprocess.run([sys.executable, "train.py", "-m", *sweep, *places], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (table,) = (tmp_path / "logs" / "multirun").rglob("table.md")
+    text = table.read_text()
+    assert "mask.fusion=add" in text
+    assert "mask.fusion=mul" in text
+    assert text in done.stdout + done.stderr
