@@ -80,7 +80,10 @@ def wanted(annotation: Any) -> str:
     if inspect.isclass(kind) and issubclass(kind, PathLike):
         return "a path"
     if inspect.isclass(kind) and issubclass(kind, Iterable):
-        return "a list of " + wanted(arguments[0]).split(" ", 1)[-1] + "s" if len(arguments) == 1 else "a list"
+        item = wanted(arguments[0]) if len(arguments) == 1 else ""
+        if item.startswith("one of "):
+            return f"a list, each {item}"
+        return f"a list of {item.split(' ', 1)[-1]}s" if item else "a list"
     return f"a {getattr(annotation, '__name__', annotation)}"
 
 

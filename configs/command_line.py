@@ -8,6 +8,8 @@ For the same reason an argument that a class has and its YAML leaves out needs n
 import re
 from collections.abc import Sequence
 
+from omegaconf import OmegaConf
+
 from configs.resolvers import ROOT
 
 GROUPS = frozenset(path.name for path in (ROOT / "configs").iterdir() if path.is_dir() and path.name[0] not in "_.")
@@ -15,13 +17,25 @@ VALUE = re.compile(r"([A-Za-z_][\w.\-]*)=")
 
 
 def marked(arguments: Sequence[str]) -> list[str]:
-    """`arguments` with Hydra's mark "add or change" before every plain `key=value` that is no choice from a group."""
+    """`arguments` with Hydra's mark "add or change" before every plain `key=value` that is no choice from a group.
+
+    A key that a chosen sweep goes through is not marked: to Hydra's sweeper `++seed` is another key than `seed`, and it
+    would run the values of both.
+    """
+    swept = {key for argument in arguments if argument.startswith("sweep=") for key in of_sweep(argument[6:])}
 
     def is_value(argument: str) -> bool:
         match = VALUE.match(argument)
-        return bool(match) and match[1] not in GROUPS and not match[1].startswith("hydra.")
+        return bool(match) and match[1] not in GROUPS | swept and not match[1].startswith("hydra.")
 
     return [f"++{argument}" if is_value(argument) else argument for argument in arguments]
+
+
+def of_sweep(name: str) -> list[str]:
+    """The keys that configs/sweep/<name>.yaml goes through; none where there is no such sweep."""
+    path = ROOT / "configs" / "sweep" / f"{name}.yaml"
+    params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") if path.is_file() else None
+    return list(params or ())
 
 
 def unmarked(arguments: Sequence[str]) -> list[str]:

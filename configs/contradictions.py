@@ -33,13 +33,55 @@ def mask_without_fusion(cfg: dict[str, Any]) -> Iterator[str]:
 
 def mask_narrower_than_data(cfg: dict[str, Any]) -> Iterator[str]:
     """A mask of fixed length has a column per key; with fewer it cannot cover the data."""
-    mask, keys = cfg["mask"], cfg.get("num_keys")
-    if mask["scope"] == "none" or mask["length"] != "fixed" or None in (mask["num_keys"], keys):
+    mask, keys = cfg["mask"], keys_by_place(cfg)
+    if mask["scope"] == "none" or mask["length"] != "fixed" or mask["num_keys"] is None or not keys:
         return
-    if mask["num_keys"] < keys:
+    place, most = max(keys.items(), key=lambda item: item[1])
+    if mask["num_keys"] < most:
+        where = f" in {place}" if place else ""
         yield (
-            f"mask.num_keys: {mask['num_keys']} is fewer than the {keys} keys of the data: a mask of fixed length must "
-            "be at least as wide; leave mask.num_keys=null to fit the data"
+            f"mask.num_keys: {mask['num_keys']} is fewer than the {most} keys of the data{where}: a mask of fixed "
+            "length must be at least as wide; leave mask.num_keys=null to fit the data"
+        )
+
+
+def keys_by_place(cfg: dict[str, Any]) -> dict[str, int]:
+    """Keys that a masked query sees, by attention; {"": num_keys} for a task with one kind. Empty: not known."""
+    keys, clips = cfg.get("num_keys"), cfg["data"].get("max_clips")
+    places = cfg["task"].get("masked")
+    if places is None or clips is None:
+        return {} if keys is None else {"": keys}
+    known = {"text_to_video": keys, "encoder": clips + 1, "decoder": clips}  # the encoder has a global token as well
+    return {place: known[place] for place in places if known[place] is not None}
+
+
+def masked_places_are_used(cfg: dict[str, Any]) -> Iterator[str]:
+    """Where a task lets one choose, masks (or the control in their place) must be somewhere, and nowhere twice."""
+    mask, places = cfg["mask"], cfg["task"].get("masked")
+    if places is None or mask["scope"] == "none":
+        return
+    if not places:
+        yield (
+            f"task.masked: [] with mask.scope={mask['scope']}: there would be no mask; name an attention, or choose "
+            "mask=none"
+        )
+    if twice := sorted({place for place in places if places.count(place) > 1}):
+        yield f"task.masked: {', '.join(twice)} is listed more than once in {list(places)}"
+    if mask["control"] == "extra_layers" and "decoder" in places:
+        yield (
+            "mask.control: extra_layers with task.masked=decoder: the decoder takes no additional layers; choose "
+            "mask=extra_linear, or leave decoder out of task.masked"
+        )
+
+
+def backend_computes_the_fusion(cfg: dict[str, Any]) -> Iterator[str]:
+    """torch's fused attention adds to scores and does not multiply them."""
+    mask, backend = cfg["mask"], cfg["task"].get("backend")
+    used = mask["scope"] != "none" and mask["control"] == "none"
+    if backend == "sdpa" and used and mask["fusion"] in ("mul", "temper"):
+        yield (
+            f"task.backend: sdpa cannot compute mask.fusion={mask['fusion']}, which multiplies scores; allowed: auto, "
+            "reference, chunked"
         )
 
 
@@ -90,6 +132,17 @@ def heads_divide_width(cfg: dict[str, Any]) -> Iterator[str]:
     if width and heads and heads > 0 and width % heads:
         allowed = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
         yield f"task.heads: {heads} does not divide task.width={width}; allowed: {allowed}"
+
+
+def positions_need_four_parts(cfg: dict[str, Any]) -> Iterator[str]:
+    """A span's position is the sine and cosine of its centre and its width, each a quarter of the features."""
+    width = cfg["task"].get("width")
+    if "first_spans" in cfg["task"] and width and width % 4:
+        below = width // 4 * 4
+        yield (
+            f"task.width: {width} is no multiple of 4, as the positions of spans need; the nearest are "
+            f"{f'{below} and ' * (below > 0)}{below + 4}"
+        )
 
 
 def bridge_heads_divide_width(cfg: dict[str, Any]) -> Iterator[str]:
@@ -172,8 +225,11 @@ RULES = (
     out_of_range,
     mask_without_fusion,
     mask_narrower_than_data,
+    masked_places_are_used,
+    backend_computes_the_fusion,
     interpolated_masks_see_whole_sequences,
     heads_divide_width,
+    positions_need_four_parts,
     bridge_heads_divide_width,
     prefix_fits_language_model,
     groups_are_one_or_heads,

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError, listed, nearest
 
-TRAINED = ("mask", "num_keys", "data.tokens", "data.video_dim", "data.audio_dim")  # what the weights were made for
+TRAINED = ("mask", "num_keys", "data.tokens", "data.video_dim", "data.audio_dim", "data.image_size")  # what the
+# weights were made for
 
 
 def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, DictConfig, set[str]]:

@@ -1,198 +1,58 @@
-"""Time and peak memory of attention with masks, beside plain attention; prints ratios, writes JSON and a plot.
+"""Benchmarks; each prints ratios to something timed in the same run, and writes JSON.
 
     python scripts/benchmark.py attention --device cpu --out docs/results/benchmark_attention_cpu.json
+    python scripts/benchmark.py qd_detr --out docs/results/benchmark_qd_detr_cpu.json
 
-Every figure is forward and backward together. Times: the backends take turns, the median of the repeats counts.
-Memory: the peak's increase over just before the call, each measured in a process of its own (CPU) or by CUDA's
-allocator. Ratios are to backend "reference" in the same run; absolute times belong to the machine that the JSON names.
+A benchmark is a module of scripts/benchmarks/ with options(parser), check(arguments), benchmark(arguments) -> result
+and, if it has one, plot(result, path). Absolute times belong to the machine that the JSON names.
 """
 
 import argparse
-import ctypes
+import importlib
 import json
-import multiprocessing
-import platform
-import shlex
-import statistics
 import sys
-import time
 from pathlib import Path
 
-import torch
-from torch import Tensor
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-from lcaam import Fusion, Mask, attention
-from lcaam.backends.sdpa import FUSIONS as SDPA_FUSIONS
+import torch  # noqa: E402
 
-BACKENDS = ("reference", "sdpa", "chunked", "auto")
+from scripts.benchmarks.common import at_least_one  # noqa: E402
 
-
-def make(batch: int, heads: int, length: int, width: int, rank: int, device: str) -> list[Tensor]:
-    """query, key, value, left, right, bias of one mask for all heads, with values near the neutral 1 of fusion mul."""
-    torch.manual_seed(0)
-    shapes = [(batch, heads, length, width)] * 3 + [(batch, 1, length, rank), (1, 1, length, rank), (1, 1, 1, length)]
-    leaves = [torch.randn(shape, device=device) for shape in shapes]
-    spread = 0.2 * (64 / rank) ** 0.5  # the mask's deviation stays the same at any rank
-    leaves[3:] = [leaves[3] * spread, leaves[4] * 0.2, 1 + leaves[5] * 0.2]
-    return [leaf.requires_grad_() for leaf in leaves]
+BENCHMARKS = {
+    "attention": "one attention call with one mask for all heads, by backend",
+    "qd_detr": "one training step of QD-DETR beside the original's schedule",
+    "vit": "one training step of ViT-B/16 with masks beside the step without",
+}
 
 
-def step(leaves: list[Tensor], fusion: str, backend: str) -> None:
-    """One forward and backward pass."""
-    query, key, value, *factors = leaves
-    mask = None if fusion == "none" else Mask(*factors)
-    out = attention(query, key, value, mask, fusion=fusion, backend=backend)
-    torch.autograd.grad(out.sum(), leaves[:3] if mask is None else leaves)
-    if out.is_cuda:
-        torch.cuda.synchronize()
-
-
-def seconds(leaves: list[Tensor], fusion: str, backends: list[str], repeats: int) -> dict[str, float]:
-    """Median seconds a step by backend; one step each to warm up, then turns."""
-    times: dict[str, list[float]] = {backend: [] for backend in backends}
-    for turn in range(repeats + 1):
-        for backend in backends:
-            start = time.perf_counter()
-            step(leaves, fusion, backend)
-            if turn > 0:
-                times[backend].append(time.perf_counter() - start)
-    return {backend: statistics.median(values) for backend, values in times.items()}
-
-
-def resident(field: str) -> int:
-    """VmRSS or VmHWM (the peak) of this process, in bytes. Linux only."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
-
-
-def peak_of_step(sizes: dict, fusion: str, backend: str, pipe) -> None:
-    """In a child process: sends the peak's increase of one step."""
-    torch.set_num_threads(1)
-    leaves = make(**sizes)
-    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide what the step takes
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before = resident("VmRSS")
-    step(leaves, fusion, backend)
-    pipe.send(resident("VmHWM") - before)
-
-
-def peak_bytes(sizes: dict, fusion: str, backend: str) -> int:
-    """The peak's increase of one step, inputs not counted, gradients counted."""
-    if sizes["device"] != "cpu":
-        leaves = make(**sizes)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(leaves, fusion, backend)
-        return torch.cuda.max_memory_allocated() - before
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=peak_of_step, args=(sizes, fusion, backend, there))
-    child.start()
-    there.close()
-    try:
-        return here.recv()
-    except EOFError:
-        raise RuntimeError(f"measuring the memory of {backend} at {sizes} failed (out of memory?)") from None
-    finally:
-        child.join()
-
-
-def possible(backend: str, fusion: str) -> bool:
-    return backend != "sdpa" or Fusion(fusion) in SDPA_FUSIONS
-
-
-def benchmark(arguments: argparse.Namespace) -> dict:
-    rows = []
-    for length in arguments.lengths:
-        batch = arguments.batch or max(1, arguments.tokens // length)
-        sizes = {"batch": batch, "heads": arguments.heads, "length": length, "width": arguments.width}
-        sizes |= {"rank": arguments.rank, "device": arguments.device}
-        for fusion in arguments.fusions:
-            backends = [backend for backend in arguments.backends if possible(backend, fusion)]
-            times = seconds(make(**sizes), fusion, backends, arguments.repeats)
-            peaks = {backend: peak_bytes(sizes, fusion, backend) for backend in backends if not arguments.no_memory}
-            for backend in backends:
-                row = {**sizes, "fusion": fusion, "backend": backend, "seconds": times[backend]}
-                row["faster_than_reference"] = times["reference"] / times[backend] if "reference" in times else None
-                row["peak_bytes"] = peaks.get(backend)
-                rows.append(row)
-                print(describe(row, peaks.get("reference")), flush=True)
-    return {
-        "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": torch.cuda.get_device_name() if arguments.device != "cpu" else cpu_name(),
-        "rows": rows,
-    }
-
-
-def describe(row: dict, reference_peak: int | None) -> str:
-    text = f"N {row['length']:>6}  B {row['batch']:>3}  {row['fusion']:<7} {row['backend']:<10}"
-    text += f"{1000 * row['seconds']:>9.1f} ms"
-    if row["faster_than_reference"]:
-        text += f"  {row['faster_than_reference']:>5.2f} x as fast as reference"
-    if row["peak_bytes"] is not None:
-        text += f"  {row['peak_bytes'] / 2**20:>8.1f} MiB"
-        text += f"  {row['peak_bytes'] / reference_peak:>6.3f} of its memory" if reference_peak else ""
-    return text
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def plot(result: dict, path: Path) -> None:
-    """Seconds and memory over the length, a column per fusion."""
-    from matplotlib.figure import Figure
-
-    fusions = list(dict.fromkeys(row["fusion"] for row in result["rows"]))
-    figure = Figure(figsize=(3 * len(fusions), 5.4), layout="constrained")
-    panels = figure.subplots(2, len(fusions), squeeze=False, sharex=True, sharey="row")
-    for column, fusion in enumerate(fusions):
-        for panel, (field, unit) in zip(panels[:, column], (("seconds", 1.0), ("peak_bytes", 2**20)), strict=True):
-            for backend in dict.fromkeys(row["backend"] for row in result["rows"]):
-                points = [row for row in result["rows"] if (row["fusion"], row["backend"]) == (fusion, backend)]
-                points = [row for row in points if row[field] is not None]
-                line = "--" if backend == "auto" else "-"
-                values = [row[field] / unit / row["batch"] for row in points]
-                panel.plot([row["length"] for row in points], values, line, marker="o", markersize=3, label=backend)
-            panel.set(xscale="log", yscale="log")
-        panels[0, column].set_title(fusion)
-        panels[1, column].set_xlabel("tokens N")
-    panels[0, 0].set_ylabel("seconds a sample")
-    panels[1, 0].set_ylabel("peak MiB a sample")
-    panels[0, -1].legend(fontsize=8)
-    figure.savefig(path, dpi=150)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("attention", help="one attention call with one mask for all heads")
-    command.add_argument("--device", default="cpu", help="cpu or cuda")
-    command.add_argument("--lengths", type=int, nargs="+", default=[50, 197, 834, 2048, 4096], help="numbers of tokens")
-    command.add_argument("--fusions", nargs="+", default=[f.value for f in Fusion], choices=[f.value for f in Fusion])
-    command.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
-    command.add_argument("--batch", type=int, help="samples; default: as many as give about --tokens tokens")
-    command.add_argument("--tokens", type=int, default=1600)
-    command.add_argument("--heads", type=int, default=12)
-    command.add_argument("--width", type=int, default=64, help="of a head")
-    command.add_argument("--rank", type=int, default=64, help="of the mask")
-    command.add_argument("--repeats", type=int, default=9)
-    command.add_argument("--threads", type=int, default=1)
-    command.add_argument("--no-memory", action="store_true", help="times only")
-    command.add_argument("--out", type=Path, help="JSON file; the plot stands beside it as .png")
-    arguments = parser.parse_args()
-    if arguments.device == "cpu" and not arguments.no_memory and not Path("/proc/self/clear_refs").exists():
-        parser.error("peak memory on a CPU is read from Linux' /proc; use --no-memory")
-    torch.set_num_threads(arguments.threads)
-    result = benchmark(arguments)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-        plot(result, arguments.out.with_suffix(".png"))
+    commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    for name, summary in BENCHMARKS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.set_defaults(name=name)
+        if name in given[:1]:  # the others' imports take seconds
+            module = importlib.import_module(f"scripts.benchmarks.{name}")
+            command.description = module.__doc__
+            module.options(command)
+        command.add_argument("--threads", type=at_least_one, default=1)
+        command.add_argument("--out", type=Path, help="JSON file; the plot, where there is one, is beside it as .png")
+    chosen = parser.parse_args(given)
+    module = importlib.import_module(f"scripts.benchmarks.{chosen.name}")
+    try:
+        module.check(chosen)
+    except ValueError as error:
+        parser.error(str(error))
+    torch.set_num_threads(chosen.threads)
+    result = module.benchmark(chosen)
+    if chosen.out:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if hasattr(module, "plot"):
+            module.plot(result, chosen.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lcaam import Encoder
@@ -106,6 +107,7 @@ class AudioDescription(pl.LightningModule):
         self.prompt_ids = [self.tokenizer.bos_token_id, *self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
         options = {"num_classes": len(self.tokenizer), "average": "micro", "ignore_index": IGNORED}
         self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
         self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
@@ -174,16 +176,19 @@ class AudioDescription(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self.last_train_loss = float(self.trainer.callback_metrics["train/loss_epoch"])
+        # a run that was taken up at an epoch's end has none yet
+        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
+            self.last_train_loss = float(loss)
 
     def validation_step(self, batch: dict, index: int) -> None:
-        self.log_evaluation("val", batch, self.val_accuracy)
+        self.log_evaluation("val", batch, self.val_accuracy, self.val_loss)
         if self.hparams.validate_text and not self.trainer.sanity_checking:
             self.predictions += self.rows(batch)
 
-    def log_evaluation(self, stage: str, batch: dict, accuracy: MulticlassAccuracy) -> None:
+    def log_evaluation(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric) -> None:
         loss, size = self.sentence_loss(batch, accuracy), len(batch["text"])
-        self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=size, prog_bar=True)
+        mean.update(loss, size)
+        self.log(f"{stage}/loss", mean, batch_size=size, prog_bar=True)
         self.log(f"{stage}/token_accuracy", accuracy, batch_size=size)
 
     def on_validation_epoch_end(self) -> None:
@@ -196,7 +201,7 @@ class AudioDescription(pl.LightningModule):
         self.predictions = []
 
     def test_step(self, batch: dict, index: int) -> None:
-        self.log_evaluation("test", batch, self.test_accuracy)
+        self.log_evaluation("test", batch, self.test_accuracy, self.test_loss)
         self.predictions += self.rows(batch)
 
     def on_test_epoch_end(self) -> None:

@@ -4,7 +4,7 @@ The module offers `analyse(batch)`, which returns
 
     masks      {layer name: (N_q, N_k) array}, empty without masks
     attention  {layer name: array of attention weights, any shape}
-    tokens     {"boundaries": [25], "labels": ["visual", "audio"]}, or the axes' names: {"queries": "clip", "keys": "word"}
+    tokens     {"boundaries": [25], "labels": ["visual", "audio"]}, or the axes: {"queries": "clip", "keys": "word"}
     statistics {name: number}, for the run's record; may be left out
 """
 

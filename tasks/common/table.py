@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-ORDER = ("constant", "input_blind")  # before this run; what else there is (a ceiling) comes after it
+ORDER = ("constant", "input_blind", "linear")  # before this run; what else there is (a ceiling) comes after it
 
 
 def closing_table(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.moment_retrieval.postprocessing import clips_of
 from tasks.moment_retrieval.scores import iou
 
 
@@ -29,7 +30,7 @@ def constant_answer(
     curve = mean_saliency(annotations, facts["clips"], facts["clip_length"])
 
     def answer(row: dict[str, Any]) -> dict[str, Any]:
-        clips = max(1, min(facts["clips"], int(row["duration"] / facts["clip_length"])))
+        clips = max(1, clips_of(row["duration"], facts["clip_length"]))
         places = np.arange(clips) * len(curve) // clips
         return {
             "pred_relevant_windows": [

@@ -116,6 +116,9 @@ class SpanDecoder(nn.Module):
         self.spans = nn.Embedding(queries, 2)  # centre and width before the sigmoid
         self.position, self.scale = mlp(dim, dim, dim), mlp(dim, dim, dim)
         self.width, self.refine = mlp(dim, dim, 1), mlp(dim, dim, dim, 2)
+        if num_layers == 1:  # both are for further layers; what gets no gradient has to say so under DDP
+            self.scale.requires_grad_(False)
+            self.refine.requires_grad_(False)
 
     def forward(self, memory: Tensor, position: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """memory, position (B, T, D), keep (B, T) -> features (L, B, Q, D) and the spans they refine (L, B, Q, 2)."""

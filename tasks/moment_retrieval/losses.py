@@ -96,7 +96,8 @@ class MomentLosses(nn.Module):
         published); and the share of matched predictions that are taken for background, in percent."""
         labels = torch.full(logits.shape[:2], BACKGROUND, device=logits.device)
         labels[sample, query] = FOREGROUND
-        loss = F.cross_entropy(logits.transpose(1, 2).float(), labels, self.class_weights, reduction="none").mean()
+        weights = self.class_weights.float()
+        loss = F.cross_entropy(logits.transpose(1, 2).float(), labels, weights, reduction="none").mean()
         wrong = logits.detach()[sample, query].argmax(-1) != FOREGROUND
         return {"label": loss, "class_error": 100 * wrong.float().mean() if len(wrong) else logits.new_zeros(())}
 

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from pytorch_lightning.plugins import MixedPrecision
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from lcaam.analysis import record
 from tasks.common.flops import count_flops
@@ -20,8 +22,9 @@ from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import MomentLosses
 from tasks.moment_retrieval.metrics import MomentMetrics
 from tasks.moment_retrieval.model import PLACES, QDDETR
-from tasks.moment_retrieval.postprocessing import submission_rows
+from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
 from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
+from tasks.moment_retrieval.submission import SALIENCY
 
 TERMS = ("span", "giou", "label", "saliency")
 
@@ -100,9 +103,16 @@ class MomentRetrieval(pl.LightningModule):
             options,
             first_spans,
         )
+        if not facts.get("saliency", True):  # no loss reads these; what gets no gradient has to say so under DDP
+            for head in (self.model.saliency_clip, self.model.saliency_global):
+                head.requires_grad_(False)
         self.losses = MomentLosses(**(losses or {}))
         self.val_metrics = MomentMetrics(clip_length=facts["clip_length"])
         self.test_scores = MomentMetrics(clip_length=facts["clip_length"])
+        names = [f"{stage}_{name}" for stage in ("val", "test") for name in ("loss", *TERMS, "class_error")]
+        self.means = nn.ModuleDict(
+            {name: MeanMetric() for name in names}
+        )  # self.log's own over ranks rounds their sizes
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
         self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
@@ -126,11 +136,15 @@ class MomentRetrieval(pl.LightningModule):
         return *self.losses(outputs, batch), outputs
 
     def rows(self, outputs: dict[str, Tensor], batch: dict) -> list[dict]:
-        facts = self.hparams.facts
-        clip_length = facts["clip_length"] if self.hparams.round_windows else None
-        return submission_rows(
-            outputs, batch, clip_length, facts["duration"] if self.hparams.longest == "facts" else None
-        )
+        """Rows of a submission beside their annotations; without saliency, of both, where none is trained."""
+        facts, h = self.hparams.facts, self.hparams
+        clip_length, longest = facts["clip_length"], facts["duration"] if h.longest == "facts" else None
+        rows = submission_rows(outputs, batch, clip_length, longest, h.round_windows)
+        if not facts.get("saliency", True):
+            return [{name: row[name] for name in row if name not in (*SALIENCY, "pred_saliency_scores")} for row in rows]
+        for row in rows:
+            row["pred_saliency_scores"] = whole_curve(row["pred_saliency_scores"], row["duration"], clip_length)
+        return rows
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
@@ -138,17 +152,16 @@ class MomentRetrieval(pl.LightningModule):
         loss, terms, _ = self.batch_losses(batch)
         size = len(batch["spans"])
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log_terms("train", terms, size)
+        found = {f"train/{name}": terms[name] for name in (*TERMS, "class_error") if name in terms}
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=size)
         if weight := self.hparams.mask.get("sparsity"):
             loss = loss + weight * sum(stack.masks.sparsity_loss() for stack in self.model.masked().values())
         return loss
 
-    def log_terms(self, stage: str, terms: dict[str, Tensor], size: int) -> None:
-        found = {f"{stage}/{name}": terms[name] for name in (*TERMS, "class_error") if name in terms}
-        self.log_dict(found, on_step=False, on_epoch=True, batch_size=size, sync_dist=stage != "train")
-
     def on_train_epoch_end(self) -> None:
-        self.last_train_loss = float(self.trainer.callback_metrics["train/loss_epoch"])
+        # a run that was taken up at an epoch's end has none yet
+        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
+            self.last_train_loss = float(loss)
 
     def validation_step(self, batch: dict, index: int) -> None:
         self.val_metrics.update(self.evaluated("val", batch))
@@ -157,8 +170,11 @@ class MomentRetrieval(pl.LightningModule):
         """Logs the losses of a batch and returns its rows."""
         loss, terms, outputs = self.batch_losses(batch)
         size = len(batch["spans"])
-        self.log(f"{stage}/loss", loss, sync_dist=True, batch_size=size, prog_bar=True)
-        self.log_terms(stage, terms, size)
+        for name in ("loss", *TERMS, "class_error"):
+            if (value := {"loss": loss, **terms}.get(name)) is not None:
+                mean = self.means[f"{stage}_{name}"]
+                mean.update(value, size)
+                self.log(f"{stage}/{name}", mean, batch_size=size, prog_bar=name == "loss")
         return self.rows(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -191,7 +207,9 @@ class MomentRetrieval(pl.LightningModule):
     def configure_optimizers(self):
         h = self.hparams
         steps = int(self.trainer.estimated_stepping_batches)
-        return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps, h.schedule, h.decay, fused=True)
+        # Lightning refuses to clip the gradients of a fused optimiser under mixed precision
+        fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps, h.schedule, h.decay, fused)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

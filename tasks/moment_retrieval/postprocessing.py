@@ -12,15 +12,16 @@ DECIMALS = 4  # of windows and scores, as in the original's submissions
 
 
 def ranked_windows(
-    logits: Tensor, spans: Tensor, duration: Tensor, longest: Tensor, clip_length: float | None
+    logits: Tensor, spans: Tensor, whole: Tensor, longest: Tensor, clip_length: float | None
 ) -> list[list[list[float]]]:
-    """logits (B, Q, 2), spans (B, Q, 2), duration (B,) in seconds -> per video [start, end, score], best first.
+    """logits (B, Q, 2), spans (B, Q, 2), whole (B,): seconds that a share of 1 is -> per video [start, end, score],
+    best first.
 
     longest: (B,), seconds behind which no window reaches. clip_length: windows end at multiples of it; None leaves
     them as they are. Rounding may give windows of no length, and equal ones: both are legal.
     """
     scores = logits.float().softmax(-1)[..., FOREGROUND].cpu()  # (B, Q)
-    seconds = start_end(spans.float()).cpu() * duration[:, None, None]
+    seconds = start_end(spans.float()).cpu() * whole[:, None, None]
     order = scores.argsort(dim=1, descending=True, stable=True)
     scores, seconds = scores.gather(1, order), seconds.gather(1, order[..., None].expand(-1, -1, 2))
     seconds = torch.minimum(seconds.clamp(min=0), longest[:, None, None])
@@ -37,18 +38,41 @@ def saliency_curves(saliency: Tensor, keep: Tensor) -> list[list[float]]:
 
 
 def submission_rows(
-    outputs: dict[str, Tensor], batch: dict[str, Any], clip_length: float | None, longest: float | None
+    outputs: dict[str, Tensor],
+    batch: dict[str, Any],
+    clip_length: float,
+    longest: float | None,
+    rounded: bool = True,
 ) -> list[dict[str, Any]]:
     """The rows of a submission file, beside their annotations (which `evaluate` scores them against).
 
     longest: seconds behind which no window reaches, for all videos; None is each video's duration.
+    rounded: windows end at whole clips.
     """
     annotations = batch["annotation"]
     duration = torch.tensor([row["duration"] for row in annotations], dtype=torch.float32)
     last = duration if longest is None else torch.full_like(duration, longest)
-    windows = ranked_windows(outputs["logits"], outputs["spans"], duration, last, clip_length)
+    # Shares are of the duration, as published, unless only a part of the video was read: then they are of that part, as
+    # the labels are. (The original stretches the windows of a video that it has cut.)
+    read = batch["video_keep"].sum(1).cpu() * clip_length
+    whole = torch.where((read - duration).abs() > clip_length, read, duration)
+    windows = ranked_windows(outputs["logits"], outputs["spans"], whole, last, clip_length if rounded else None)
     curves = saliency_curves(outputs["saliency"], batch["video_keep"])
     return [
         {**annotation, "pred_relevant_windows": ranked, "pred_saliency_scores": curve}
         for annotation, ranked, curve in zip(annotations, windows, curves, strict=True)
     ]
+
+
+def whole_curve(curve: list[float], duration: float, clip_length: float) -> list[float]:
+    """A saliency for every clip of the video: one that ends more than a clip early goes on with its lowest score.
+
+    (A curve that lacks the last clip is legal, and stays as it is.)
+    """
+    missing = clips_of(duration, clip_length) - len(curve)
+    return curve + [min(curve)] * missing if missing > 1 else curve
+
+
+def clips_of(duration: float, clip_length: float) -> int:
+    """Whole clips in a video; 0.6 s are three of 0.2 s, though 0.6 / 0.2 < 3."""
+    return int(duration / clip_length + 1e-6)

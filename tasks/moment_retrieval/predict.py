@@ -124,7 +124,7 @@ def _rows(model: MomentRetrieval, batch: dict[str, Any], clip_length: float) -> 
     moved = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     settings = model.hparams
     longest = settings.facts["clips"] * clip_length if settings.longest == "facts" else None
-    return submission_rows(model.predict(moved), moved, clip_length if settings.round_windows else None, longest)
+    return submission_rows(model.predict(moved), moved, clip_length, longest, settings.round_windows)
 
 
 def _answer(

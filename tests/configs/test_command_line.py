@@ -18,3 +18,9 @@ def test_a_plain_value_is_marked(argument: str) -> None:
 )  # fmt: skip
 def test_a_choice_or_a_flag_is_not(argument: str) -> None:
     assert marked([argument]) == [argument]
+
+
+def test_a_key_of_the_chosen_sweep_replaces_it_instead_of_multiplying_it() -> None:
+    given = ["sweep=figure_s4", "seed=0", "mask.fusion=add", "task.lr=0.1"]
+    assert marked(given) == ["sweep=figure_s4", "seed=0", "mask.fusion=add", "++task.lr=0.1"]
+    assert marked(["sweep=no_such_sweep", "seed=0"]) == ["sweep=no_such_sweep", "++seed=0"]

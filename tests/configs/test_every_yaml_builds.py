@@ -17,6 +17,10 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "madv2_baseline": 0,
     "madv2_lcaam": 142_049_680 // 8,
     "madv2_multi_lcaam": 142_049_680,
+    "imagenet1k_baseline": 0,
+    "imagenet1k_lcaam": 222_725,
+    "imagenet1k_multi_lcaam": 2_672_700,
+    "imagenet1k_finetune": 222_725,
     "qvhighlights_baseline": 0,
     "qvhighlights_lcaam": 2_047_776,
     "qvhighlights_multi_lcaam": 2 * 2_047_776,
@@ -27,6 +31,8 @@ def build_task(cfg: DictConfig):
     """What train.py would build, without data; a language model of LLaMA-7B's size has random weights."""
     if cfg.task.get("llm", {}).get("pretrained") is not None:
         cfg.task.llm = {"config": {}, "vocab_size": 128}  # LlamaConfig's defaults are LLaMA-7B
+    if cfg.task.get("pretrained"):
+        cfg.task.pretrained = False
     mask = OmegaConf.to_container(cfg.mask, resolve=True)
     with torch.device("meta"):
         return build(cfg.task, mask=mask, facts=facts_of(cfg))

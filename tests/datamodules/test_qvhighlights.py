@@ -97,8 +97,8 @@ def test_evaluation_is_in_the_order_of_the_file(folder):
 def test_facts(folder):
     facts = open_set(folder).facts()
     assert facts == {
-        "video_dim": 14, "text_dim": 6, "clips": 12, "tokens": 6, "clip_length": 2.0, "duration": 24.0, "saliency": True,
-        "streams": WIDTHS, "tef": True,
+        "video_dim": 14, "text_dim": 6, "clips": 12, "tokens": 6, "clip_length": 2.0, "duration": 24.0,
+        "saliency": True, "streams": WIDTHS, "tef": True,
     }  # fmt: skip
     plain = open_set(folder, tef=False, saliency="none").facts()
     assert plain == {**facts, "video_dim": 12, "saliency": False, "tef": False}

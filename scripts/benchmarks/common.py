@@ -1,0 +1,31 @@
+"""What all benchmarks write down: the command, the machine, the clock."""
+
+import argparse
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+
+
+def about(device: str) -> dict:
+    """What a result needs beside its rows to be repeated."""
+    return {
+        "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": torch.cuda.get_device_name() if device != "cpu" else cpu_name(),
+    }
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return value

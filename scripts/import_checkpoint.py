@@ -1,0 +1,97 @@
+"""Makes a checkpoint of this project from one that others released; weights stay what they are, bit for bit.
+
+    python scripts/import_checkpoint.py qd_detr model_best.ckpt logs/qd_detr_released/checkpoints/last.ckpt
+    python eval.py run=logs/qd_detr_released            # where QVHighlights' features are in place
+
+Reading runs no code of the file: anything in its pickle but tensors, plain values and argparse.Namespace is refused by
+name. OUT is read by eval.py, scripts/predict_moments.py and load_from_checkpoint(weights_only=True). Where the weights
+say what features they take, a config.yaml is written for eval.py: beside OUT, or above its folder `checkpoints`.
+
+A model is a module of scripts/importers/ with convert(content, source) -> Imported.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+from scripts.importers.common import Imported, read  # noqa: E402
+from tasks.common.errors import CheckpointError  # noqa: E402
+from tasks.common.files import write_text  # noqa: E402
+
+MODELS = {"qd_detr": "QD-DETR (moment retrieval), as its authors released it"}
+
+
+def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = False) -> list[str]:
+    """Converts `source` to `out`; returns lines that say what was done.
+
+    Raises CheckpointError: an unreadable or unsafe source, another model's, a file in the way without `overwrite`.
+    """
+    config = out.absolute().parent / "config.yaml"
+    if config.parent.name == "checkpoints":
+        config = config.parent.parent / "config.yaml"
+    if out.is_dir():
+        raise CheckpointError(f"{out} is a folder; give the file to write")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise CheckpointError(f"{out} is the file to import; give another one to write")
+    _refuse_existing(out, overwrite)
+    content = read(source)
+    imported = importlib.import_module(f"scripts.importers.{model}").convert(content, str(source))
+    epoch = content.get("epoch")
+    if imported.cfg is not None:
+        _refuse_existing(config, overwrite)
+        imported.cfg.paths.run_dir = str(config.parent)
+    write_checkpoint(imported, out, epoch if isinstance(epoch, int) else 0)
+    lines = [f"{out}: {sum(p.numel() for p in imported.module.parameters()):,} parameters", *imported.remarks]
+    if imported.cfg is None:
+        return [*lines, "no config.yaml: what data the weights belong to is not known, so eval.py cannot test them"]
+    write_text(config, OmegaConf.to_yaml(imported.cfg, resolve=True))
+    return [*lines, f"{config}: python eval.py run={out} tests the weights on data.root={imported.cfg.data.root}"]
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path} is there already; --overwrite replaces it, or give another folder")
+
+
+def write_checkpoint(imported: Imported, out: Path, epoch: int) -> None:
+    """What Lightning's load_from_checkpoint needs; whole or not there."""
+    module = imported.module
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), "hparams_name": "kwargs"}
+    content |= {"epoch": epoch, "global_step": 0, "pytorch-lightning_version": version("pytorch-lightning")}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        torch.save(content, draft)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="MODEL")
+    for name, summary in MODELS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(model=name)
+        command.add_argument("source", metavar="IN.ckpt", type=Path, help="the released file")
+        command.add_argument("out", metavar="OUT.ckpt", type=Path, help="the file to write")
+        command.add_argument("--overwrite", action="store_true", help="replace OUT.ckpt (and its config.yaml)")
+    chosen = parser.parse_args(arguments)
+    try:
+        lines = import_checkpoint(chosen.model, chosen.source, chosen.out, overwrite=chosen.overwrite)
+    except (CheckpointError, OSError) as error:
+        sys.exit(str(error))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

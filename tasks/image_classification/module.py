@@ -1,0 +1,227 @@
+"""Image classification as a Lightning module: a Vision Transformer with masks, DeiT's recipe (paper Tables 1d, 5).
+
+The batch is the data module's (datamodules/imagenet1k.py says its keys and shapes).
+"""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from lcaam.analysis import record
+from tasks.common.gather import gather_rows
+from tasks.common.measured import measured
+from tasks.image_classification.mixing import Mixing
+from tasks.image_classification.model import build_vit, flops, parts
+from tasks.image_classification.optimisation import adamw_by_layer
+from tasks.image_classification.ranges import check
+
+BEST = 5  # classes of a prediction; top-5 means nothing with as few classes
+ANALYSED = 32  # images: attention of a ViT-B/16 takes 22 MB an image
+
+
+class ImageClassification(pl.LightningModule):
+    """A timm Vision Transformer with masks.
+
+    mask: the configuration's mask node. facts: the data module's: classes, image_size, class_names, train_counts.
+    model_name, pretrained, weights, model_options, drop_path, grad_checkpointing, backend: build_vit. A checkpoint of
+        this module holds all weights, so it asks for neither a download nor the file again.
+    warmup: share of all steps. layer_decay: 1 is none (optimisation.py).
+    mixup, cutmix, mix_probability, mix_switch, mix_mode, smoothing: Mixing. smoothing is of training targets alone.
+    ema: decay of a moving average of the weights, one update an optimiser step; None is without. Where there is one it
+        is what is validated, tested, analysed and counted, and checkpoints hold both.
+    blind: the input-blind floor: every image is zeros.
+    """
+
+    headline = ("top1", "top5", "test_loss", "train_loss")
+    logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", "val/top1", "val/top5")
+
+    def __init__(
+        self,
+        *,
+        mask: dict[str, Any],
+        facts: dict[str, Any],
+        lr: float,
+        model_name: str = "vit_base_patch16_224",
+        pretrained: bool = False,
+        weights: str | None = None,
+        model_options: dict[str, Any] | None = None,
+        drop_path: float = 0.0,
+        grad_checkpointing: bool = False,
+        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        weight_decay: float = 0.05,
+        betas: list[float] = (0.9, 0.999),
+        warmup: float = 0.0,
+        layer_decay: float = 1.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        mix_probability: float = 1.0,
+        mix_switch: float = 0.5,
+        mix_mode: Literal["batch", "pair", "elem"] = "batch",
+        smoothing: float = 0.0,
+        ema: float | None = None,
+        blind: bool = False,
+    ):
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        check(self.hparams)
+        self.vit = build_vit(
+            model_name,
+            classes=facts["classes"],
+            image_size=facts["image_size"],
+            mask=mask,
+            pretrained=pretrained,
+            weights=weights,
+            drop_path=drop_path,
+            grad_checkpointing=grad_checkpointing,
+            backend=backend,
+            options=model_options,
+        )
+        self.hparams["pretrained"], self.hparams["weights"] = False, None
+        self.average = None
+        if ema is not None:
+            self.average = AveragedModel(self.vit, multi_avg_fn=get_ema_multi_avg_fn(ema)).requires_grad_(False)
+        probabilities = {"probability": mix_probability, "switch": mix_switch, "mode": mix_mode, "smoothing": smoothing}
+        self.mixing = Mixing(facts["classes"], mixup=mixup, cutmix=cutmix, **probabilities)
+
+        ranks = {"top1": 1, "top5": BEST} if facts["classes"] > BEST else {"top1": 1}
+        options = {"num_classes": facts["classes"], "average": "micro"}
+        accuracies = {name: MulticlassAccuracy(top_k=k, **options) for name, k in ranks.items()}
+        self.val_accuracy, self.test_accuracy = MetricCollection(accuracies).clone(), MetricCollection(accuracies)
+        self.val_loss, self.test_loss = MeanMetric(nan_strategy="error"), MeanMetric(nan_strategy="error")
+        self.predictions: list[dict] = []
+        self.test_metrics: dict[str, float] = {}
+        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
+
+    @property
+    def evaluated(self) -> VisionTransformer:
+        """The model whose scores count: the averaged one where there is one."""
+        return self.vit if self.average is None else self.average.module
+
+    def seen(self, batch: dict) -> Tensor:
+        """The images as the model sees them."""
+        return torch.zeros_like(batch["image"]) if self.hparams.blind else batch["image"]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S), normalised -> logits (B, classes)."""
+        return self.evaluated(images)
+
+    # -- Lightning ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict, index: int) -> Tensor:
+        draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
+        images, targets = self.mixing(self.seen(batch), batch["label"], draw)
+        loss = F.cross_entropy(self.vit(images).float(), targets)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
+        if weight := self.hparams.mask.get("sparsity"):
+            loss = loss + weight * self.vit.lcaam.masks.sparsity_loss()
+        return loss
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_parameters(self.vit)
+
+    def on_train_epoch_end(self) -> None:
+        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:  # a run that was taken up at an
+            self.last_train_loss = float(loss)  # epoch's end has none yet
+
+    def validation_step(self, batch: dict, index: int) -> None:
+        self.answer(batch, self.val_accuracy, self.val_loss)
+
+    def answer(self, batch: dict, accuracy: MetricCollection, loss: MeanMetric) -> Tensor:
+        """The logits (B, classes), after they were counted.
+
+        Not self.log(..., sync_dist=True): it rounds the mean number of images a rank down, where ranks have unequally
+        many, and the loss is off by the difference.
+        """
+        logits = self(self.seen(batch)).float()
+        accuracy.update(logits, batch["label"])
+        loss.update(F.cross_entropy(logits, batch["label"], reduction="none"))
+        return logits
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_scores("val", self.val_accuracy, self.val_loss)
+
+    def log_scores(self, stage: str, accuracy: MetricCollection, loss: MeanMetric) -> dict[str, float]:
+        """Percent right and loss over all ranks, logged as <stage>/<name>."""
+        found = {name: round(100 * float(value), 4) for name, value in accuracy.compute().items()}
+        found["loss"] = float(loss.compute())
+        accuracy.reset()
+        loss.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, prog_bar=stage == "val")
+        return found
+
+    def on_test_epoch_start(self) -> None:
+        self.predictions = []
+
+    def test_step(self, batch: dict, index: int) -> None:
+        self.predictions += rows(self.answer(batch, self.test_accuracy, self.test_loss), batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.predictions = sorted(gather_rows(self.predictions, "name"), key=lambda row: row["name"])
+        self.test_metrics = self.log_scores("test", self.test_accuracy, self.test_loss)
+        self.test_metrics["test_loss"] = self.test_metrics.pop("loss")
+        if self.last_train_loss is not None:
+            self.test_metrics["train_loss"] = self.last_train_loss
+
+    def configure_optimizers(self):
+        h = self.hparams
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw_by_layer(self.vit, h.lr, h.weight_decay, h.betas, h.warmup, steps, h.layer_decay)
+
+    # -- what a run reports -------------------------------------------------------------------------------------------
+
+    def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
+        """Scores of answers that read no image, or more than any model may, on the rows of the last test.
+
+        constant: the classes in the order of their frequency in training. linear: a linear model on the pixels, and
+        ceiling: what the data module's oracle answers, where it has them.
+        """
+        counts = torch.tensor(datamodule.facts()["train_counts"])
+        order = counts.argsort(descending=True, stable=True)[:BEST].tolist()
+        scores = {"constant": score([{**row, "top5": order} for row in self.predictions], self.hparams.facts)}
+        if (linear := datamodule.linear_floor()) is not None:
+            scores["linear"] = {"top1": 100 * linear}
+        if oracle := datamodule.oracle():
+            right = sum(oracle[row["name"]] == row["label"] for row in self.predictions)
+            scores["ceiling"] = {"top1": 100 * right / len(self.predictions)}
+        return scores
+
+    def parts(self) -> dict[str, int]:
+        return parts(self.vit)
+
+    def flops(self, batch: dict) -> int:
+        """FLOPs of classifying one image of the batch, its first."""
+        return flops(self.evaluated, self.seen(batch)[:1])
+
+    @torch.no_grad()
+    def analyse(self, batch: dict) -> dict[str, Any]:
+        """Masks and attention of every block on the batch's first images, for figures and for the run's record."""
+        with record(self.evaluated) as records:
+            self(self.seen(batch)[:ANALYSED])
+        first = self.vit.num_prefix_tokens
+        tokens = {"boundaries": [first], "labels": ["class", "patches"]} if first else {}
+        return measured({f"layer {number + 1}": r for number, r in enumerate(records)}) | {"tokens": tokens}
+
+
+def rows(logits: Tensor, batch: dict) -> list[dict]:
+    """What was answered beside what is right: classes, best first, and the probability in [0, 1] of the best."""
+    found = logits.softmax(-1).topk(min(BEST, logits.shape[-1]))
+    each = zip(batch["name"], batch["label"].tolist(), found.indices.tolist(), found.values.tolist(), strict=True)
+    return [
+        {"name": name, "label": label, "predicted": best[0], "top5": best, "probability": probabilities[0]}
+        for name, label, best, probabilities in each
+    ]
+
+
+def score(rows: list[dict], facts: dict[str, Any]) -> dict[str, float]:
+    """Percent of rows whose label is the first, and where there are enough classes among the first five, of "top5"."""
+    ranks = {"top1": 1, "top5": BEST} if facts["classes"] > BEST else {"top1": 1}
+    return {name: 100 * sum(row["label"] in row["top5"][:k] for row in rows) / len(rows) for name, k in ranks.items()}

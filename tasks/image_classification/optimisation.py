@@ -1,0 +1,36 @@
+"""AdamW with timm's rules for what decays, and learning rates that fall from the head to the patches.
+
+>>> adamw_by_layer(vit, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), warmup=0.05, steps=1000, layer_decay=0.75)
+"""
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+
+from tasks.common.optimisation import cosine, warmed_up
+
+
+def adamw_by_layer(
+    vit: VisionTransformer,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    warmup: float,
+    steps: int,
+    layer_decay: float = 1.0,
+) -> dict:
+    """Lightning's optimiser configuration: linear warm-up over the share `warmup` of `steps`, then cosine to 0.
+
+    Neither vectors nor what the model names (position embedding, class and register tokens) decay. layer_decay: factor
+    on the rate from a block to the one before it; head, last norm and masks learn at `lr`, the patch embedding at
+    lr * layer_decay^(blocks + 1). 1: the same rate everywhere.
+    """
+    options = {"weight_decay": weight_decay, "no_weight_decay_list": vit.no_weight_decay()}
+    if layer_decay == 1:
+        groups = param_groups_weight_decay(vit, **options)
+    else:
+        groups = param_groups_layer_decay(vit, layer_decay=layer_decay, **options)
+    groups = [{"lr": lr * group.pop("lr_scale", 1.0), **group} for group in groups]
+    optimiser = torch.optim.AdamW(groups, lr=lr, betas=tuple(betas))
+    factor = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmed_up(step, steps, warmup, cosine))
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
