@@ -67,7 +67,8 @@ def _parse(arguments: list[str], literal: Collection[str]) -> dict:
 def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
     """Raises ConfigError where a change asks for a model that the checkpoint's weights do not belong to."""
     problems = []
-    for key in TRAINED:
+    streams = [f"data.video_streams.{name}" for cfg in (saved, changed) for name in _streams(cfg)]
+    for key in (*TRAINED, *(f"{stream}.dim" for stream in dict.fromkeys(streams))):
         before, after = OmegaConf.select(saved, key), OmegaConf.select(changed, key)
         if before == after:
             continue
@@ -75,13 +76,18 @@ def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
         if isinstance(before, DictConfig) and isinstance(after, DictConfig):
             pairs = [(f"{key}.{name}", before[name], after.get(name)) for name in before]  # a new key: unknown
         problems += [
-            f"{name}: {new}: the run was trained with {old}, and a checkpoint's weights belong to its mask and its "
-            f"tokens; train again with {name}={new}"
+            f"{name}: {new}: the run was trained with {old}, and a checkpoint's weights belong to its mask and to what "
+            f"it reads; train again with {name}={new}"
             for name, old, new in pairs
             if old != new
         ]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _streams(cfg: DictConfig) -> Collection[str]:
+    streams = OmegaConf.select(cfg, "data.video_streams")
+    return streams.keys() if isinstance(streams, DictConfig) else ()
 
 
 def _config_of(run: Path) -> Path:

@@ -24,6 +24,8 @@ BENCHMARKS = {
     "attention": "one attention call with one mask for all heads, by backend",
     "qd_detr": "one training step of QD-DETR beside the original's schedule",
     "vit": "one training step of ViT-B/16 with masks beside the step without",
+    "captions": "caption scores beside pycocoevalcap's own calls",
+    "captioning": "SwinBERT: decoding with and without the cache, memory of a training step with masks",
 }
 
 

@@ -129,7 +129,11 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Predicts, writes what was asked for and returns the rows."""
     vid = arguments.vid or arguments.video[0].stem
     asked, files = described(arguments, vid)
-    model = load(arguments.checkpoint).to(arguments.device)
+    model = load(arguments.checkpoint)
+    try:
+        model = model.to(arguments.device)
+    except RuntimeError as error:
+        raise DataError(f"--device {arguments.device}: cannot be used ({str(error).splitlines()[0]}).") from error
     trained = list(model.hparams.facts.get("streams", {}))
     names = trained if len(trained) == len(arguments.video) else [str(path) for path in arguments.video]
     video = {

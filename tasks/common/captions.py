@@ -1,57 +1,128 @@
-"""ROUGE-L and CIDEr of generated sentences, as the captioning field computes them (pycocoevalcap), in percent.
+"""Scores of generated sentences, as the captioning field computes them (pycocoevalcap), in percent.
 
     >>> score_captions({"17": "a dog runs ."}, {"17": ["a dog is running ."]})
-    {'rouge_l': 62.9..., 'cider': ...}
+    {'rouge_l': 55.7..., 'cider': 0.0}
+
+    >>> scorer = CaptionScorer({"video0": ["a dog is running", "a dog runs"], "video1": ["a man sings"]})
+    >>> scorer.score({"video0": "a dog runs", "video1": "a man"})
+    {'bleu_1': ..., 'bleu_2': ..., 'bleu_3': ..., 'bleu_4': ..., 'rouge_l': ..., 'cider': ..., 'meteor': ...}
 
 The field tokenises with the PTB tokenizer, a Java program. Without Java the scores are computed on plain tokens (lower
-case, punctuation removed) and carry that in their names, `rouge_l_plain` and `cider_plain`: close, but not comparable.
+case, punctuation removed) and carry that in their names, `rouge_l_plain` and `cider_plain`: close, but not comparable;
+METEOR is left out. `cider` is what the field calls so: CIDEr-D, with clipped counts and a penalty of lengths.
+
+Over several ranks the scores are those of one process, bit for bit (tasks.common.gather):
+
+    rows = gather_rows(self.predictions, "video_id")
+    scores = on_first_rank(lambda: scorer.score({row["video_id"]: row["generated"] for row in rows}))
 """
 
+import difflib
 import functools
-import logging
-import os
-import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO
+from collections.abc import Collection, Iterable
 
-log = logging.getLogger(__name__)
+from tasks.common.caption_tokens import has_java, plain_tokens, ptb_tokens
+from tasks.common.meteor import METEOR
 
-NO_JAVA = (
-    "Java was not found, and the PTB tokenizer that published ROUGE-L and CIDEr values use needs it: the scores are "
-    "computed on plain tokens instead and are named rouge_l_plain and cider_plain. Install a Java runtime (Debian: "
-    "default-jre-headless; conda: openjdk) to get the comparable ones."
-)
+METRICS = ("bleu", "rouge_l", "cider", "meteor")  # bleu: bleu_1 to bleu_4
+Sentences = dict[str, list[str]]
 
 
-def score_captions(generated: dict[str, str], references: dict[str, list[str]]) -> dict[str, float]:
+def score_captions(
+    generated: dict[str, str], references: Sentences, metrics: Collection[str] = ("rouge_l", "cider")
+) -> dict[str, float]:
     """Corpus scores in percent (CIDEr's own range is 0 to 10, so 0 to 1000 here).
 
-    generated: one sentence per id; references: one or more per id. Empty sentences score 0; CIDEr's word weights come
-    from `references`, so its value depends on the whole set. Raises ValueError for no sentences or for differing ids.
+    generated: one sentence per id; references: one or more per id; metrics: of METRICS. Empty sentences score 0;
+    CIDEr's word weights come from `references`, so its value depends on the whole set, and is 0 for a single id.
+    Raises ValueError for no sentences, for differing ids and for references without a word.
     """
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-
+    check_metrics(metrics)
+    check_captions(generated)
     if not generated or generated.keys() != references.keys():
         raise ValueError(
             f"captions and references must share their ids and not be empty: {len(generated)} captions, "
             f"{len(references)} references, {len(generated.keys() & references.keys())} ids in both"
         )
-    java = has_java()
-    tokenise = ptb_tokens if java else plain_tokens
+    check_references(references)
+    prepare(metrics)
     # both at once, since every start of Java costs half a second; the hypothesis comes first
     tokens = tokenise({name: [sentence, *references[name]] for name, sentence in generated.items()})
     hypotheses = {name: sentences[:1] for name, sentences in tokens.items()}
-    targets = {name: sentences[1:] for name, sentences in tokens.items()}
-    suffix = "" if java else "_plain"
-    return {
-        f"rouge_l{suffix}": 100 * float(Rouge().compute_score(targets, hypotheses)[0]),
-        f"cider{suffix}": 100 * float(Cider().compute_score(targets, hypotheses)[0]),
-    }
+    return score_tokens({name: sentences[1:] for name, sentences in tokens.items()}, hypotheses, metrics)
+
+
+class CaptionScorer:
+    """Scores captions against the same references again and again; they are tokenised once, when first needed.
+
+    references: one or more sentences per id. Captions are taken in their order, whatever order they come in. Raises
+    ValueError for no ids, an id without references, and a reference that is no text.
+    """
+
+    def __init__(self, references: Sentences):
+        if not references:
+            raise ValueError("captions need references to be scored against; there are none")
+        check_references(references)
+        self.references = references
+
+    @functools.cached_property
+    def tokens(self) -> Sentences:
+        return tokenise(self.references)
+
+    def score(self, generated: dict[str, str], *, meteor: bool = True, partial: bool = False) -> dict[str, float]:
+        """Corpus scores in percent: bleu_1 to bleu_4, rouge_l, cider (0 to 1000; it needs many ids), meteor.
+
+        generated: a sentence per id; an empty one scores 0 (in ROUGE-L 1 where a reference is empty as well). Captions
+        and references are tokenised apart. meteor: its program starts with the first call that wants it (8 s or more,
+        0.6 GB) and stays. partial: ids without a caption are left out, references and all; otherwise they are a
+        ValueError, as an unknown id always is.
+        """
+        check_captions(generated)
+        if unknown := [name for name in generated if name not in self.references]:
+            raise ValueError(f"{len(unknown)} captions have no references, the first of them {unknown[0]!r}")
+        missing = [name for name in self.references if name not in generated]
+        if missing and not (partial and generated):
+            raise ValueError(
+                f"{len(missing)} of {len(self.references)} ids have no caption, the first of them {missing[0]!r}; "
+                "partial=True scores the others alone"
+            )
+        names = [name for name in self.references if name in generated]
+        wanted = [metric for metric in METRICS if meteor or metric != "meteor"]
+        prepare(wanted)
+        hypotheses = tokenise({name: [generated[name]] for name in names})
+        return score_tokens({name: self.tokens[name] for name in names}, hypotheses, wanted)
+
+
+def prepare(metrics: Collection[str]) -> None:
+    """METEOR reads its tables while the other scores are computed."""
+    if "meteor" in metrics and has_java():
+        METEOR.start()
+
+
+def tokenise(captions: Sentences) -> Sentences:
+    return ptb_tokens(captions) if has_java() else plain_tokens(captions)
+
+
+def score_tokens(references: Sentences, hypotheses: Sentences, metrics: Collection[str]) -> dict[str, float]:
+    """`metrics` of tokenised sentences, one hypothesis per id, in percent and in the order of METRICS."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    if not any(sentence for sentences in references.values() for sentence in sentences):
+        raise ValueError(f"the references of all {len(references)} captions are empty, or punctuation alone")
+    scores = {}
+    if "bleu" in metrics:
+        values = Bleu(4).compute_score(references, hypotheses, verbose=0)[0]
+        scores |= {f"bleu_{order}": value for order, value in enumerate(values, 1)}
+    if "rouge_l" in metrics:
+        scores["rouge_l"] = Rouge().compute_score(references, hypotheses)[0]
+    if "cider" in metrics:
+        scores["cider"] = Cider().compute_score(references, hypotheses)[0]
+    if "meteor" in metrics and has_java():
+        scores["meteor"] = METEOR.score(references, hypotheses)
+    suffix = "" if has_java() else "_plain"
+    return {f"{name}{suffix}": 100 * float(value) for name, value in scores.items()}
 
 
 def best_constant(texts: list[str], candidates: int, references: int) -> str:
@@ -68,47 +139,31 @@ def best_constant(texts: list[str], candidates: int, references: int) -> str:
     return texts[tried[int(scores.reshape(len(tried), -1).mean(1).argmax())]]
 
 
-@functools.cache
-def has_java() -> bool:
-    """Whether Java is there; says once what its absence means."""
-    found = shutil.which("java") is not None
-    if not found:
-        log.warning(NO_JAVA)
-    return found
+# -- what is refused --------------------------------------------------------------------------------------------------
 
 
-def one_line(sentence: str) -> str:
-    """White space, line and paragraph separators folded: one of them inside a caption would shift all later ones."""
-    return " ".join(sentence.split())
+def check_metrics(metrics: Collection[str]) -> None:
+    if isinstance(metrics, str) or not metrics:
+        raise ValueError(f"metrics={metrics!r} must be a collection of at least one of {', '.join(METRICS)}")
+    for metric in metrics:
+        if metric not in METRICS:
+            near = difflib.get_close_matches(str(metric), METRICS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"there is no caption metric {metric!r}, only {', '.join(METRICS)}{hint}")
 
 
-def ptb_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
-    # a lone full stop keeps an empty caption's line, and is removed with all punctuation
-    lines = {name: [{"caption": one_line(text) or "."} for text in texts] for name, texts in captions.items()}
-    with tempfile.TemporaryFile() as said:  # a line about its speed, or why it failed
-        with stderr_to(said):
-            tokens = PTBTokenizer().tokenize(lines)
-        counts = [{name: len(texts) for name, texts in sentences.items()} for sentences in (captions, tokens)]
-        if counts[0] != counts[1]:
-            said.seek(0)
-            raise RuntimeError(f"the PTB tokenizer lost captions; Java said: {said.read().decode(errors='replace')}")
-    return tokens
+def check_captions(generated: dict[str, str]) -> None:
+    check_texts("caption", generated.items())
 
 
-@contextmanager
-def stderr_to(file: BinaryIO) -> Iterator[None]:
-    """Sends what this process and its children write to standard error inside the block into `file`."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def check_references(references: Sentences) -> None:
+    for name, sentences in references.items():
+        if not isinstance(sentences, list | tuple) or not sentences:  # a text's letters would pass for references
+            raise ValueError(f"the references of {name!r} must be a list of at least one text, not {sentences!r}")
+    check_texts("reference", ((name, text) for name, texts in references.items() for text in texts))
 
 
-def plain_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {name: [" ".join(re.findall(r"[\w']+", text.lower())) for text in texts] for name, texts in captions.items()}
+def check_texts(kind: str, texts: Iterable[tuple[str, str]]) -> None:
+    for name, text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"a {kind} of {name!r} is no text but {type(text).__name__}: {text!r}")

@@ -1,5 +1,6 @@
 """After a multirun: the table of its runs (scripts/report.py), in the multirun's folder and on the screen."""
 
+import atexit
 import logging
 import subprocess
 import sys
@@ -20,6 +21,10 @@ TABLE = "table.md"
 class SweepTable(Callback):
     """Notes the folder of every job, in whatever process it ran, and makes the table when all are done."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        """Hydra leaves a sweep in which a job failed without `on_multirun_end`: the program's end makes its table."""
+        atexit.register(make_table, Path(config.hydra.sweep.dir))
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
         """Appends the job's folder, a line that other jobs' lines do not mix with. A run of its own notes nothing."""
         if config.hydra.mode.name != "MULTIRUN":
@@ -30,15 +35,21 @@ class SweepTable(Callback):
             file.write(f"{config.hydra.runtime.output_dir}\n")
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
-        """Writes the table. A sweep whose runs all failed, or went to a cluster and are still waiting, has none."""
-        notes = Path(config.hydra.sweep.dir) / RUNS
-        if not notes.is_file():
-            return
-        folders = notes.read_text(encoding="utf-8").splitlines()
-        table = notes.with_name(TABLE)
-        command = [sys.executable, str(ROOT / "scripts" / "report.py"), *folders, "--out", str(table)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            log.warning("no table of this multirun: %s", done.stderr.strip())
-        else:
-            log.info("%s%s\n%s", done.stderr, table, done.stdout)
+        """Writes the table."""
+        atexit.unregister(make_table)
+        make_table(Path(config.hydra.sweep.dir))
+
+
+def make_table(folder: Path) -> None:
+    """The table of the jobs noted in a multirun's folder. A sweep whose runs all failed, or went to a cluster and are
+    still waiting, has none."""
+    notes = folder / RUNS
+    if not notes.is_file():
+        return
+    folders = notes.read_text(encoding="utf-8").splitlines()
+    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *folders, "--out", str(folder / TABLE)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        log.warning("no table of this multirun: %s", done.stderr.strip())
+    else:
+        log.info("%s%s\n%s", done.stderr, folder / TABLE, done.stdout)

@@ -141,7 +141,9 @@ class MomentRetrieval(pl.LightningModule):
         clip_length, longest = facts["clip_length"], facts["duration"] if h.longest == "facts" else None
         rows = submission_rows(outputs, batch, clip_length, longest, h.round_windows)
         if not facts.get("saliency", True):
-            return [{name: row[name] for name in row if name not in (*SALIENCY, "pred_saliency_scores")} for row in rows]
+            return [
+                {name: row[name] for name in row if name not in (*SALIENCY, "pred_saliency_scores")} for row in rows
+            ]
         for row in rows:
             row["pred_saliency_scores"] = whole_curve(row["pred_saliency_scores"], row["duration"], clip_length)
         return rows

@@ -1,11 +1,15 @@
 """Caption scores: the published golden values, and every input that breaks the field's tools."""
 
 import logging
+import math
+import random
+from collections import Counter
 
 import pytest
 
 from tasks.common import captions
-from tasks.common.captions import best_constant, has_java, plain_tokens, ptb_tokens, score_captions
+from tasks.common.caption_tokens import has_java, plain_tokens, ptb_tokens
+from tasks.common.captions import CaptionScorer, best_constant, score_captions, score_tokens
 
 needs_java = pytest.mark.skipif(not has_java(), reason="the PTB tokenizer needs Java")
 
@@ -20,6 +24,32 @@ REFERENCES = {
         "this is the second reference sentence for sentence2",
     ],
 }
+BLEU = {"bleu_1": 55.0, "bleu_2": 42.8174, "bleu_3": 28.4043, "bleu_4": 20.1143}
+TRICKY = "a dog the U.S. etc. Runs isn't \"red\" 1 1/2 , . ! caf\u00e9 Mr. Smith (piano) a|||b -- don't \U0001f600"
+
+
+def awkward(size, seed=0):
+    """Captions and 1 to 3 references each, of words at which the tokenizer looks twice; some captions are empty."""
+    rng, words = random.Random(seed), TRICKY.split()
+    references = {}
+    for number in range(size):
+        lengths = [rng.randrange(1, 12) for _ in range(rng.randrange(1, 4))]
+        references[f"video{number}"] = [" ".join(rng.choices(words, k=length)) for length in lengths]
+    return {name: " ".join(rng.choices(words, k=rng.randrange(12))) for name in references}, references
+
+
+def field_scores(generated, references):
+    """Without METEOR, by pycocoevalcap's own calls."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    targets = PTBTokenizer().tokenize({k: [{"caption": text} for text in texts] for k, texts in references.items()})
+    found = PTBTokenizer().tokenize({k: [{"caption": text or "."}] for k, text in generated.items()})
+    scores = {f"bleu_{n}": x for n, x in enumerate(Bleu(4).compute_score(targets, found, verbose=0)[0], 1)}
+    scores |= {"rouge_l": Rouge().compute_score(targets, found)[0], "cider": Cider().compute_score(targets, found)[0]}
+    return {name: 100 * float(value) for name, value in scores.items()}
 
 
 @pytest.fixture
@@ -35,10 +65,111 @@ def test_scores_equal_the_published_golden_values():
     assert scores["cider"] == pytest.approx(124.2192, abs=1e-4)
 
 
+@needs_java
+def test_further_metrics_equal_the_published_golden_values():
+    scores = score_captions(GENERATED, REFERENCES, metrics=("cider", "bleu"))
+    assert list(scores) == [*BLEU, "cider"]
+    assert scores == pytest.approx(BLEU | {"cider": 124.2192}, abs=1e-4)
+    scores = CaptionScorer(REFERENCES).score(GENERATED, meteor=False)
+    assert scores == pytest.approx(BLEU | {"rouge_l": 52.2104, "cider": 124.2192}, abs=1e-4)
+
+
+@needs_java
+@pytest.mark.parametrize("size", [1, 101])
+def test_scores_equal_pycocoevalcaps_own_bit_for_bit(size):
+    generated, references = awkward(size)
+    assert CaptionScorer(references).score(generated, meteor=False) == field_scores(generated, references)
+
+
+def test_cider_is_cider_d():
+    """Against its definition: clipped counts, and a penalty of lengths with deviation 6."""
+    generated, references = awkward(23, seed=1)
+    references = plain_tokens(references)
+    generated = {name: [plain_tokens({"": [text] * 2})[""][0]] for name, text in generated.items()}
+    generated["video3"] = [f"{references['video3'][0]} {references['video3'][0]}"]  # what clipping is about
+    generated["video4"] = [" ".join([references["video4"][0]] * 5)]  # what the penalty is about
+    scores = score_tokens(references, generated, ["cider"])
+    assert list(scores.values()) == [pytest.approx(100 * cider_d(references, generated), rel=1e-9)]
+
+
+def cider_d(references, generated):
+    total = 0.0
+    for order in range(1, 5):
+        seen = Counter(gram for texts in references.values() for gram in {g for t in texts for g in grams(t, order)})
+
+        def weighted(text, order=order, seen=seen):
+            log_size = math.log(len(references))
+            return {g: n * (log_size - math.log(max(1, seen[g]))) for g, n in grams(text, order).items()}
+
+        for name, texts in references.items():
+            found = weighted(generated[name][0])
+            for text in texts:
+                wanted = weighted(text)
+                norms = math.hypot(*found.values()) * math.hypot(*wanted.values())
+                inner = sum(min(found[gram], wanted[gram]) * wanted[gram] for gram in found.keys() & wanted.keys())
+                lengths = [sum(grams(t, 2).values()) for t in (generated[name][0], text)]
+                penalty = math.exp(-((lengths[0] - lengths[1]) ** 2) / 72)
+                total += inner / norms * penalty / len(texts) / 4 if norms else 0.0
+    return 10 * total / len(references)
+
+
+def grams(text, order):
+    words = text.split()
+    return Counter(zip(*(words[i:] for i in range(order)), strict=False))
+
+
+@needs_java
+def test_references_are_tokenised_once(monkeypatch):
+    calls = []
+
+    def counted(texts):
+        calls.append(sum(map(len, texts.values())))
+        return ptb_tokens(texts)
+
+    monkeypatch.setattr(captions, "ptb_tokens", counted)
+    scorer = CaptionScorer(REFERENCES)
+    assert calls == []  # ranks that never score start no Java
+    first = scorer.score(GENERATED, meteor=False)
+    assert scorer.score(GENERATED, meteor=False) == first
+    assert sorted(calls) == [2, 2, 4]
+
+
+@needs_java
+def test_the_order_in_which_captions_come_changes_no_bit():
+    generated, references = awkward(40)
+    scorer = CaptionScorer(references)
+    assert scorer.score(dict(reversed(generated.items())), meteor=False) == scorer.score(generated, meteor=False)
+
+
+@needs_java
+def test_separators_and_line_breaks_inside_captions_change_no_score():
+    generated, references = awkward(11)
+    broken = {name: f"\u2028\n{text}\r\n".replace(" ", "\u2028\n", 2) for name, text in generated.items()}
+    targets = {name: [text.replace(" ", "\u2029\x0b") for text in texts] for name, texts in references.items()}
+    expected = CaptionScorer(references).score(generated, meteor=False)
+    assert CaptionScorer(targets).score(broken, meteor=False) == expected
+
+
+def test_a_partial_set_leaves_the_other_references_out(without_java):
+    generated, references = awkward(9)
+    some = {name: generated[name] for name in ("video7", "video2", "video3")}
+    few = {name: references[name] for name in some}
+    scorer = CaptionScorer(references)
+    assert scorer.score(some, partial=True) == pytest.approx(CaptionScorer(few).score(some), rel=1e-12)
+    assert scorer.score(generated, partial=True) == scorer.score(generated)
+
+
 def test_plain_tokens_give_the_same_scores_under_other_names(without_java):
     scores = score_captions(GENERATED, REFERENCES)
     assert set(scores) == {"rouge_l_plain", "cider_plain"}
     assert scores["cider_plain"] == pytest.approx(124.2192, abs=1e-4)
+
+
+def test_without_java_every_name_says_plain_and_meteor_is_left_out(without_java):
+    scores = CaptionScorer(REFERENCES).score(GENERATED)
+    assert list(scores) == [f"{name}_plain" for name in (*BLEU, "rouge_l", "cider")]
+    assert scores["bleu_4_plain"] == pytest.approx(BLEU["bleu_4"], abs=1e-4)
+    assert captions.METEOR.process is None
 
 
 def test_missing_java_explains_itself(monkeypatch, caplog):
@@ -49,6 +180,7 @@ def test_missing_java_explains_itself(monkeypatch, caplog):
     has_java.cache_clear()
     assert "PTB tokenizer" in caplog.text
     assert "cider_plain" in caplog.text
+    assert "METEOR, a Java program itself, is left out" in caplog.text
 
 
 @needs_java
@@ -64,6 +196,8 @@ def test_empty_captions_keep_their_place():
     assert tokens == {"1": ["", "x"], "2": [""], "3": ["y"], "4": [""]}
     scores = score_captions({"1": "", "2": "", "3": ""}, {"1": ["a b"], "2": ["c d"], "3": ["e f"]})
     assert scores == {"rouge_l": 0.0, "cider": 0.0}
+    scores = CaptionScorer({"1": ["a b"], "2": ["c d", "e"]}).score({"1": "", "2": " . "}, meteor=False)
+    assert scores == dict.fromkeys([*BLEU, "rouge_l", "cider"], 0.0)
 
 
 def test_plain_tokens_drop_case_and_punctuation():
@@ -75,6 +209,45 @@ def test_bad_input_is_named():
         score_captions({"1": "a"}, {"2": ["a"]})
     with pytest.raises(ValueError, match="not be empty"):
         score_captions({}, {})
+    with pytest.raises(ValueError, match="no caption metric 'rouge', only .*did you mean 'rouge_l'"):
+        score_captions(GENERATED, REFERENCES, metrics=["rouge"])
+    with pytest.raises(ValueError, match="metrics='cider' must be a collection"):
+        score_captions(GENERATED, REFERENCES, metrics="cider")
+    with pytest.raises(ValueError, match="references of '1' must be a list of at least one text, not 'a'"):
+        score_captions({"1": "a"}, {"1": "a"})
+
+
+@pytest.mark.parametrize(
+    "references, message",
+    [
+        ({}, "there are none"),
+        ({"1": []}, "at least one text, not \\[\\]"),
+        ({"1": "a dog"}, "at least one text, not 'a dog'"),
+        ({"1": ["a", None]}, "reference of '1' is no text but NoneType"),
+    ],
+)
+def test_bad_references_are_named(references, message):
+    with pytest.raises(ValueError, match=message):
+        CaptionScorer(references)
+
+
+@pytest.mark.parametrize(
+    "generated, partial, message",
+    [
+        ({"1": "a", "2": "b", "3": "c"}, True, "1 captions have no references, the first of them '3'"),
+        ({"2": "b"}, False, "1 of 2 ids have no caption, the first of them '1'; partial=True"),
+        ({}, True, "2 of 2 ids have no caption"),
+        ({"1": "a", "2": None}, False, "caption of '2' is no text but NoneType"),
+    ],
+)
+def test_bad_captions_are_named(generated, partial, message):
+    with pytest.raises(ValueError, match=message):
+        CaptionScorer(REFERENCES).score(generated, partial=partial)
+
+
+def test_references_without_a_word_are_named(without_java):
+    with pytest.raises(ValueError, match="references of all 2 captions are empty, or punctuation alone"):
+        CaptionScorer({"1": ["."], "2": ["", "!"]}).score({"1": "a", "2": "b"})
 
 
 @needs_java
@@ -83,7 +256,9 @@ def test_a_broken_java_is_named_and_scores_nothing(monkeypatch, tmp_path):
     broken.write_text("#!/bin/sh\necho 'could not create the virtual machine' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(RuntimeError, match="lost captions; Java said: could not create the virtual machine"):
+    with pytest.raises(
+        RuntimeError, match="lost captions: 2 given, .*exit status 1; Java said: could not create the virtual machine"
+    ):
         ptb_tokens({"1": ["a"], "2": ["b"]})
 
 

@@ -47,6 +47,7 @@ def test_a_wrong_value_does_not_fit(value: Any, annotation: Any) -> None:
         (Fusion, "one of none, add, mul, gate, temper"),
         (Literal["a", 1] | None, "one of a, 1 or null"),
         (list[int], "a list of ints"),
+        (Sequence[Literal["a", "b"]], "a list, each one of a, b"),
         (dict[str, int], "a mapping"),
         (Path, "a path"),
     ],

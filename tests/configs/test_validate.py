@@ -243,3 +243,51 @@ def test_validation_changes_nothing(compose_run: Compose) -> None:
 def test_static_masks_and_controls_that_contradict_themselves(compose_run, overrides, message) -> None:
     with pytest.raises(ConfigError, match=message):
         validate(compose_run("scale=mini", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task.masked=[foo]"], "is not a list, each one of text_to_video, encoder, decoder"),
+        (["task.masked=[]"], r"task.masked: \[\] with mask.scope=shared: there would be no mask"),
+        (["task.masked=[encoder,encoder]"], "task.masked: encoder is listed more than once"),
+        (["mask=extra_layers", "task.masked=[decoder]"], "the decoder takes no additional layers; choose"),
+        (["mask.num_keys=31"], "mask.num_keys: 31 is fewer than the 32 keys of the data in text_to_video"),
+        (
+            ["mask.num_keys=32", "task.masked=[encoder]"],
+            "mask.num_keys: 32 is fewer than the 76 keys of the data in enc",
+        ),
+        (
+            ["mask.num_keys=74", "task.masked=[decoder]"],
+            "mask.num_keys: 74 is fewer than the 75 keys of the data in dec",
+        ),
+        (["task.backend=sdpa"], "task.backend: sdpa cannot compute mask.fusion=mul"),
+        (["task.width=18", "task.heads=2"], "task.width: 18 is no multiple of 4.* the nearest are 16 and 20"),
+        (["task.width=2", "task.heads=2"], "task.width: 2 is no multiple of 4.* the nearest are 4$"),
+        (["task.queries=0"], "task.queries: 0 is out of range; allowed: at least 1"),
+        (["task.encoder_layers=0"], "task.encoder_layers: 0 is out of range"),
+        (["task.input_dropout=1.5"], "task.input_dropout: 1.5 is out of range"),
+        (["task.losses.levels=0"], "task.losses.levels: 0 is out of range"),
+        (["task.losses.temperature=0"], "task.losses.temperature: 0 is out of range"),
+        (["task.losses.span=-1"], "task.losses.span: -1 is out of range"),
+    ],
+)
+def test_settings_of_moment_retrieval_that_cannot_be(compose_run, overrides, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(compose_run("experiment=qvhighlights_lcaam", *overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["mask.num_keys=32"],
+        ["mask.num_keys=76", "task.masked=[text_to_video,encoder,decoder]"],
+        ["mask=none", "task.masked=[]"],
+        ["mask=extra_layers", "task.masked=[text_to_video,encoder]"],
+        ["task.backend=sdpa", "mask.fusion=gate"],
+        ["task.backend=sdpa", "mask=extra_linear"],
+        ["task.losses.span=0", "task.losses.levels=1", "task.queries=1"],
+    ],
+)
+def test_settings_of_moment_retrieval_that_are_just_allowed(compose_run, overrides) -> None:
+    validate(compose_run("experiment=qvhighlights_lcaam", *overrides))
