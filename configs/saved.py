@@ -10,8 +10,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError, listed, nearest
 
-TRAINED = ("mask", "num_keys", "data.tokens", "data.video_dim", "data.audio_dim", "data.image_size")  # what the
-# weights were made for
+TRAINED = (  # what the weights were made for
+    "mask",
+    "num_keys",
+    "data.tokens",
+    "data.video_dim",
+    "data.audio_dim",
+    "data.image_size",
+    "data.clip_length",
+    "data.tef",
+    "data.text_stream.dim",
+)
 
 
 def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, DictConfig, set[str]]:

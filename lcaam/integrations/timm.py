@@ -74,7 +74,7 @@ def graft(
 
     Where masks start as identity the outputs are those of `vit` up to rounding; with scope none, to the bit (same
     attention kernel). `attn_mask` of the forward pass stays possible if it is bool. New parameters are on the device
-    and in the precision of the model's weights. timm's `init_weights` would draw them again, so call it before.
+    and in the precision of the model's weights. timm's `init_weights` is refused from now on, so call it before.
 
     Raises TypeError for a model whose attention cannot be masked, ValueError for what does not go together; `vit` is
     untouched then.
@@ -161,6 +161,8 @@ def check_model(vit: nn.Module) -> None:
     for name in ("forward_features", "forward_intermediates"):
         if getattr(type(vit), name) is not getattr(VisionTransformer, name):
             raise TypeError(f"{type(vit).__name__} has a {name} of its own, which masks would not get into: {allowed}")
+    if len(vit.blocks) == 0:
+        raise ValueError("graft: this model has no blocks (depth 0), so there is no attention to mask")
     for block in vit.blocks:
         if type(block) not in BLOCKS:
             raise TypeError(f"blocks of class {type(block).__name__} are not supported: {allowed}")

@@ -184,7 +184,7 @@ class View:
 
 
 class Grafted:
-    """Mixed into the class of a grafted model. Everything else of it goes through these two."""
+    """Mixed into the class of a grafted model. Everything else of its forward pass goes through these two."""
 
     plain_class: type[VisionTransformer]
 
@@ -193,6 +193,10 @@ class Grafted:
 
     def forward_intermediates(self, x: Tensor, *args, **kwargs):
         return VisionTransformer.forward_intermediates(View(self, x), x, *args, **kwargs)
+
+    def init_weights(self, *args, **kwargs):
+        """Refused: it would draw the masks' weights by timm's rules too, or stop halfway, by timm's version."""
+        raise ValueError("init_weights of a grafted model would undo the masks' start: ungraft, init_weights, graft")
 
     def __reduce_ex__(self, protocol):
         """Pickled and copied as its plain class, since the mixed one cannot be imported by name."""

@@ -1,5 +1,6 @@
 """The losses of QD-DETR: matched spans, foreground, saliency (Moon et al., section 3; weights of the released runs)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,29 @@ from tasks.moment_retrieval.model import BACKGROUND, FOREGROUND
 from tasks.moment_retrieval.spans import generalised_iou, start_end
 
 
+@dataclass
+class LossSettings:
+    """The numbers of the released runs."""
+
+    span: float = 10.0  # weights of the terms; the matching uses the first three as its costs
+    giou: float = 1.0
+    label: float = 4.0
+    saliency: float = 1.0
+    background: float = 0.1  # weight of spans that match nothing, in the cross-entropy
+    margin: float = 0.2  # of the hinge between a relevant and an irrelevant clip
+    temperature: float = 0.5  # of the rank-contrastive loss
+    levels: int = 12  # the highest saliency score that there is: three annotators of 0 to 4
+
+
 class MomentLosses(nn.Module):
-    """Outputs of QDDETR and a batch (datamodules/qvhighlights.py) -> total and terms.
+    """Outputs of QDDETR and a batch (datamodules/qvhighlights.py) -> total and terms. Keywords: LossSettings'."""
 
-    span, giou, label, saliency: weights of the terms; the matching uses the first three as its costs.
-    background: weight of spans that match nothing in the cross-entropy.
-    margin: of the hinge between a relevant and an irrelevant clip. temperature: of the rank-contrastive loss.
-    levels: the highest saliency score that there is (three annotators of 0 to 4).
-    """
-
-    def __init__(
-        self,
-        span: float = 10.0,
-        giou: float = 1.0,
-        label: float = 4.0,
-        saliency: float = 1.0,
-        background: float = 0.1,
-        margin: float = 0.2,
-        temperature: float = 0.5,
-        levels: int = 12,
-    ):
+    def __init__(self, **settings: float):
         super().__init__()
-        self.weights = {"span": span, "giou": giou, "label": label, "saliency": saliency}
-        self.margin, self.temperature, self.levels = margin, temperature, levels
-        self.register_buffer("class_weights", torch.tensor([1.0, background]), persistent=False)
+        s = LossSettings(**settings)
+        self.weights = {"span": s.span, "giou": s.giou, "label": s.label, "saliency": s.saliency}
+        self.margin, self.temperature, self.levels = s.margin, s.temperature, s.levels
+        self.register_buffer("class_weights", torch.tensor([1.0, s.background]), persistent=False)
 
     def forward(self, outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted total and every unweighted term: span, giou, label, class_error (percent, no part of

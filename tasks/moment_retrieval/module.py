@@ -4,6 +4,7 @@ The batch is the data module's (datamodules/qvhighlights.py says its keys, shape
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -19,7 +20,7 @@ from tasks.common.masks import mask_options
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
 from tasks.moment_retrieval.constant import constant_answer
-from tasks.moment_retrieval.losses import MomentLosses
+from tasks.moment_retrieval.losses import LossSettings, MomentLosses
 from tasks.moment_retrieval.metrics import MomentMetrics
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
@@ -35,7 +36,7 @@ class MomentRetrieval(pl.LightningModule):
     mask: the configuration's mask node (tasks.common.masks); num_keys None is the data's.
     facts: the data module's: video_dim, text_dim, clips, tokens, clip_length (seconds), duration (seconds), saliency.
     masked: which attentions have masks: of PLACES.
-    width ... input_dropout, first_spans, backend: as in QDDETR. losses: keywords of MomentLosses.
+    width ... input_dropout, first_spans, backend: as in QDDETR. losses: the fields of LossSettings, as a plain dict.
     wrong_texts: whose text is a video's wrong one. "rolled": the next sample's of the batch, as published;
         "other_video": the same, but further on where that is a query of the same video.
     round_windows: predicted windows end at whole clips. longest: "duration", no window reaches behind its video;
@@ -65,7 +66,7 @@ class MomentRetrieval(pl.LightningModule):
         input_dropout: float = 0.5,
         masked: Sequence[Literal["text_to_video", "encoder", "decoder"]] = ("text_to_video",),
         first_spans: Literal["normal", "grid"] = "normal",
-        losses: dict[str, float] | None = None,
+        losses: LossSettings | None = None,
         wrong_texts: Literal["rolled", "other_video"] = "other_video",
         round_windows: bool = True,
         longest: Literal["duration", "facts"] = "duration",
@@ -244,12 +245,23 @@ class MomentRetrieval(pl.LightningModule):
 
     @torch.no_grad()
     def analyse(self, batch: dict) -> dict[str, Any]:
-        """Masks and attention of the text-to-video layers on one batch, for figures and for the run's record."""
-        with record(self.model.text_to_video) as records:
+        """Masks and attention on one batch, for figures and for the run's record: of the text-to-video layers ("layer
+        1", ...) and of the other places that have masks ("encoder layer 1", ...)."""
+        places = dict.fromkeys(("text_to_video", *self.hparams.masked))
+        with ExitStack() as stack:
+            records = {place: stack.enter_context(record(self.model.masked()[place])) for place in places}
             self.predict(batch)
-        real = batch["video_keep"]
-        names = {f"layer {number + 1}": r.of_queries(real) for number, r in enumerate(records)}
-        return measured(names) | {"tokens": {"queries": "clip", "keys": "word piece"}}
+        clips = batch["video_keep"]
+        real = {"text_to_video": clips, "encoder": torch.cat([torch.ones_like(clips[:, :1]), clips], 1)}
+        found = {}
+        for place, recorded in records.items():
+            if place == "decoder":  # each layer's attention among the spans comes before that on the clips
+                recorded = recorded[1::2]
+            prefix = "" if place == "text_to_video" else f"{place} "
+            for number, r in enumerate(recorded):
+                found[f"{prefix}layer {number + 1}"] = r.of_queries(real[place]) if place in real else r
+        only_text = list(places) == ["text_to_video"]
+        return measured(found) | {"tokens": {"queries": "clip", "keys": "word piece"} if only_text else {}}
 
 
 def has_answers(rows: list[dict]) -> bool:

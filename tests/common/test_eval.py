@@ -90,7 +90,7 @@ def test_a_setting_of_the_task_can_be_changed(run: Path) -> None:
         (["run={run}", "mask={{scope: none}}"], "mask.scope: none: the run was trained with shared"),
         (["run={run}", "num_keys=7"], "num_keys: 7: the run was trained with 4"),
         (["run={run}", "data.tokens=3"], "data.tokens: 3: the run was trained with None"),
-        (["run={run}", "data.clip_length=1.0"], "data.clip_length: 1.0: the run was trained with None"),
+        (["run={run}", "data.tef=false"], "data.tef: False: the run was trained with None"),
         (
             ["run={run}", "data.video_streams={{sound: {{dim: 3}}}}"],
             "data.video_streams.sound.dim: 3: the run was trained with None",

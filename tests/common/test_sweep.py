@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from tasks.common.sweep import SweepTable
 
 folder, job, ending = sys.argv[1:]
-cfg = OmegaConf.create({"hydra": {"mode": {"name": "MULTIRUN"}, "sweep": {"dir": folder}, "runtime": {"output_dir": job}}})
+hydra = {"mode": {"name": "MULTIRUN"}, "sweep": {"dir": folder}, "runtime": {"output_dir": job}}
+cfg = OmegaConf.create({"hydra": hydra})
 table = SweepTable()
 table.on_multirun_start(cfg)
 table.on_job_end(cfg, None)

@@ -305,6 +305,7 @@ def test_the_command_line_names_what_is_wrong(folder, checkpoint, tmp_path) -> N
         *first, *rows, *text, "--vid", "other"
     )
     assert "there is no file" in refused(*first, *rows, "--query-folder", tmp_path)
+    assert "--device nowhere: cannot be used" in refused(*first, "--query", query, "--device", "nowhere")
     assert "1 streams" in refused(*first[:4], "--query", query)
     assert "no checkpoint" in refused("--checkpoint", tmp_path / "no.ckpt", *first[2:], "--query", query)
     for lines, message in (

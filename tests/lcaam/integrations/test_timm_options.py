@@ -12,7 +12,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock, V
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from lcaam.controls import count, extra_parameters
-from lcaam.integrations.timm import graft
+from lcaam.integrations.timm import graft, ungraft
 from lcaam.stack import SCOPES as ALL_SCOPES
 from tests.lcaam.integrations.small_vit import FUSIONS, SCOPES, TOKENS, images, random_masks, small_vit
 
@@ -162,6 +162,21 @@ def test_what_does_not_go_together_is_refused_and_changes_nothing():
         graft(vit)
     with pytest.raises(ValueError, match="extra_layers are pre-norm Blocks; this model has ResPostBlock"):
         graft(small_vit(block_fn=ResPostBlock), "per_layer", depth=9, control="extra_layers")
+
+
+def test_a_model_without_blocks_is_refused():
+    with pytest.raises(ValueError, match="no blocks"):
+        graft(timm.create_model("vit_tiny_patch16_224", depth=0))
+
+
+def test_weights_are_not_drawn_again_under_the_masks():
+    """timm's rules would overwrite the masks' start, and in newer versions stop halfway through the model."""
+    vit = graft(small_vit())
+    before = {name: value.clone() for name, value in vit.state_dict().items()}
+    with pytest.raises(ValueError, match="ungraft, init_weights, graft"):
+        vit.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())
+    ungraft(vit).init_weights()
 
 
 def test_patch_dropout_goes_with_content_only():

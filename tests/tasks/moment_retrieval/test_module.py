@@ -183,3 +183,17 @@ def test_the_constant_answer_finds_windows_that_are_everywhere():
     assert answer["pred_relevant_windows"][0] == [10.0, 20.0, 1.0]
     assert len(answer["pred_saliency_scores"]) == 25
     assert max(range(25), key=answer["pred_saliency_scores"].__getitem__) in (6, 12)
+
+
+def test_masks_of_every_place_are_analysed(compose_run):
+    places = "task.masked=[text_to_video,encoder,decoder]"
+    cfg = compose_run("experiment=qvhighlights_multi_lcaam", "scale=smoke", places)
+    datamodule = build(cfg.data)
+    datamodule.prepare_data()
+    datamodule.setup()
+    found = build_module(cfg, datamodule).eval().analyse(next(iter(datamodule.test_dataloader())))
+    layers = ["layer 1", "layer 2", "encoder layer 1", "decoder layer 1"]
+    assert list(found["masks"]) == list(found["attention"]) == layers
+    assert found["masks"]["decoder layer 1"].shape[0] == cfg.task.queries
+    assert found["masks"]["encoder layer 1"].shape[0] == found["masks"]["layer 1"].shape[0] + 1
+    assert all(np.isfinite(value) for value in found["statistics"].values())

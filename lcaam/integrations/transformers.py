@@ -1,0 +1,91 @@
+"""Masks in transformers models: their attention function becomes `lcaam.attention`.
+
+>>> model = AutoModel.from_pretrained("bert-base-uncased")
+>>> model.set_attn_implementation(IMPLEMENTATION)  # the model that it was, until there is a mask
+>>> x = model.embeddings(ids)
+>>> model(ids, attention_mask=keep, soft_mask=mask_net(x), fusion="mul")  # the same mask in every layer (LCAAM)
+
+transformers hands keywords that a model does not know down to its attention; `soft_mask`, `fusion` and `backend` arrive
+that way. A layer called by itself, or given them by a forward pre-hook of its attention, can have a mask of its own.
+
+Two registrations belong together: of a name that AttentionInterface knows and AttentionMaskInterface does not,
+transformers makes no structural mask, and a decoder silently sees the future.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+try:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+except ImportError as error:
+    raise ImportError(
+        "lcaam.integrations.transformers needs transformers 5 or newer: pip install 'transformers>=5.0', or all of the "
+        "laboratory with pip install 'lcaam[lab]'"
+    ) from error
+
+from lcaam.attention import attention
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+
+IMPLEMENTATION = "lcaam"
+UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")  # that change what an attention function computes
+
+
+def masked_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    soft_mask: Mask | None = None,
+    fusion: str | Fusion = "mul",
+    backend: str = "auto",
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: query (B, H, N_q, d), key, value (B, H or fewer, N_k, d) -> (B, N_q, H, d).
+
+    attention_mask: bool, True = attend, broadcastable to (B, H, N_q, N_k); None is all keys, or the past of a causal
+    `module`. soft_mask, fusion, backend: `mask`, `fusion` and `backend` of lcaam.attention. Other keywords are ignored.
+
+    Raises ValueError for a structural mask of numbers, and for options of other models that would change the scores.
+    """
+    for name in UNSUPPORTED:
+        if options.get(name) is not None:
+            raise ValueError(f"attention '{IMPLEMENTATION}' has no {name}: {type(module).__name__} cannot use it")
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        raise ValueError(
+            f"attention '{IMPLEMENTATION}' takes a bool attention_mask (True = attend), got {attention_mask.dtype}: "
+            "numbers on the scores are the business of soft_mask"
+        )
+    if key.shape[1] != query.shape[1]:  # grouped queries
+        repeat = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    out = attention(
+        query,
+        key,
+        value,
+        soft_mask,
+        fusion=fusion,
+        keep=attention_mask,
+        causal=bool(causal) and attention_mask is None,
+        dropout=dropout,
+        scale=scaling,
+        backend=backend,
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+def structural_mask(*arguments: Any, **options: Any) -> Tensor | None:
+    """transformers' bool mask (B, 1, N_q, N_k), always written out where a model is causal."""
+    return sdpa_mask(*arguments, **options | {"allow_is_causal_skip": False})
+
+
+AttentionInterface.register(IMPLEMENTATION, masked_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, structural_mask)

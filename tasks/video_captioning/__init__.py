@@ -1,0 +1,1 @@
+"""What happens in a video, in one sentence: MSR-VTT with SwinBERT."""

@@ -1,0 +1,122 @@
+"""SwinBERT's encoder: transformers' BERT layers over [video; text] whose attention is lcaam's, with masks.
+
+>>> stack = BertStack(BertConfig(num_hidden_layers=12), masks, fusion="mul")
+>>> stack(torch.cat([video, text], 1), may_attend(text_keep, video.shape[1]))   # (B, 784 + 50, 768)
+
+The original puts the text first. A mask's columns belong to positions, and while a caption is written there is less
+text than in training: with the video first the columns stay those of the same tokens.
+"""
+
+import copy
+from collections.abc import Sequence
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer, BertSelfOutput
+
+from lcaam import LayerMasks, StaticMask
+from lcaam.encoder import MaskedStack
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+from lcaam.integrations.transformers import IMPLEMENTATION
+from tasks.video_captioning.memory import Memory
+
+
+def may_attend(text_keep: Tensor, video: int) -> Tensor:
+    """Who may look at whom, (B, 1, V + T, V + T), True = may: everybody at the video, words at real words up to theirs.
+
+    text_keep (B, T) bool, True = a real word. Rows of padding may look at what comes before them; nobody looks at them.
+    """
+    batch, text = text_keep.shape
+    may = text_keep.new_zeros(batch, 1, video + text, video + text)
+    may[..., :video] = True
+    past = torch.ones(text, text, dtype=torch.bool, device=text_keep.device).tril()
+    may[:, 0, video:, video:] = past & text_keep[:, None, :]
+    return may
+
+
+class SelfOutput(BertSelfOutput):
+    """What follows attention, with a control's module between the projection and the dropout."""
+
+    def __init__(self, config: BertConfig, after: nn.Module | None):
+        super().__init__(config)
+        self.after = nn.Identity() if after is None else after
+
+    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
+        return self.LayerNorm(self.dropout(self.after(self.dense(hidden_states))) + input_tensor)
+
+
+class Layer(BertLayer):
+    """A BERT layer of any feed-forward width, with lcaam's attention; parameter names are transformers'."""
+
+    def __init__(self, config: BertConfig, number: int, feedforward: int, after: nn.Module | None = None):
+        config = copy.copy(config)
+        config.intermediate_size, config._attn_implementation = feedforward, IMPLEMENTATION
+        super().__init__(config, layer_idx=number)
+        self.attention.output = SelfOutput(config, after)
+
+    @property
+    def after_attention(self) -> nn.Module:
+        return self.attention.output.after
+
+
+class BertStack(MaskedStack):
+    """BERT's layers with a mask schedule. A layer's mask reads its input, the shared one the stack's.
+
+    config: sizes and dropout. masks, after_attention, extra_feedforward: as in lcaam's MaskedStack; static masks are of
+    the video's tokens alone, (V, V). fusion, backend: as in lcaam.attention.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        masks: LayerMasks | None = None,
+        fusion: str | Fusion = "none",
+        backend: str = "auto",
+        after_attention: Sequence[nn.Module] | None = None,
+        extra_feedforward: Sequence[int] = (),
+    ):
+        number = count()
+
+        def layer(width: int, after: nn.Module | None) -> Layer:
+            return Layer(config, next(number), width, after)
+
+        sizes = (config.num_hidden_layers, config.intermediate_size)
+        super().__init__(layer, *sizes, masks, after_attention, extra_feedforward)
+        self.fusion, self.backend = Fusion.parse(fusion), backend
+
+    def forward(
+        self, x: Tensor, keep: Tensor | None = None, memory: Memory | None = None, masks: LayerMasks | None = None
+    ) -> Tensor:
+        """x (B, N, D) -> (B, N, D).
+
+        keep:   bool, True = attend, broadcastable to (B, H, N, N_k).
+        memory: x are the rows that come behind those it has kept (N_k of both): first the video, then words.
+        masks:  used instead of the stack's own.
+        """
+        masks = self.masks if masks is None else masks
+        shared = soft_mask(masks, x, memory)
+        for number, layer in enumerate(self.layers):
+            mask = soft_mask(masks, x, memory, number, shared) if number < masks.num_layers else None
+            x = layer(x, keep, past_key_values=memory, soft_mask=mask, fusion=self.fusion, backend=self.backend)
+        return x
+
+
+def soft_mask(
+    masks: LayerMasks, x: Tensor, memory: Memory | None, layer: int | None = None, shared: Mask | None = None
+) -> Mask | None:
+    """The mask of the rows x (B, N, D), and with a memory of the columns of all rows in it; as LayerMasks otherwise."""
+    if memory is None:
+        return masks(x, layer, shared, keys=x)
+    if memory.kept and any(isinstance(net, StaticMask) for net in masks.nets):
+        return None  # words are outside of its region
+    mask = masks(x, layer, shared, keys=None if memory.kept else x)
+    made_here = masks.scope == "shared" if layer is None else masks.scope != "shared"
+    if mask is None or not made_here or getattr(masks.nets[0], "length", None) != "content":
+        return mask
+    # columns are read from the rows' tokens: those of earlier rows were read when these were
+    right = memory.extend(("right", layer), mask.right)
+    bias = memory.extend(("bias", layer), mask.bias.transpose(2, 3)).transpose(2, 3)
+    return Mask(mask.left, right, bias)

@@ -1,0 +1,51 @@
+"""What decoding keeps: keys and values of rows that cannot change any more, the video's and the words chosen so far.
+
+    memory = Memory(room=20, beams=4)
+    stack(video, memory=memory); memory.keep()      # 784 rows, once
+    stack(words, keep, memory=memory); memory.keep(1)   # of the new rows the first stays, the others are forgotten
+
+The video never looks at the text, and no word at a later one, so that what is kept is what would be computed again.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+
+class Memory:
+    """Rows of every layer, as many as have been kept.
+
+    room: how many rows there can be behind the first ones (the video's). beams: how many continuations each sample of
+    the first rows has; their batch is B, that of all later ones B x beams, a sample's beams side by side.
+    """
+
+    def __init__(self, room: int, beams: int = 1):
+        self.room, self.beams = room, beams
+        self.first = self.kept = self.new = 0  # numbers of rows
+        self.buffers: dict[Any, Tensor] = {}
+
+    def extend(self, name: Any, rows: Tensor) -> Tensor:
+        """rows (B, G, n, d) -> those kept under that name and `rows` behind them, (B, G, kept + n, d)."""
+        self.new = rows.shape[2]
+        if not self.kept:
+            whole = rows.new_empty(len(rows) * self.beams, rows.shape[1], self.new + self.room, rows.shape[3])
+            whole[:, :, : self.new] = rows.repeat_interleave(self.beams, 0)
+            self.buffers[name] = whole
+            return rows
+        end = self.kept + self.new
+        self.buffers[name][:, :, self.kept : end] = rows
+        return self.buffers[name][:, :, :end]
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
+        """What transformers' attention asks a cache for: all keys and values of a layer."""
+        return self.extend(("key", layer_idx), key), self.extend(("value", layer_idx), value)
+
+    def keep(self, rows: int | None = None) -> None:
+        """The first `rows` of the rows that came last stay; None is all. The next ones overwrite the others."""
+        self.kept += self.new if rows is None else rows
+        self.first = self.first or self.kept
+
+    def reorder(self, order: Tensor) -> None:
+        """Row i of the batch continues what was row order[i] of the same sample: its words, since the video is that."""
+        for buffer in self.buffers.values():
+            buffer[:, :, self.first : self.kept] = buffer[order, :, self.first : self.kept]

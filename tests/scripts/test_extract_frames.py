@@ -1,0 +1,161 @@
+"""Extracting frames: the video's own frames, complete clips or none, resumed, failures listed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.captions_json import Clip
+from datamodules.clip_sources import FrameFolders, VideoFiles
+from datamodules.extraction import only_run
+from datamodules.video import read_video
+from scripts import extract_frames
+from scripts.extract_frames import extract, main
+from tests.datamodules.small_videos import footage, write_json, write_video
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def videos(tmp_path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for i in (2, 10, 1):
+        write_video(folder / f"v{i}.mp4", footage(i, frames=6 + i))
+    (folder / "README.txt").write_text("not a video")
+    return folder
+
+
+def run(videos, out, *arguments) -> int:
+    """Exit status of one run with one worker."""
+    try:
+        main([str(videos), str(out), "--frames", "4", "--short-side", "16", "--workers", "1", *map(str, arguments)])
+    except SystemExit as stop:
+        return 0 if stop.code is None else 1
+    return 0
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_frames_are_those_of_the_video_resized(videos, tmp_path):
+    out = tmp_path / "frames"
+    assert run(videos, out) == 0
+    assert names(out) == ["extraction.json", "v1", "v10", "v2"]
+    for name in ("v1", "v2", "v10"):
+        assert names(out / name) == ["0001.jpg", "0002.jpg", "0003.jpg", "0004.jpg"]
+        wanted = read_video(videos / f"{name}.mp4", 4)
+        for frame, number in zip(wanted, range(1, 5), strict=True):
+            image = Image.open(out / name / f"{number:04d}.jpg")
+            small = Image.fromarray(frame).resize((21, 16), Image.Resampling.BILINEAR)
+            assert image.size == (21, 16)
+            assert np.abs(np.asarray(image).astype(int) - np.asarray(small)).mean() < 4  # JPEG
+        assert FrameFolders(out).frames(Clip(name, name, ()), 4).shape == (4, 16, 21, 3)
+
+
+def test_clips_that_are_there_are_skipped_and_a_lost_one_is_made_again(videos, tmp_path, capsys):
+    out = tmp_path / "frames"
+    run(videos, out)
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
+    for path in (out / "v2").iterdir():
+        path.unlink()
+    (out / "v2").rmdir()
+    capsys.readouterr()
+    assert run(videos, out) == 0
+    assert "1 clips extracted, 2 were there, 0 failed" in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if path.parent.name != "v2")
+    assert len(list((out / "v2").iterdir())) == 4
+
+
+def test_a_clip_is_complete_or_absent(videos, tmp_path, monkeypatch):
+    """Stopped after two of its four frames; what was left is no clip, and the next run makes it whole."""
+    out = tmp_path / "frames"
+    out.mkdir()
+    source, clip, saved = VideoFiles(videos, "{video}.*"), Clip("v2", "v2", ()), []
+    save = Image.Image.save
+
+    def stop(self, *arguments, **options):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(1)
+        return save(self, *arguments, **options)
+
+    monkeypatch.setattr(extract_frames.Image.Image, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        extract(source, clip, out, 4, 0, 90)
+    monkeypatch.undo()
+    assert names(out) == []
+    assert extract(source, clip, out, 4, 0, 90) is None
+    assert names(out) == ["v2"] and len(names(out / "v2")) == 4 and not list(out.glob(".v2*"))
+
+
+def test_failures_are_listed_and_the_others_are_made(videos, tmp_path, capsys):
+    out = tmp_path / "frames"
+    (videos / "v3.mp4").write_bytes((videos / "v2.mp4").read_bytes()[:500])
+    assert run(videos, out) == 1
+    assert "3 clips extracted, 0 were there, 1 failed" in capsys.readouterr().out
+    name, why = (out / "failures.txt").read_text().strip().split("\t")
+    assert name == "v3" and "v3.mp4 cannot be decoded" in why
+    write_video(videos / "v3.mp4", footage(3))
+    assert run(videos, out) == 0
+    assert names(out) == ["extraction.json", "v1", "v10", "v2", "v3"]
+
+
+def test_other_settings_are_refused(videos, tmp_path):
+    out = tmp_path / "frames"
+    run(videos, out)
+    with pytest.raises(SystemExit, match="begun with other settings: short_side 16 \\(now 20\\)"):
+        main([str(videos), str(out), "--frames", "4", "--short-side", "20", "--workers", "1"])
+
+
+def test_a_second_run_at_the_same_time_is_refused(videos, tmp_path):
+    out = tmp_path / "frames"
+    with only_run(out), pytest.raises(SystemExit, match="another extraction is writing here"):
+        main([str(videos), str(out)])
+
+
+def test_segments_of_annotations_are_clips(videos, tmp_path):
+    parts = [{"id": i, "segment": [i / 2, i / 2 + 0.5], "sentence": "x"} for i in range(3)]
+    path = write_json(tmp_path / "you.json", {"database": {"v10": {"subset": "training", "annotations": parts}}})
+    assert run(videos, tmp_path / "frames", "--annotations", path, "--layout", "youcook2") == 0
+    assert names(tmp_path / "frames") == ["extraction.json", "v10_0", "v10_1", "v10_2"]
+    light = [np.asarray(Image.open(tmp_path / f"frames/v10_{i}/0001.jpg")).mean() for i in range(3)]
+    assert light[0] < light[1] < light[2]
+
+
+@pytest.mark.parametrize(
+    "prepare, message",
+    [
+        (lambda folder: None, "not a folder"),
+        (lambda folder: folder.mkdir(), "no video files"),
+        (lambda folder: [folder.mkdir(), (folder / "a.mp4").touch(), (folder / "a.avi").touch()], "more than one video file is called a"),
+    ],
+)  # fmt: skip
+def test_nothing_to_extract_is_said(tmp_path, prepare, message):
+    prepare(tmp_path / "x")
+    with pytest.raises(SystemExit, match=message):
+        main([str(tmp_path / "x"), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--frames", "--quality", "--workers"])
+def test_numbers_too_small_are_refused(videos, tmp_path, option, capsys):
+    with pytest.raises(SystemExit):
+        main([str(videos), str(tmp_path / "out"), option, "0"])
+    assert f"{option} 0: the least is 1" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_command_with_two_processes(videos, tmp_path):
+    command = [sys.executable, str(ROOT / "scripts/extract_frames.py"), str(videos), str(tmp_path / "frames")]
+    done = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0 and "3 clips extracted" in done.stdout
+    assert len(names(tmp_path / "frames/v1")) == 32  # seven frames in the file: some come again
+    (videos / "v1.mp4").write_bytes(b"x")
+    (tmp_path / "frames/v1").rename(tmp_path / "gone")
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 1 and "v1.mp4 cannot be decoded" in done.stderr and "Traceback" not in done.stderr
