@@ -4,6 +4,7 @@
     python train.py experiment=madv2_multi_lcaam scale=mini        generated data, a small model, minutes on a CPU
     python train.py -m experiment=madv2_baseline,madv2_multi_lcaam scale=mini seed=0,1,2,3 hydra/launcher=joblib
     python train.py experiment=madv2_lcaam mask.fusion=gate mask.depth=3 seed=3
+    python train.py experiment=madv2_lcaam resume=logs/madv2_lcaam/paper/seed0/<time>/checkpoints/last.ckpt
     torchrun --nproc_per_node=4 train.py experiment=madv2_multi_lcaam trainer=ddp
 
 What it leaves behind: logs/<experiment>/<scale>/seed<k>/<time>/ with config.yaml, results.json, metrics.csv,
@@ -29,7 +30,7 @@ def train(cfg: DictConfig) -> float | None:
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
     from tasks.common.analysis_figures import statistics
     from tasks.common.build import build_datamodule, build_module, build_trainer
-    from tasks.common.checkpoints import checkpoint_to_test, saved_checkpoints
+    from tasks.common.checkpoints import checkpoint_to_resume, checkpoint_to_test, saved_checkpoints
     from tasks.common.files import write_jsonl
     from tasks.common.floors import all_floors
     from tasks.common.loggers import log_settings, log_summary, wandb_closed
@@ -39,6 +40,7 @@ def train(cfg: DictConfig) -> float | None:
 
     with RunRecord(cfg) as record, wandb_closed():
         seed_run(cfg.seed, cfg.threads)
+        resumed = checkpoint_to_resume(cfg.resume)
         datamodule = build_datamodule(cfg)  # missing or bad data stops here
         module = build_module(cfg, datamodule)
         record.update(parameters=module.parts())
@@ -46,7 +48,7 @@ def train(cfg: DictConfig) -> float | None:
         log_settings(trainer, record.config | {name: record.fields[name] for name in ("git", "command")})
 
         with record.timed("fit"):
-            trainer.fit(module, datamodule=datamodule)
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
         # before the test, which sets the callbacks back to where the tested checkpoint was saved
         record.update(checkpoints=saved_checkpoints(trainer, record.folder), analysis=statistics(trainer))
         optimized = trainer.callback_metrics.get(cfg.optimized_metric)

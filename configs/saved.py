@@ -21,6 +21,7 @@ TRAINED = (  # what the weights were made for
     "data.tef",
     "data.text_stream.dim",
 )
+ADDED = {"resume": None}  # root keys that the saved config.yaml of earlier runs does not have
 
 
 def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, DictConfig, set[str]]:
@@ -39,6 +40,7 @@ def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, Di
     path = _config_of(Path(settings.run))
     cfg = OmegaConf.load(path)
     cfg.paths.run_dir = str(path.parent)  # the run may have been moved since
+    cfg = OmegaConf.merge(ADDED, cfg)
     saved = OmegaConf.create(OmegaConf.to_container(cfg))
     for key, value in changes.items():
         if key.split(".")[0] not in cfg:

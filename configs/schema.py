@@ -134,6 +134,7 @@ class Run:
     seed: int = at_least(0, 0)
     threads: int | None = at_least(1, None)
     num_keys: int | None = at_least(1, None)
+    resume: str | None = None
     test_checkpoint: TestCheckpoint = TestCheckpoint.last
     optimized_metric: str | None = None
     paper: dict[str, str] = field(default_factory=dict)

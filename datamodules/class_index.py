@@ -29,7 +29,7 @@ class Classes:
 def read_class_index(path: Path) -> Classes:
     """The classes of a class index file. Raises DataError: another form, a number left out, a folder named twice."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before it
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"class index {path} cannot be read: {error}.") from error
     pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)

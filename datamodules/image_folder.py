@@ -30,7 +30,7 @@ class ImageFolder:
     folders  class folders, sorted
     ignored  files that are no images (by suffix), relative to `path`
 
-    Raises DataError: no class folders, class folders without an image.
+    Raises DataError: no class folders, class folders without an image, a folder that is found twice through a link.
     """
 
     by_folder = True  # classes are known by their folders
@@ -46,6 +46,7 @@ class ImageFolder:
             loose = any(name.lower().endswith(SUFFIXES) for name in self.ignored)
             raise DataError(f"{path} {FLAT if loose else 'holds no class folders.'}")
         names, labels, empty = [], [], []
+        self._seen: dict[str, str] = {}  # folder without links -> as it was found
         for label, folder in enumerate(self.folders):
             inside = sorted(self._images(folder))
             names += inside
@@ -64,6 +65,10 @@ class ImageFolder:
     def _images(self, folder: str):
         for place, _, files in os.walk(self.path / folder, followlinks=True):
             inside = Path(place).relative_to(self.path).as_posix()
+            if (other := self._seen.setdefault(os.path.realpath(place), inside)) != inside:
+                raise DataError(
+                    f"{place} is the same folder as {other}: one is a link, and its images would count twice."
+                )
             for file in files:
                 name = f"{inside}/{file}"
                 if file.lower().endswith(SUFFIXES) and not file.startswith("."):
@@ -90,5 +95,9 @@ class ImageFolder:
     def stamps(self) -> Iterator[tuple[int, int]]:
         """Size and time of change of every file: what tells that one was replaced."""
         for index in range(len(self)):
-            about = os.stat(self.where(index))  # noqa: PTH116
+            try:
+                about = os.stat(self.where(index))  # noqa: PTH116
+            except OSError:  # a link to nothing: reading it names it
+                yield -1, -1
+                continue
             yield about.st_size, about.st_mtime_ns

@@ -5,6 +5,7 @@ check({"fraction": 1.5, ...})     # DataError: data.fraction=1.5 must be more th
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError
@@ -60,10 +61,10 @@ def check(given: Mapping[str, Any]) -> None:
         raise DataError(f"data.in_memory={given['in_memory']!r} is unknown, allowed: true, false, auto.")
     if (jitter := given["color_jitter"]) is not None and not jitter >= 0:
         raise DataError(f"data.color_jitter={jitter}: from 0 on, or null.")
-    if given["train"] == given["test"]:
+    root, val_split = Path(given["root"]), given["val_split"]
+    if root / given["train"] == root / given["test"]:  # as paths: "train/" is "train"
         raise DataError(f"data.train and data.test are both {given['test']!r}: tested on what was trained on.")
-    val_split = given["val_split"]
-    if val_split == given["train"]:
+    if isinstance(val_split, str) and root / val_split == root / given["train"]:
         raise DataError(
             f"data.val_split={val_split!r} is data.train; a number holds that many of the training images out."
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, some
 from datamodules.loading import Draw, Draws
 
 NEEDED = "columns image (a struct with the member bytes) and label (an integer)"
@@ -149,6 +149,12 @@ class ImageShards:
         for path in self.files:
             about = path.stat()
             yield about.st_size, about.st_mtime_ns
+
+
+def apart(train, other, setting: str) -> None:
+    """DataError where the pattern of `setting` matches a shard that is trained on, too. Folders have no shards."""
+    if shared := sorted(set(getattr(train, "files", ())) & set(getattr(other, "files", ()))):
+        raise DataError(f"{setting} matches shards of data.train: {some([str(path) for path in shared])}.")
 
 
 def class_names(schema) -> list[str] | None:

@@ -36,7 +36,7 @@ from datamodules.class_index import Classes, agree, known, read_class_index
 from datamodules.errors import DataError, some
 from datamodules.image_folder import ImageFolder
 from datamodules.image_options import check
-from datamodules.image_shards import GroupShuffle, ImageShards, parquet, shards
+from datamodules.image_shards import GroupShuffle, ImageShards, apart, parquet, shards
 from datamodules.image_transforms import augmented, plain
 from datamodules.linear import linear_answers
 from datamodules.loading import Draws, loader, ranks
@@ -136,7 +136,7 @@ class ImageNet1K(pl.LightningDataModule):
             )
         if self.format == "parquet":
             parquet()  # ImportError before anything is built
-        if self.val_split == self.test:
+        if isinstance(self.val_split, str) and self.root / self.val_split == self.root / self.test:
             log.warning("validation and test images are the same (%s): choices are made on the test images", self.test)
         if self.corrupt == "skip":
             for name in names:
@@ -167,7 +167,10 @@ class ImageNet1K(pl.LightningDataModule):
         if self.mini is not None:
             self.folder = self._mini_folder()  # another process may have generated it
         train, test = self._open(self.train), self._open(self.test)
+        apart(train, test, "data.test")
         self.classes = self._number_classes(train)
+        if len(self.classes) < 2:
+            raise DataError(f"{self._place(self.train)} has one class, {self.classes.folders[0]}; there is no choice.")
         rows, labels = self._usable("train", train, self.train)
         orders = [rows[order] for order in class_orders(labels[rows], train.names[rows], len(self.classes), self.seed)]
         if empty := [name for name, order in zip(self.classes.folders, orders, strict=True) if not len(order)]:
@@ -177,6 +180,7 @@ class ImageNet1K(pl.LightningDataModule):
             val, val_rows, val_labels = train, np.sort(np.concatenate(held)), labels
         else:
             val = self._open(self.val_split)
+            apart(train, val, "data.val_split")
             val_rows, val_labels = self._usable("val", val, self.val_split)
         train_rows = np.sort(np.concatenate(take_fraction(orders, self.fraction)))
         test_rows, test_labels = self._usable("test", test, self.test)

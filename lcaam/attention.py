@@ -150,8 +150,8 @@ def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 def check_mask(mask: Mask, query: Tensor) -> None:
     b, h, n_q, _ = query.shape
-    batches = {t.shape[0] for t in (mask.left, mask.right, mask.bias) if t is not None}
-    if mask.num_queries != n_q or mask.groups not in (1, h) or not batches <= {1, b}:
+    batches = [t.shape[0] for t in (mask.left, mask.right, mask.bias) if t is not None]
+    if mask.num_queries != n_q or mask.groups not in (1, h) or any(size not in (1, b) for size in batches):
         raise ValueError(
             f"a mask of batch {max(batches)}, {mask.groups} groups and {mask.num_queries} queries does not fit query "
             f"(B, H, N_q, d) = {tuple(query.shape)}: batch must be 1 or B, groups 1 or H, queries N_q"

@@ -47,6 +47,8 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
         own, others = (f"{c.name}\nseed {c.seed}, " for c in (cfg, other_cfg))
         modules = {others if others != own else f"{others}beside, ": other, own: module}
     datamodule = build_datamodule(cfg)
+    if arguments.images < 1:
+        raise ConfigError(f"--images {arguments.images}: at least 1")
     names = datamodule.facts()["class_names"] or [str(label) for label in range(datamodule.facts()["classes"])]
     pictured = datamodule.test_dataloader().dataset
     chosen = np.linspace(0, len(pictured) - 1, min(arguments.images, len(pictured))).astype(int)  # sorted by class
@@ -59,7 +61,7 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
     for title, model in modules.items():
         found = looked_at(model.evaluated, images, arguments.layer)
         columns[f"{title}attention"] = found.attention
-        answers.append([names[label] for label in found.logits.argmax(-1)])
+        answers.append([f"predicted: {names[label]}" for label in found.logits.argmax(-1)])
         if found.mask is not None:
             columns[f"{title}mask"] = found.mask
             answers.append([""] * len(labels))
@@ -73,7 +75,7 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
         path = arguments.out.with_name(f"{arguments.out.stem}_mask{number + 1 if len(masks) > 1 else ''}.png")
         prefix = module.vit.num_prefix_tokens
         blocks = {"boundaries": [prefix], "labels": ["class", "patches"]} if prefix else {}
-        mask_heat_map(mask, title=f"{title}mask, layer {arguments.layer}", **blocks).savefig(path)
+        mask_heat_map(mask, title=f"{title}mask, layer {arguments.layer}", **blocks).savefig(path, bbox_inches="tight")
         files.append(path)
     return files
 

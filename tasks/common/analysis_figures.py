@@ -66,7 +66,7 @@ class AnalysisFigures(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             path = self.folder / f"{name.replace(' ', '_').replace('/', '_')}{suffix}.png"
-            figure.savefig(path, dpi=self.dpi)
+            figure.savefig(path, dpi=self.dpi, bbox_inches="tight")  # or a label at the edge is cut
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
                     logger.log_image(key=f"figures/{name}", images=[str(path)])

@@ -49,11 +49,18 @@ def find_checkpoint(run: Path, name: str) -> Path:
     return path
 
 
-def load_module(kind: type[LightningModule], path: Path, **changes: Any) -> LightningModule:
-    """The module saved at `path`, with `changes` to its saved settings. Reads tensors and plain values only.
+def checkpoint_to_resume(path: str | None) -> Path | None:
+    """The file that `resume=` names, readable; None where nothing is resumed. Raises CheckpointError otherwise."""
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise CheckpointError(f"resume={path}: there is no such file; a run keeps checkpoints/last.ckpt in its folder")
+    check_readable(Path(path))
+    return Path(path)
 
-    Raises CheckpointError for a file that is cut off, is no checkpoint or belongs to another model.
-    """
+
+def check_readable(path: Path) -> None:
+    """Raises CheckpointError for a file that is cut off or is no checkpoint. Reads tensors and plain values only."""
     try:
         torch.load(path, map_location="meta", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -61,6 +68,14 @@ def load_module(kind: type[LightningModule], path: Path, **changes: Any) -> Ligh
             f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or no checkpoint of this project "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'})"
         ) from error
+
+
+def load_module(kind: type[LightningModule], path: Path, **changes: Any) -> LightningModule:
+    """The module saved at `path`, with `changes` to its saved settings.
+
+    Raises CheckpointError for a file that `check_readable` refuses or that belongs to another model.
+    """
+    check_readable(path)
     try:
         return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
     except (RuntimeError, TypeError, KeyError) as error:

@@ -16,7 +16,7 @@ import lcaam
 from configs.command_line import unmarked
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("lcaam", "torch", "pytorch-lightning", "transformers", "numpy", "hydra-core")
+PACKAGES = ("lcaam", "torch", "torchvision", "pytorch-lightning", "transformers", "timm", "numpy", "hydra-core")
 
 
 def versions() -> dict[str, str | None]:

@@ -4,6 +4,7 @@
 >>> vit(images)  # (B, classes); the same bits as timm's own model with the same weights
 """
 
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import load_state_dict, split_model_name_tag
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor
 
 from configs.errors import ConfigError, nearest
@@ -20,9 +21,18 @@ from lcaam.integrations.timm import graft
 from tasks.common.errors import CheckpointError
 from tasks.common.masks import OF_CONTEXT
 
+log = logging.getLogger(__name__)
+
 OF_GRAFT = (*OF_CONTEXT, "scope", "kind", "hard", "control", "control_residual")  # of the configuration's mask node
 SOURCES = ("hf-hub", "local-dir")
 OWN_PREFIXES = ("average.module.", "vit.")  # of the model in our checkpoints; averaged weights win
+ELSEWHERE = {  # keywords of timm's models that have a setting of their own, or none
+    "num_classes": "the data say how many",
+    "img_size": "data.image_size",
+    "drop_path_rate": "task.drop_path",
+    "in_chans": "images have three channels",
+}
+STARTS_ANEW = ("head.", "head_dist.", "fc_norm.", "norm.", "attn_pool.")  # what a file of weights may lack: the way out
 
 
 def build_vit(
@@ -42,33 +52,46 @@ def build_vit(
 
     mask:       the configuration's mask node; its num_keys, where given, must be the model's number of tokens.
     pretrained: the weights that timm has for the name. weights: a file instead: what timm reads (.pth, .safetensors,
-                .npz) or a checkpoint of this task, without its masks. Either way timm fits the position embedding to
-                the image size, and a head for another number of classes starts anew.
+                .npz) or a checkpoint of this task; masks in it are left out. Either way timm fits the position
+                embedding to the image size, and a head for another number of classes starts anew.
     options:    keywords of timm's model, e.g. {"patch_size": 8, "embed_dim": 64}.
 
-    Raises ConfigError for a name or an option that timm does not have, and for both `pretrained` and `weights`;
-    CheckpointError for weights that cannot be had or do not fit; TypeError or ValueError of `graft`.
+    Raises ConfigError for a name or an option that timm does not have, for both `pretrained` and `weights`, for a model
+    that cannot be grafted and for masks that do not go with it; CheckpointError for weights that cannot be had or do
+    not fit.
     """
     check_name(name)
+    for option in ELSEWHERE.keys() & (options or {}):
+        raise ConfigError(f"task.model_options.{option}: {options[option]} is not set here: {ELSEWHERE[option]}")
     if pretrained and weights is not None:
         raise ConfigError(f"task.pretrained=true and task.weights={weights}: the weights come from one place; choose")
     keywords = {"num_classes": classes, "img_size": image_size, "drop_path_rate": drop_path, **(options or {})}
     if weights is not None:
-        keywords |= {"pretrained_cfg_overlay": from_file(weights)}
+        overlay = from_file(weights)
+        keywords |= {"pretrained_cfg_overlay": overlay}
     try:
         vit = timm.create_model(name, pretrained=pretrained or weights is not None, **keywords)
     except TypeError as error:
         raise ConfigError(
             f"timm's {name} does not take img_size, drop_path_rate and task.model_options={options or {}}: {error}"
         ) from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
         if not (pretrained or weights):
-            raise
+            raise ConfigError(
+                f"timm cannot build task.model_name={name} with task.model_options={options or {}} for images of "
+                f"{image_size} pixels: {first_line(error)}"
+            ) from error
         source = f"task.weights={weights}" if weights else f"task.pretrained=true, task.model_name={name}"
         raise CheckpointError(f"{source}: {first_line(error)}") from error
     vit.pretrained_cfg.pop("state_dict", None)  # it would be copied with the model
+    if weights is not None and "state_dict" in overlay:
+        check_taken(vit, overlay["state_dict"], weights)
 
-    graft(vit, backend=backend, **{key: mask[key] for key in OF_GRAFT if key in mask})
+    try:
+        graft(vit, backend=backend, **{key: mask[key] for key in OF_GRAFT if key in mask})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task.model_name={name}: {error}") from error
+    check_patches(vit, image_size)
     tokens, wanted = vit.patch_embed.num_patches + vit.num_prefix_tokens, mask.get("num_keys")
     if wanted is not None and mask["scope"] != "none" and wanted != tokens:
         raise ConfigError(
@@ -104,23 +127,56 @@ def from_file(path: str) -> dict[str, Any]:
     if Path(path).suffix == ".npz":
         return {"file": path, "custom_load": True}
     try:
-        state = load_state_dict(path)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        state = dict(load_state_dict(path).items())
+    except (
+        AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError
+    ) as error:  # fmt: skip
         raise CheckpointError(
             f"task.weights: {path} holds no weights that can be read ({first_line(error)})"
         ) from error
     for prefix in OWN_PREFIXES:
         if own := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:
-            state = {key: value for key, value in own.items() if not key.startswith("lcaam.")}
+            state = own
             break
+    state = {key: value for key, value in state.items() if not key.startswith("lcaam.")}
     overlay: dict[str, Any] = {"state_dict": state}
     if isinstance(head := state.get("head.weight"), Tensor):
         overlay["num_classes"] = len(head)  # as many as the model's: the head is kept
     return overlay
 
 
+def check_taken(vit: VisionTransformer, state: dict[str, Any], path: str) -> None:
+    """CheckpointError where the file had nothing for some of the model.
+
+    timm loads whatever has a fitting name as soon as the head is another one: of a file with other names, nothing.
+    """
+    taken = checkpoint_filter_fn(dict(state), vit, adapt_layer_scale=True)  # timm's own renaming
+    wanted = [name for name in vit.state_dict() if not name.startswith(STARTS_ANEW)]
+    if missing := [name for name in wanted if name not in taken]:
+        raise CheckpointError(
+            f"task.weights={path} has no weights for {len(missing)} of the model's {len(wanted)} tensors, such as "
+            f"{missing[0]}; it holds {', '.join(list(state)[:3]) or 'nothing'}, ..."
+        )
+
+
+def check_patches(vit: VisionTransformer, image_size: int) -> None:
+    """ConfigError for an image without a patch. Warns of a rim at the right and lower edge that no patch holds, which
+    some of timm's models have."""
+    embed = vit.patch_embed
+    seen = embed.dynamic_feat_size((image_size, image_size))[0] * embed.feat_ratio()
+    if seen == 0:
+        raise ConfigError(f"data.image_size: {image_size} is smaller than a patch, {embed.feat_ratio()} pixels")
+    if seen < image_size:
+        log.warning(
+            "data.image_size=%d is no multiple of the patches' %d pixels: the last %d rows and columns are not seen",
+            image_size, embed.feat_ratio(), image_size - seen,
+        )  # fmt: skip
+
+
 def first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    """The error's kind and first line; with the second, where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    return f"{type(error).__name__}: {' '.join(lines[: 2 if lines[0].endswith(':') else 1])}"
 
 
 def parts(vit: VisionTransformer) -> dict[str, int]:

@@ -1,7 +1,5 @@
 """What stops a run on images, and with which words; images of every kind of pixel."""
 
-import io
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -13,9 +11,8 @@ from PIL import Image, ImageFile
 from datamodules.decoding import decode
 from datamodules.errors import DataError
 from datamodules.image_folder import ImageFolder
-from datamodules.imagenet1k import ImageNet1K
 from datamodules.undecodable import check_images
-from tests.datamodules.small_images import KEYWORDS, SETTINGS, batches, encoded, names_of, open_images, write_images
+from tests.datamodules.small_images import batches, encoded, names_of, open_images, write_images
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +64,50 @@ def test_empty_class_folders_are_named(folder):
     (folder / "train/n05/readme.txt").write_text("nothing yet")
     with pytest.raises(DataError, match=r"no image in n04, n05 \(2 of 5 class folders\)"):
         open_images(folder)
+
+
+@pytest.mark.parametrize("link", ["n02/again", "n04"])
+def test_a_folder_that_a_link_shows_twice_is_named(folder, link):
+    """Into itself, its images would count forty times; as another class, under two labels."""
+    (folder / "train" / link).symlink_to(folder / "train" / "n02", target_is_directory=True)
+    with pytest.raises(DataError, match=rf"{link} is the same folder as n02: one is a link"):
+        open_images(folder)
+
+
+def test_class_folders_may_be_links(folder, tmp_path):
+    expected = names_of(open_images(folder), "train")
+    shutil.move(folder / "train" / "n02", tmp_path / "elsewhere")
+    (folder / "train" / "n02").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert names_of(open_images(folder), "train") == expected
+
+
+def test_a_link_to_nothing_is_named_or_skipped(folder):
+    (folder / "train/n02/gone.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(DataError, match=r"n02/gone\.png cannot be read: No such file"):
+        open_images(folder, in_memory=True)
+    data = open_images(folder, corrupt="skip")
+    assert data.facts()["skipped"]["train"] == 1
+    assert sum(data.facts()["train_counts"]) == 25 - 4
+
+
+def test_one_class_is_no_choice(folder):
+    """E.g. data.root is a folder too high."""
+    (folder / "all").mkdir()
+    (folder / "train").rename(folder / "all" / "train")
+    (folder / "val").rename(folder / "val_")
+    (folder / "val").mkdir()
+    (folder / "val_").rename(folder / "val" / "train")
+    with pytest.raises(DataError, match="all has one class, train"):
+        open_images(folder, train="all")
+
+
+@pytest.mark.parametrize("name", ["index.json", "synsets.txt"])
+def test_a_byte_order_mark_before_a_class_index_is_no_part_of_it(folder, name):
+    text = (
+        '{"0": ["n01", "a"], "1": ["n02", "b"], "2": ["n03", "c"]}' if name == "index.json" else "n01 a\nn02 b\nn03 c"
+    )
+    (folder / name).write_text(text, encoding="utf-8-sig")
+    assert open_images(folder, class_index=name).facts()["class_names"] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("split", ["val", "held"])
@@ -224,151 +265,3 @@ def test_a_class_of_which_nothing_is_left_is_named(folder):
         cut(path)
     with pytest.raises(DataError, match=r"train: no usable training image of class n02"):
         open_images(folder, corrupt="skip")
-
-
-# Kinds of pixels
-
-
-RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
-
-
-def rgb(image: Image.Image, form: str, **options) -> np.ndarray:
-    decoded = decode(encoded(image, form, **options), "image")
-    assert decoded.mode == "RGB"
-    return np.asarray(decoded)
-
-
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled_not_cut(form):
-    deep = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
-    expected = np.array([[round(int(value) * 255 / 65535) for value in row] for row in deep])
-    found = rgb(Image.fromarray(deep), form)
-    assert (found == expected[..., None]).all() and len(np.unique(found)) == 256
-
-
-def test_sixteen_bit_grey_as_older_pil_opens_it():
-    """Mode I: whole numbers of 32 bits, of which a 16-bit PNG uses 0..65535."""
-    from datamodules.decoding import to_rgb
-
-    found = np.asarray(to_rgb(Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)), "old"))
-    assert found[0].tolist() == [[0, 0, 0], [1, 1, 1], [255, 255, 255]]
-    for values, message in (([[0, 70000]], "from 0 to 70000"), ([[-1, 5]], "from -1 to 5")):
-        with pytest.raises(DataError, match=rf"wide holds values {message}"):
-            to_rgb(Image.fromarray(np.array(values, dtype=np.int32)), "wide")
-
-
-def test_grey_becomes_three_equal_channels():
-    assert (rgb(Image.fromarray(RAMP), "PNG") == RAMP[..., None]).all()
-    assert (rgb(Image.fromarray(RAMP > 99), "PNG") == ((RAMP > 99) * 255)[..., None]).all()
-
-
-def test_a_palette_gives_its_colours():
-    image = Image.fromarray(RAMP % 3).convert("P")
-    image.putpalette([255, 0, 0, 0, 255, 0, 1, 2, 3])
-    colours = np.array([[255, 0, 0], [0, 255, 0], [1, 2, 3]])
-    assert (rgb(image, "PNG") == colours[RAMP % 3]).all()
-    assert (rgb(image, "GIF") == colours[RAMP % 3]).all()
-
-
-def test_cmyk_is_ink_on_white():
-    """R = 255 (1 - C)(1 - K), within JPEG's loss."""
-    inks = {(0, 0, 0, 0): (255, 255, 255), (255, 0, 0, 0): (0, 255, 255), (0, 0, 255, 0): (255, 255, 0),
-            (0, 0, 0, 255): (0, 0, 0), (0, 255, 0, 128): (127, 0, 127)}  # fmt: skip
-    for ink, colour in inks.items():
-        found = rgb(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95).astype(int)
-        assert np.abs(found - colour).max() <= 4, ink
-
-
-def test_transparency_is_laid_over_white():
-    pixels = np.zeros((1, 3, 4), np.uint8)
-    pixels[0, :, 0], pixels[0, :, 3] = 200, (255, 0, 51)
-    white = rgb(Image.fromarray(pixels), "PNG")[0].tolist()
-    assert white[0] == [200, 0, 0] and white[1] == [255, 255, 255]
-    assert np.abs(np.array(white[2]) - [0.2 * 200 + 0.8 * 255, 0.8 * 255, 0.8 * 255]).max() <= 1
-    grey = np.array([[[10, 255], [10, 0]]], np.uint8)
-    assert rgb(Image.fromarray(grey, "LA"), "PNG")[0].tolist() == [[10, 10, 10], [255, 255, 255]]
-
-
-def test_a_transparent_palette_entry_is_white():
-    image = Image.fromarray(RAMP % 2).convert("P")
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    found = rgb(image, "PNG", transparency=1)
-    assert (found == np.where((RAMP % 2)[..., None], 255, [10, 20, 30])).all()
-
-
-def test_a_sixteen_bit_image_through_the_whole_datamodule(folder):
-    deep = np.full((16, 16), 32768, np.uint16)
-    file = io.BytesIO()
-    Image.fromarray(deep).save(file, "PNG")
-    (folder / "val/n01/zz.png").write_bytes(file.getvalue())
-    data = open_images(folder, mean=[0.0] * 3, std=[1.0] * 3)
-    index = names_of(data, "test").index("n01/zz.png")
-    assert data.pictures["test"][index]["image"].unique().tolist() == pytest.approx([128 / 255])
-
-
-def test_floating_point_pixels_are_refused():
-    with pytest.raises(DataError, match="image is a floating-point image"):
-        decode(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "image")
-
-
-# Options
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"fraction": 0.0}, r"data\.fraction=0\.0 must be more than 0 and at most 1"),
-        ({"fraction": 1.01}, r"data\.fraction=1\.01 must be"),
-        ({"fraction": float("nan")}, r"data\.fraction=nan must be"),
-        ({"crop_pct": 1.5}, r"data\.crop_pct=1\.5 must be"),
-        ({"batch_size": 0}, r"data\.batch_size=0 is too small; the least is 1"),
-        ({"num_workers": -1}, r"data\.num_workers=-1 is too small; the least is 0"),
-        ({"val_split": -1}, r"data\.val_split=-1: a number of images from 0 on"),
-        ({"val_split": "train"}, r"data\.val_split='train' is data\.train"),
-        ({"test": "train"}, r"data\.train and data\.test are both 'train'"),
-        ({"corrupt": "skipp"}, r"data\.corrupt='skipp' is unknown, allowed: refuse, skip\. Did you mean skip\?"),
-        ({"format": "litdata"}, r"data\.format='litdata' is unknown, allowed: folder, parquet"),
-        ({"augment": "shfit"}, "Did you mean shift"),
-        ({"interpolation": "cubic"}, r"data\.interpolation='cubic' is unknown.*Did you mean bicubic"),
-        ({"remode": "noise"}, r"data\.remode='noise' is unknown, allowed: const, rand, pixel"),
-        ({"hflip": 1.1}, r"data\.hflip=1\.1 is a probability"),
-        ({"reprob": -0.1}, r"data\.reprob=-0\.1 is a probability"),
-        ({"mean": [0.5]}, r"data\.mean=\[0\.5\]: three numbers"),
-        ({"std": [0.5, 0.0, 0.5]}, r"data\.std=.*each more than 0"),
-        ({"scale": [0.5, 0.1]}, r"data\.scale=\[0\.5, 0\.1\]: the least and the most"),
-        ({"ratio": [1.0]}, r"data\.ratio=\[1\.0\]: the least and the most"),
-        ({"color_jitter": -1.0}, r"data\.color_jitter=-1\.0"),
-        ({"shift": 2}, r"data\.shift=2 does nothing with data\.augment=none"),
-        ({"in_memory": "yes"}, r"data\.in_memory='yes' is unknown"),
-        ({"in_memory": True, "augment": "timm"}, r"data\.in_memory=true holds transformed pixels"),
-        ({"mini": SETTINGS, "image_size": 32, "format": "parquet"}, "generated data .* are an image folder"),
-        ({"mini": SETTINGS}, r"data\.image_size=16, but data\.mini\.image_size=32"),
-        ({"mini": {**SETTINGS, "grdi": 2}}, "unknown setting 'grdi'. Did you mean 'grid'"),
-    ],
-)
-def test_impossible_options_are_refused(tmp_path, change, message):
-    with pytest.raises(DataError, match=message):
-        ImageNet1K(**{**KEYWORDS, "root": str(tmp_path), **change})
-
-
-def test_timms_own_refusal_is_passed_on(folder):
-    with pytest.raises(DataError, match=r"timm refuses the augmentation .*auto_augment='randd'"):
-        open_images(folder, augment="timm", auto_augment="randd")
-
-
-def test_the_shipped_yaml_names_every_keyword_and_no_other():
-    import inspect
-
-    from omegaconf import OmegaConf
-
-    shipped = OmegaConf.load(Path(__file__).resolve().parents[2] / "configs/data/imagenet1k.yaml")
-    wanted = list(inspect.signature(ImageNet1K.__init__).parameters)[1:]
-    assert sorted(set(shipped) - {"_target_"}) == sorted(wanted)
-    keywords = OmegaConf.to_container(shipped, resolve=False)
-    keywords.pop("_target_")
-    data = ImageNet1K(**{**keywords, "root": "data"})
-    assert json.loads(json.dumps([data.mean, data.scale, data.auto_augment])) == [
-        [0.485, 0.456, 0.406],
-        [0.08, 1.0],
-        "rand-m9-mstd0.5-inc1",
-    ]

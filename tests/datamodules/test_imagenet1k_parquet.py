@@ -196,6 +196,12 @@ def test_missing_shards_are_named(folder):
         open_images(folder, **{**PATTERNS, "test": "data"})
 
 
+@pytest.mark.parametrize("split", ["test", "val_split"])
+def test_a_shard_that_is_trained_on_is_no_test(folder, split):
+    with pytest.raises(DataError, match=rf"data\.{split} matches shards of data\.train: .*train-00001-of-"):
+        open_images(folder, **{**PATTERNS, split: "data/*-00001-of-*.parquet"})
+
+
 @pytest.mark.parametrize("pattern", ["", "/data/x-*.parquet"])
 def test_a_pattern_that_is_not_below_the_root(folder, pattern):
     with pytest.raises(DataError, match="is no pattern relative to data.root"):

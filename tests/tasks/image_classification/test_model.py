@@ -5,6 +5,7 @@ import timm
 import torch
 
 from configs.errors import ConfigError
+from lcaam.integrations.timm import graft, ungraft
 from tasks.common.errors import CheckpointError
 from tasks.image_classification.model import build_vit
 from tests.tasks.image_classification.small import SIZES, build, fit, mask_node, pictures
@@ -35,10 +36,42 @@ def test_an_option_that_timm_does_not_have_is_named():
 
 
 def test_a_model_that_is_no_vit_is_refused():
-    with pytest.raises(TypeError, match="graft takes timm's VisionTransformer"):
+    with pytest.raises(ConfigError, match="eva02_tiny_patch14_224: .*graft takes timm's VisionTransformer"):
         vit(mask_node("shared"), name="eva02_tiny_patch14_224", options={"depth": 1}, image_size=28)
     with pytest.raises(ConfigError, match="timm's resnet18 does not take img_size.*'img_size'"):
         build_vit("resnet18", classes=7, image_size=32, mask=mask_node("shared"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "vit_tiny_patch16_224.nobody"}, r"cannot build task\.model_name=vit_tiny_patch16_224\.nobody"),
+        ({"name": "local-dir:/nowhere"}, "cannot build task.model_name=local-dir:/nowhere"),
+        ({"options": {**SIZES, "num_heads": 5}}, "cannot build .*divisible by num_heads"),
+        ({"options": {**SIZES, "depth": 0}}, "no blocks"),
+        ({"options": {**SIZES, "patch_size": 16}}, "image_size: 12 is smaller than a patch, 16 pixels"),
+        ({"options": {**SIZES, "img_size": 24}}, r"model_options\.img_size: 24 is not set here: data\.image_size"),
+        ({"options": {**SIZES, "num_classes": 3}}, r"model_options\.num_classes: 3"),
+        ({"options": {**SIZES, "in_chans": 1}}, r"model_options\.in_chans: 1"),
+        ({"mask": mask_node("shared", groups=2)}, "groups is 1 or the model's number of heads, 3; got 2"),
+        ({"options": {**SIZES, "patch_drop_rate": 0.5}, "mask": mask_node("shared")}, "patch dropout removes tokens"),
+        ({"mask": mask_node("shared", control="extra_layers")}, "extra_layers: .* at least"),
+    ],
+)
+def test_what_cannot_be_built_is_an_error_of_the_configuration(changes, message):
+    """And so printed by train.py without a stack trace."""
+    with pytest.raises(ConfigError, match=message):
+        vit(**changes)
+
+
+def test_pixels_that_no_patch_holds_are_warned_of(caplog):
+    vit()
+    assert not caplog.records
+    vit(image_size=15)
+    assert "no multiple of the patches' 4 pixels: the last 3 rows" in caplog.text
+    caplog.clear()
+    vit(image_size=15, options={**SIZES, "dynamic_img_pad": True})
+    assert not caplog.records
 
 
 def test_a_width_of_the_mask_is_the_number_of_tokens_or_an_error():
@@ -97,6 +130,48 @@ def test_weights_that_are_missing_broken_or_of_another_model_are_named(tmp_path)
         vit(weights=str(tmp_path / "wide.pth"))
     with pytest.raises(ConfigError, match="choose"):
         vit(weights=str(tmp_path / "wide.pth"), pretrained=True)
+
+
+def test_the_error_says_what_does_not_fit(tmp_path):
+    torch.save(timms(qkv_bias=False).state_dict(), tmp_path / "unbiased.pth")
+    with pytest.raises(CheckpointError, match=r'Missing key.*"blocks\.0\.attn\.qkv\.bias"'):
+        vit(weights=str(tmp_path / "unbiased.pth"))
+
+
+@pytest.mark.parametrize("classes", [7, 3])
+@pytest.mark.parametrize("prefix", ["encoder_q.", None])
+def test_a_file_without_the_models_weights_is_not_taken_for_a_new_head(prefix, classes, tmp_path):
+    """timm loads nothing of such a file and says so in a log message: training would start from nothing."""
+    state = {f"{prefix}{name}": value for name, value in timms().state_dict().items()} if prefix else {"epoch": 3}
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"other\.pth has no weights for (\d+) of the model's \1 tensors"):
+        vit(weights=str(tmp_path / "other.pth"), classes=classes)
+
+
+def test_weights_without_one_block_are_refused_and_without_a_head_taken(tmp_path):
+    whole = timms().state_dict()
+    torch.save({name: value for name, value in whole.items() if not name.startswith("head")}, tmp_path / "headless.pth")
+    assert torch.equal(
+        vit(weights=str(tmp_path / "headless.pth")).blocks[1].mlp.fc1.weight, whole["blocks.1.mlp.fc1.weight"]
+    )
+    short = {name: value for name, value in whole.items() if not name.startswith(("blocks.1", "head"))}
+    torch.save(short, tmp_path / "short.pth")
+    with pytest.raises(CheckpointError, match=r"no weights for 12 of .* such as blocks\.1\.norm1\.weight"):
+        vit(weights=str(tmp_path / "short.pth"))
+
+
+def test_the_weights_of_a_grafted_model_are_taken_without_its_masks(tmp_path):
+    theirs = graft(timms(), scope="shared", hidden=5)
+    torch.save(theirs.state_dict(), tmp_path / "grafted.pth")
+    ours = vit(weights=str(tmp_path / "grafted.pth"))
+    assert torch.equal(ours(pictures()["image"]), ungraft(theirs)(pictures()["image"]))
+
+
+def test_a_file_that_holds_something_else_is_named(tmp_path):
+    for number, thing in enumerate(([1, 2], {3: torch.ones(1)}, torch.ones(2))):
+        torch.save(thing, tmp_path / f"{number}.pth")
+        with pytest.raises(CheckpointError, match=rf"{number}\.pth holds no weights"):
+            vit(weights=str(tmp_path / f"{number}.pth"))
 
 
 def test_a_name_without_weights_says_so():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from tasks.common.errors import CheckpointError
 from tests.composing import ROOT
 from train import train
 
@@ -58,6 +59,26 @@ def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None
         train(cfg)
         losses.append(record_of(cfg)["metrics"]["test_loss"])
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_killed_run_goes_on_to_the_very_same_numbers(compose_run: Compose) -> None:
+    options = ["experiment=qvhighlights_lcaam", "scale=smoke", "floors.enabled=false", "logger=csv"]
+    options += ["callbacks.checkpoint.save_top_k=-1", "callbacks.checkpoint.filename='step{step}'"]
+    whole = compose_run(*options)
+    train(whole)
+    halfway = Path(whole.paths.run_dir) / "checkpoints" / "step3.ckpt"
+    rest = compose_run(*options, f"resume={halfway}", "callbacks.checkpoint.filename='again{step}'")
+    train(rest)
+    assert record_of(rest)["metrics"] == record_of(whole)["metrics"]
+    assert [path.stem for path in (Path(rest.paths.run_dir) / "checkpoints").glob("again*")] == ["again6"]
+
+
+def test_resuming_from_what_is_no_checkpoint_says_so(compose_run: Compose, tmp_path: Path) -> None:
+    cut = tmp_path / "last.ckpt"
+    cut.write_bytes(b"PK\x03\x04")
+    for path, words in ((cut, "cut off"), (tmp_path / "none.ckpt", "no such file")):
+        with pytest.raises(CheckpointError, match=words):
+            train(compose_run("experiment=qvhighlights_lcaam", "scale=smoke", f"resume={path}"))
 
 
 @pytest.mark.parametrize("mask", ["static_swinbert", "static_logsigmoid", "extra_linear"])
