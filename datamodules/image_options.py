@@ -3,12 +3,12 @@
 check({"fraction": 1.5, ...})     # DataError: data.fraction=1.5 must be more than 0 and at most 1.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError
+from datamodules.options import at_least, colours, one_of
 
 LEAST = {
     "image_size": 1,
@@ -34,25 +34,15 @@ ALLOWED = {
 
 def check(given: Mapping[str, Any]) -> None:
     """given: name -> value of every option. DataError: what was given and what is allowed."""
-    for name, least in LEAST.items():
-        if not (value := given[name]) >= least:
-            raise DataError(f"data.{name}={value} is too small; the least is {least}.")
-    for name, allowed in ALLOWED.items():
-        if (value := given[name]) not in allowed:
-            near = difflib.get_close_matches(str(value), allowed, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(allowed)}.{hint}")
+    at_least(given, LEAST)
+    one_of(given, ALLOWED)
     for name in PROBABILITIES:
         if not 0 <= (value := given[name]) <= 1:
             raise DataError(f"data.{name}={value} is a probability: 0 to 1.")
     for name in SHARES:
         if not 0 < (value := given[name]) <= 1:
             raise DataError(f"data.{name}={value} must be more than 0 and at most 1.")
-    for name in ("mean", "std"):
-        value = given[name]
-        if len(value) != 3 or (name == "std" and not min(value) > 0):
-            above = ", each more than 0" if name == "std" else ""
-            raise DataError(f"data.{name}={value}: three numbers, of red, green and blue{above}.")
+    colours(given)
     for name in ("scale", "ratio"):
         value = given[name]
         if len(value) != 2 or not 0 < value[0] <= value[1]:

@@ -37,6 +37,7 @@ from datamodules.hdf5 import FeatureFile
 from datamodules.loading import loader
 from datamodules.mini import madv2 as mini_madv2
 from datamodules.mini.store import settings_from
+from datamodules.options import at_least, one_of
 from datamodules.sampling import SAMPLINGS, sample_rows, segment_rows
 from datamodules.splits import Described, read_splits
 from datamodules.tracks import Track
@@ -142,12 +143,8 @@ class MADv2(pl.LightningDataModule):
     def _check(self) -> None:
         if not 0 < self.fps < float("inf"):
             raise DataError(f"data.fps={self.fps}: feature rows a second are more than 0 (MAD: 5.0).")
-        for name, least in LEAST.items():
-            if (value := getattr(self, name)) < least:
-                raise DataError(f"data.{name}={value} is too small; the least is {least}.")
-        for name, allowed in ALLOWED.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(allowed)}.")
+        at_least(vars(self), LEAST)
+        one_of(vars(self), ALLOWED)
 
     # Files
 

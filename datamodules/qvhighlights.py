@@ -37,6 +37,7 @@ from datamodules.mini import qvhighlights as mini_qvhighlights
 from datamodules.mini.store import settings_from
 from datamodules.moment_set import SALIENCIES, Features, Lengths, Moments
 from datamodules.moments import check_splits, read_moments
+from datamodules.options import at_least, one_of
 from datamodules.packed import packed_beside
 from datamodules.streams import open_stream, stream_settings
 
@@ -109,11 +110,8 @@ class QVHighlights(pl.LightningDataModule):
     def _check(self) -> None:
         if not 0 < self.clip_length < float("inf"):
             raise DataError(f"data.clip_length={self.clip_length}: a clip lasts more than 0 s (QVHighlights: 2.0).")
-        for name, least in LEAST.items():
-            if not (value := getattr(self, name)) >= least:
-                raise DataError(f"data.{name}={value} is too small; the least is {least}.")
-        if self.saliency not in SALIENCIES:
-            raise DataError(f"data.saliency={self.saliency!r} is unknown, allowed: {', '.join(SALIENCIES)}.")
+        at_least(vars(self), LEAST)
+        one_of(vars(self), {"saliency": SALIENCIES})
         if not self.streams:
             raise DataError("data.video_streams has no stream; at least one is needed.")
 

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from datamodules.imagenet1k import ImageNet1K
@@ -78,3 +79,18 @@ def batches(data: ImageNet1K, split: str, epoch: int = 0) -> list[dict]:
     if hasattr(loader.sampler, "set_epoch"):
         loader.sampler.set_epoch(epoch)
     return list(loader)
+
+
+def joined(found: list[dict]) -> dict:
+    return {
+        "image": torch.cat([batch["image"] for batch in found]),
+        "label": torch.cat([batch["label"] for batch in found]),
+        "name": [name for batch in found for name in batch["name"]],
+    }
+
+
+def same(a: list[dict], b: list[dict]) -> bool:
+    return len(a) == len(b) and all(
+        x["name"] == y["name"] and torch.equal(x["label"], y["label"]) and torch.equal(x["image"], y["image"])
+        for x, y in zip(a, b, strict=True)
+    )

@@ -18,7 +18,16 @@ from torchvision import transforms
 
 from datamodules.loading import Unrepeated
 from datamodules.subsets import class_orders, hold_out, take_fraction
-from tests.datamodules.small_images import COUNTS, batches, encoded, names_of, open_images, picture, write_images
+from tests.datamodules.small_images import (
+    COUNTS,
+    batches,
+    encoded,
+    joined,
+    names_of,
+    open_images,
+    picture,
+    write_images,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +39,6 @@ def pristine(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(pristine, tmp_path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "copy"))
-
-
-def joined(found: list[dict]) -> dict:
-    return {
-        "image": torch.cat([batch["image"] for batch in found]),
-        "label": torch.cat([batch["label"] for batch in found]),
-        "name": [name for batch in found for name in batch["name"]],
-    }
-
-
-def same(a: list[dict], b: list[dict]) -> bool:
-    return len(a) == len(b) and all(
-        x["name"] == y["name"] and torch.equal(x["label"], y["label"]) and torch.equal(x["image"], y["image"])
-        for x, y in zip(a, b, strict=True)
-    )
 
 
 # The contract

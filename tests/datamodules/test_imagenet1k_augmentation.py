@@ -11,7 +11,7 @@ from PIL import Image
 
 from datamodules.image_transforms import augmented, shifted
 from datamodules.pictures import drawn_from
-from tests.datamodules.small_images import batches, encoded, open_images, picture, write_images
+from tests.datamodules.small_images import batches, encoded, joined, open_images, picture, same, write_images
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +22,6 @@ def pristine(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(pristine, tmp_path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "copy"))
-
-
-def joined(found: list[dict]) -> dict:
-    return {
-        "image": torch.cat([batch["image"] for batch in found]),
-        "label": torch.cat([batch["label"] for batch in found]),
-        "name": [name for batch in found for name in batch["name"]],
-    }
-
-
-def same(a: list[dict], b: list[dict]) -> bool:
-    return len(a) == len(b) and all(
-        x["name"] == y["name"] and torch.equal(x["label"], y["label"]) and torch.equal(x["image"], y["image"])
-        for x, y in zip(a, b, strict=True)
-    )
 
 
 def test_training_repeats_with_the_seed_whatever_the_workers(pristine):
