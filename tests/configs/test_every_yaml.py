@@ -26,8 +26,9 @@ def choices() -> list[str]:
     return [f"{file.parent}={file.stem}" for file in files if file.stem not in PRIMARY and file.parts[0] != "local"]
 
 
-def experiment_of(group: str, option: str) -> str:
-    """An experiment with that task or data set, or with another data set that the same data module reads."""
+def experiment_of(group: str, option: str) -> str | None:
+    """An experiment with that task or data set, or with another data set that the same data module reads; None where
+    there is none yet."""
     notes = {
         name: (CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8") for name in options("experiment")
     }
@@ -35,7 +36,8 @@ def experiment_of(group: str, option: str) -> str:
     if group == "data":
         parents = OmegaConf.load(CONFIGS / "data" / f"{option}.yaml").get("defaults", [])
         same |= {name for name in parents if isinstance(name, str)}
-    return next(name for name, text in notes.items() if any(f"override /{group}: {one}\n" in text for one in same))
+    found = (name for name, text in notes.items() if any(f"override /{group}: {one}\n" in text for one in same))
+    return next(found, None)
 
 
 def as_overrides(choice: str) -> list[str]:
@@ -44,7 +46,8 @@ def as_overrides(choice: str) -> list[str]:
     if group.startswith("scale/"):
         return [f"experiment={experiment_of('task', option)}", f"scale={group.removeprefix('scale/')}"]
     if group in ("task", "data"):
-        return [f"experiment={experiment_of(group, option)}", choice]
+        experiment = experiment_of(group, option)
+        return [choice, f"experiment={experiment}"] if experiment else [choice, "num_keys=null"]
     return [choice]
 
 

@@ -17,7 +17,20 @@ from scripts.extract_frames import main as extract_frames
 from tests.datamodules.small_videos import footage, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("--frames", "4", "--image-size", "32", "--workers", "0", "--device", "cpu", "--batch-size", "2", "--size", "tiny")
+SMALL = (
+    "--frames",
+    "4",
+    "--image-size",
+    "32",
+    "--workers",
+    "0",
+    "--device",
+    "cpu",
+    "--batch-size",
+    "2",
+    "--size",
+    "tiny",
+)
 
 
 class Means(torch.nn.Module):
@@ -69,7 +82,9 @@ def test_swin_features_are_torchvisions(videos, tmp_path):
     for path in sorted(videos.iterdir())[1:]:
         path.unlink()
     main([str(videos), str(tmp_path / "out"), *SMALL, "--weights", str(tmp_path / "swin.pth")])
-    frames = extract_features.Pixels(extract_features.VideoFiles(videos, "{video}.*"), 4, 32, 32, extract_features.MEAN, extract_features.STD)
+    frames = extract_features.Pixels(
+        extract_features.VideoFiles(videos, "{video}.*"), 4, 32, 32, extract_features.MEAN, extract_features.STD
+    )
     clip = frames.batch([frames.read(extract_features.Clip("v0", "v0", ()), None)])
     with torch.no_grad():
         grid = model.norm(model.features(model.pos_drop(model.patch_embed(clip.transpose(1, 2)))))  # (1, 2, 1, 1, 768)

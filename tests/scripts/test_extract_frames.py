@@ -133,9 +133,12 @@ def test_segments_of_annotations_are_clips(videos, tmp_path):
     [
         (lambda folder: None, "not a folder"),
         (lambda folder: folder.mkdir(), "no video files"),
-        (lambda folder: [folder.mkdir(), (folder / "a.mp4").touch(), (folder / "a.avi").touch()], "more than one video file is called a"),
+        (
+            lambda folder: [folder.mkdir(), (folder / "a.mp4").touch(), (folder / "a.avi").touch()],
+            "more than one video file is called a",
+        ),
     ],
-)  # fmt: skip
+)
 def test_nothing_to_extract_is_said(tmp_path, prepare, message):
     prepare(tmp_path / "x")
     with pytest.raises(SystemExit, match=message):
@@ -152,7 +155,9 @@ def test_numbers_too_small_are_refused(videos, tmp_path, option, capsys):
 
 def test_it_runs_as_a_command_with_two_processes(videos, tmp_path):
     command = [sys.executable, str(ROOT / "scripts/extract_frames.py"), str(videos), str(tmp_path / "frames")]
-    done = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [*command, "--workers", "2"], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0 and "3 clips extracted" in done.stdout
     assert len(names(tmp_path / "frames/v1")) == 32  # seven frames in the file: some come again
     (videos / "v1.mp4").write_bytes(b"x")

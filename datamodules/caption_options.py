@@ -1,0 +1,51 @@
+"""The numbers and words that configs/data/msrvtt.yaml may hold.
+
+check({"frames": 0, ...})     # DataError: data.frames=0 is too small; the least is 1.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from datamodules.caption_splits import SPLITS
+from datamodules.captions_json import near
+from datamodules.errors import DataError
+
+LEAST = {"frames": 1, "image_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "seed": 0}
+ALLOWED = {
+    "source": ("video", "frames", "features"),
+    "captions": ("all", "random"),
+    "corrupt": ("refuse", "skip"),
+    "missing": ("refuse", "skip"),
+}
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """given: name -> value of every option. DataError: what was given and what is allowed."""
+    for name, least in LEAST.items():
+        if not (value := given[name]) >= least:
+            raise DataError(f"data.{name}={value} is too small; the least is {least}.")
+    for name, allowed in ALLOWED.items():
+        if (value := given[name]) not in allowed:
+            raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(allowed)}.{near(value, allowed)}")
+    if not given["short_side"] >= given["image_size"]:
+        raise DataError(
+            f"data.short_side={given['short_side']} is smaller than data.image_size={given['image_size']}: the square "
+            "that is cut out would not fit."
+        )
+    for name in ("mean", "std"):
+        value = given[name]
+        if len(value) != 3 or (name == "std" and not min(value) > 0):
+            above = ", each more than 0" if name == "std" else ""
+            raise DataError(f"data.{name}={value}: three numbers, of red, green and blue{above}.")
+    for name in ("split_names", "id_ranges"):
+        value = given[name]
+        if value is not None and (set(value) - set(SPLITS) or "train" not in value):
+            shown = {"split_names": "splits"}.get(name, name)
+            raise DataError(
+                f"data.{shown} has the keys {', '.join(value)}; allowed: {', '.join(SPLITS)}, train needed."
+            )
+    for split, value in (given["id_ranges"] or {}).items():
+        if len(value) != 2 or not 0 <= value[0] <= value[1]:
+            raise DataError(f"data.id_ranges.{split}={list(value)}: the first and the last number, 0 <= first <= last.")
+    if given["split_names"].get("train") is None:
+        raise DataError("data.splits.train is null: there would be no training clips.")

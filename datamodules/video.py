@@ -1,0 +1,95 @@
+"""Frames of a video file, evenly spread over it or over a part of it, decoded by PyAV.
+
+    read_video(Path("video0.mp4"), 32)                       # (32, H, W, 3) uint8, RGB
+    read_video(Path("a.mkv"), 32, span=(90.0, 102.5))        # of the frames shown from 90 to 102.5 s
+
+The frames are those of np.linspace(0, n - 1, count), rounded; a clip of fewer than `count` frames repeats some. A
+rotation that the file's header asks for is not applied. One thread decodes: data workers share the cores.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.errors import DataError
+
+LOST = 0.1  # share of the announced frames that may be missing: cut files announce a few they cannot show
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """(count,) int64 numbers of frames, 0..total - 1, the first and the last included."""
+    return np.rint(np.linspace(0, total - 1, count)).astype(np.int64)
+
+
+def read_video(path: str | Path, count: int, span: tuple[float, float] | None = None) -> np.ndarray:
+    """`count` frames, (count, H, W, 3) uint8. span: seconds from the start; frames outside are not used.
+
+    Raises DataError with the file's name: missing, not a video, damaged or truncated, without a picture track or
+    frames, nothing shown within `span`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such video file.")
+    import av  # here: what reads features needs no decoder
+
+    try:
+        kept, total, announced = _decode(path, None, count, span)
+        if total > 0 and not kept.keys() >= set(spread(total, count).tolist()):
+            kept, _, _ = _decode(path, total, count, span)  # there are fewer or more than announced
+    except av.error.FFmpegError as error:
+        raise DataError(
+            f"{path} cannot be decoded, probably truncated, damaged or not a video ({path.stat().st_size} bytes): "
+            f"{error.strerror}."
+        ) from error
+    if not total:
+        raise DataError(f"{path}: no frames" + (" in it." if span is None else f" from {span[0]:g} to {span[1]:g} s."))
+    if span is None and total < (1 - LOST) * announced:
+        raise DataError(
+            f"{path}: {total} of the {announced} frames that it announces can be decoded; truncated or damaged."
+        )
+    return np.stack([kept[index] for index in spread(total, count).tolist()])
+
+
+def _decode(
+    path: Path, total: int | None, count: int, span: tuple[float, float] | None
+) -> tuple[dict[int, np.ndarray], int, int]:
+    """Frames by their number, those that `count` of `total` need; how many there are; how many the header announces.
+
+    total: None is as many as announced, none of a part.
+    """
+    import av
+
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise DataError(f"{path}: no picture track in it, only {kinds}.")
+        stream = container.streams.video[0]
+        if total is None:
+            total = stream.frames if span is None else 0
+        wanted = set(spread(total, count).tolist()) if total else set()
+        to_rgb = av.video.reformatter.VideoReformatter()  # kept for all frames; one of each frame's own is slower
+        kept, number = {}, 0
+        for frame in _frames(container, stream, span):
+            if number in wanted:
+                if frame.is_corrupt:
+                    raise DataError(f"{path}: frame {number} is damaged.")
+                kept[number] = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            number += 1
+        return kept, number, stream.frames
+
+
+def _frames(container, stream, span: tuple[float, float] | None) -> Iterator:
+    """Decoded frames, of the whole video or of those shown within `span`."""
+    stream.codec_context.thread_count = 1
+    first = float((stream.start_time or 0) * stream.time_base)
+    if span is not None and span[0] > 0:
+        container.seek(int((first + span[0]) / stream.time_base), stream=stream)  # to the key frame before
+    for frame in container.decode(stream):
+        if span is not None:
+            at = -1.0 if frame.time is None else frame.time - first
+            if at >= span[1]:
+                return
+            if at < span[0]:
+                continue
+        yield frame

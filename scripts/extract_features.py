@@ -1,0 +1,132 @@
+"""Extracts a Video Swin's grid features of clips, so that a captioner with a frozen backbone trains without decoding.
+
+    python scripts/extract_features.py data/msrvtt/frames data/msrvtt/features
+    python scripts/extract_features.py data/msrvtt/videos data/msrvtt/features --weights swin_k600.pth --batch-size 8
+
+Reads a folder of video files, or of the frame folders that scripts/extract_frames.py writes; the central square of
+every clip, no augmentation. Writes FEATURES/<clip>.npy, (784, 1024) float16 for 32 frames of 224 pixels and Swin-B
+(1.6 MB; 16 GB for MSR-VTT); data.source=features reads them, also packed (scripts/pack_features.py). A file is complete
+or absent, so a run that was stopped goes on where it was. A clip that cannot be read is listed in
+FEATURES/failures.txt, and the exit status is 1. --weights takes a name of torchvision's or a file.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader, Dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datamodules.captions_json import LAYOUTS, Clip  # noqa: E402
+from datamodules.clip_sources import FrameFolders, VideoFiles  # noqa: E402
+from datamodules.clips import Pixels  # noqa: E402
+from datamodules.errors import DataError  # noqa: E402
+from datamodules.extraction import clips_of, finish, keep_settings, only_run, progress  # noqa: E402
+from datamodules.feature_files import write_features  # noqa: E402
+from datamodules.loading import whole  # noqa: E402
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZES = ("tiny", "small", "base")
+WEIGHTS = "KINETICS400_IMAGENET22K_V1"
+
+
+class Readable(Dataset):
+    """Batches of the clips that can be read, and what is wrong with the others."""
+
+    def __init__(self, clips: list[Clip], pixels: Pixels):
+        self.clips, self.pixels = clips, pixels
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitems__(self, indices: list[int]) -> tuple[list[str], torch.Tensor | None, dict[str, str]]:
+        names, values, failed = [], [], {}
+        for clip in (self.clips[index] for index in indices):
+            try:
+                values.append(self.pixels.read(clip, None))
+                names.append(clip.id)
+            except DataError as error:
+                failed[clip.id] = str(error)
+        return names, self.pixels.batch(values) if values else None, failed
+
+
+def build(size: str, weights: str | None) -> torch.nn.Module:
+    """The captioner's backbone, (B, F, 3, S, S) -> (B, G, D)."""
+    from tasks.video_captioning.swin import VideoSwin
+
+    return VideoSwin(size, weights=weights).eval()
+
+
+@torch.inference_mode()
+def extract_all(backbone, clips: list[Clip], pixels: Pixels, out: Path, chosen, console: Console) -> dict[str, str]:
+    """id -> what is wrong, of the clips that failed."""
+    failed = {}
+    batches = DataLoader(Readable(clips, pixels), chosen.batch_size, num_workers=chosen.workers, collate_fn=whole)
+    with progress(console) as bar:
+        task = bar.add_task("clips", total=len(clips))
+        for names, frames, wrong in batches:
+            failed |= wrong
+            grids = [] if frames is None else backbone(frames.to(chosen.device)).float().cpu().numpy()
+            for name, grid in zip(names, grids, strict=True):
+                try:
+                    write_features(out, name, grid)
+                except DataError as error:
+                    failed[name] = str(error)
+            bar.advance(task, len(names) + len(wrong))
+    return failed
+
+
+def named(weights: str) -> str:
+    """What the weights are: torchvision's name, or a file's contents."""
+    path = Path(weights)
+    if not path.is_file():
+        return weights
+    with path.open("rb") as file:
+        return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}" if sys.version_info >= (3, 11) else path.name
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, help="folder of video files, or of frame folders")
+    parser.add_argument("out", type=Path, help="folder of feature files; made if need be")
+    parser.add_argument("--size", choices=SIZES, default="base", help="of the Video Swin (base)")
+    parser.add_argument("--weights", default=WEIGHTS, help=f"torchvision's name or a file ({WEIGHTS})")
+    parser.add_argument("--frames", type=int, default=32, help="frames a clip (32)")
+    parser.add_argument("--image-size", type=int, default=224, help="pixels (224)")
+    parser.add_argument("--batch-size", type=int, default=4, help="clips at a time (4)")
+    parser.add_argument("--pattern", default="{video}.*", help="name of a video's file ({video}.*: any ending)")
+    parser.add_argument("--annotations", type=Path, nargs="+", default=[], help="json files: the clips in them")
+    parser.add_argument("--layout", choices=LAYOUTS, default="msrvtt", help="of the annotations (msrvtt)")
+    parser.add_argument("--workers", type=int, default=4, help="processes that read clips; 0: none of their own (4)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parser.parse_args(arguments)
+    for name, least in (("frames", 1), ("image_size", 32), ("batch_size", 1), ("workers", 0)):
+        if getattr(chosen, name) < least:
+            parser.error(f"--{name.replace('_', '-')} {getattr(chosen, name)}: the least is {least}")
+    console = Console()
+    try:
+        clips = clips_of(chosen.clips, chosen.annotations, chosen.layout)
+        pictures = any(entry.is_dir() for entry in chosen.clips.iterdir())
+        source = FrameFolders(chosen.clips) if pictures else VideoFiles(chosen.clips, chosen.pattern)
+        pixels = Pixels(source, chosen.frames, chosen.image_size, chosen.image_size, MEAN, STD)
+        with only_run(chosen.out):
+            settings = {key: getattr(chosen, key) for key in ("size", "frames", "image_size")}
+            keep_settings(chosen.out, {**settings, "weights": named(chosen.weights)})
+            todo = [clip for clip in clips if not (chosen.out / f"{clip.id}.npy").is_file()]
+            backbone = build(chosen.size, chosen.weights).to(chosen.device) if todo else None
+            failed = extract_all(backbone, todo, pixels, chosen.out, chosen, console)
+            done, there = len(todo) - len(failed), len(clips) - len(todo)
+            finish(chosen.out, console, done=done, there=there, failed=failed)
+    except KeyboardInterrupt:
+        sys.exit("stopped; run the same command again to go on.")
+    except (ValueError, OSError) as error:  # DataError, CheckpointError
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
