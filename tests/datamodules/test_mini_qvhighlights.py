@@ -233,7 +233,7 @@ def test_facts_and_oracle_after_prepare_data_alone(tmp_path):
     data.prepare_data()
     assert data.facts() == {
         "video_dim": 138, "text_dim": 48, "clips": 32, "tokens": 32, "clip_length": 2.0, "duration": 64.0,
-        "saliency": True,
+        "saliency": True, "streams": {"slowfast_features": 72, "clip_features": 64}, "tef": True,
     }  # fmt: skip
     rows = data.annotations("test")
     assert set(data.oracle()) == {row["qid"] for row in rows}
