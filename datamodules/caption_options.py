@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from datamodules.caption_splits import SPLITS
-from datamodules.captions_json import near
 from datamodules.errors import DataError
+from datamodules.options import at_least, colours, one_of
 
 LEAST = {"frames": 1, "image_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "seed": 0}
 ALLOWED = {
@@ -21,22 +21,14 @@ ALLOWED = {
 
 def check(given: Mapping[str, Any]) -> None:
     """given: name -> value of every option. DataError: what was given and what is allowed."""
-    for name, least in LEAST.items():
-        if not (value := given[name]) >= least:
-            raise DataError(f"data.{name}={value} is too small; the least is {least}.")
-    for name, allowed in ALLOWED.items():
-        if (value := given[name]) not in allowed:
-            raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(allowed)}.{near(value, allowed)}")
+    at_least(given, LEAST)
+    one_of(given, ALLOWED)
     if not given["short_side"] >= given["image_size"]:
         raise DataError(
             f"data.short_side={given['short_side']} is smaller than data.image_size={given['image_size']}: the square "
             "that is cut out would not fit."
         )
-    for name in ("mean", "std"):
-        value = given[name]
-        if len(value) != 3 or (name == "std" and not min(value) > 0):
-            above = ", each more than 0" if name == "std" else ""
-            raise DataError(f"data.{name}={value}: three numbers, of red, green and blue{above}.")
+    colours(given)
     for name in ("split_names", "id_ranges"):
         value = given[name]
         if value is not None and (set(value) - set(SPLITS) or "train" not in value):

@@ -9,7 +9,6 @@ videos may also be a mapping from id to entry. Every defect is a DataError with 
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, some
+from datamodules.options import near
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,6 @@ def fields_from(given: str | Mapping[str, Any]) -> Fields:
         if not isinstance(value, str) and not (value is None and allowed[key] is not str):
             raise DataError(f"data.fields: {key} is {value!r}, expected the name of a key.")
     return dataclasses.replace(LAYOUTS[layout], **given)
-
-
-def near(word: Any, allowed: Iterable[str]) -> str:
-    """ " Did you mean 'x'?", or nothing."""
-    found = difflib.get_close_matches(str(word), [str(one) for one in allowed], 1)
-    return f" Did you mean '{found[0]}'?" if found else ""
 
 
 def one_line(text: str) -> str:

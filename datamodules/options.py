@@ -21,9 +21,13 @@ def one_of(given: Mapping[str, Any], allowed: Mapping[str, Iterable[str]]) -> No
     """DataError where a word is none of those allowed; it names the nearest."""
     for name, words in allowed.items():
         if (value := given[name]) not in words:
-            near = difflib.get_close_matches(str(value), words, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(words)}.{hint}")
+            raise DataError(f"data.{name}={value!r} is unknown, allowed: {', '.join(words)}.{near(value, words)}")
+
+
+def near(word: Any, allowed: Iterable[Any]) -> str:
+    """ " Did you mean 'x'?", or nothing."""
+    found = difflib.get_close_matches(str(word), [str(one) for one in allowed], 1)
+    return f" Did you mean '{found[0]}'?" if found else ""
 
 
 def colours(given: Mapping[str, Any]) -> None:

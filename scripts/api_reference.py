@@ -20,6 +20,7 @@ MODULES = (
     "controls",
     "analysis",
     "integrations.timm",
+    "integrations.transformers",
 )
 HEAD = """# API reference
 
