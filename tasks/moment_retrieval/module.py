@@ -10,13 +10,13 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
-from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torch import Tensor
 
 from lcaam.analysis import record
 from tasks.common.flops import count_flops
 from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
+from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
 from tasks.moment_retrieval.constant import constant_answer
@@ -28,6 +28,7 @@ from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
 from tasks.moment_retrieval.submission import SALIENCY
 
 TERMS = ("span", "giou", "label", "saliency")
+LOGGED = ("loss", *TERMS, "class_error")  # of the last decoder layer
 
 
 class MomentRetrieval(pl.LightningModule):
@@ -108,12 +109,9 @@ class MomentRetrieval(pl.LightningModule):
             for head in (self.model.saliency_clip, self.model.saliency_global):
                 head.requires_grad_(False)
         self.losses = MomentLosses(**(losses or {}))
-        self.val_metrics = MomentMetrics(clip_length=facts["clip_length"])
+        self.val_scores = MomentMetrics(clip_length=facts["clip_length"])
         self.test_scores = MomentMetrics(clip_length=facts["clip_length"])
-        names = [f"{stage}_{name}" for stage in ("val", "test") for name in ("loss", *TERMS, "class_error")]
-        self.means = nn.ModuleDict(
-            {name: MeanMetric() for name in names}
-        )  # self.log's own over ranks rounds their sizes
+        self.val_means, self.test_means = Means(LOGGED), Means(LOGGED)
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
         self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
@@ -167,30 +165,32 @@ class MomentRetrieval(pl.LightningModule):
             self.last_train_loss = float(loss)
 
     def validation_step(self, batch: dict, index: int) -> None:
-        self.val_metrics.update(self.evaluated("val", batch))
+        self.val_scores.update(self.evaluated(batch, self.val_means))
 
-    def evaluated(self, stage: str, batch: dict) -> list[dict]:
-        """Logs the losses of a batch and returns its rows."""
+    def evaluated(self, batch: dict, means: Means) -> list[dict]:
+        """The rows of a batch, whose losses are counted in `means`."""
         loss, terms, outputs = self.batch_losses(batch)
-        size = len(batch["spans"])
-        for name in ("loss", *TERMS, "class_error"):
-            if (value := {"loss": loss, **terms}.get(name)) is not None:
-                mean = self.means[f"{stage}_{name}"]
-                mean.update(value, size)
-                self.log(f"{stage}/{name}", mean, batch_size=size, prog_bar=name == "loss")
+        found = {"loss": loss, **{name: value for name, value in terms.items() if name in LOGGED}}
+        means.update(found, len(batch["spans"]))
         return self.rows(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            self.log_dict({f"val/{name}": value for name, value in headline(self.val_metrics.compute()).items()})
-        self.val_metrics.reset()
+        self.log_scores("val", self.val_scores, self.val_means)
+
+    def log_scores(self, stage: str, metrics: MomentMetrics, means: Means) -> dict[str, float]:
+        """Metrics and losses over all ranks, logged as <stage>/<name>."""
+        found = headline(metrics.compute()) | means.compute()
+        metrics.reset()
+        means.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in found.items()})
+        return found
 
     def on_test_epoch_start(self) -> None:
         self.predictions, self.test_metrics = [], {}
 
     def test_step(self, batch: dict, index: int) -> None:
         if has_answers(batch["annotation"]):
-            rows = self.evaluated("test", batch)
+            rows = self.evaluated(batch, self.test_means)
             self.test_scores.update(rows)
         else:  # the benchmark's own test file: predictions only
             rows = self.rows(self.predict(batch), batch)
@@ -200,10 +200,8 @@ class MomentRetrieval(pl.LightningModule):
         self.predictions = gather_rows(self.predictions, "qid")
         if not has_answers(self.predictions):
             return
-        scores = headline(self.test_scores.compute())
-        self.test_scores.reset()
-        self.log_dict({f"test/{name}": value for name, value in scores.items()})
-        self.test_metrics = scores | {"test_loss": float(self.trainer.callback_metrics["test/loss"])}
+        found = self.log_scores("test", self.test_scores, self.test_means)
+        self.test_metrics = {name: found[name] for name in HEADLINE if name in found} | {"test_loss": found["loss"]}
         if self.last_train_loss is not None:
             self.test_metrics["train_loss"] = self.last_train_loss
 
