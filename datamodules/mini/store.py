@@ -12,20 +12,19 @@ from pathlib import Path
 from filelock import FileLock
 
 from datamodules.errors import DataError
+from datamodules.options import near
 
 log = logging.getLogger(__name__)
 
 
 def settings_from(cls, values: Mapping):
     """The dataclass `cls` from a mapping; DataError names unknown, missing and wrongly typed keys."""
-    import difflib
-
     fields = {field.name: field.type for field in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise DataError(f"{cls.__name__}: unknown setting '{key}'.{hint} Allowed: {', '.join(fields)}.")
+            raise DataError(
+                f"{cls.__name__}: unknown setting '{key}'.{near(key, fields)} Allowed: {', '.join(fields)}."
+            )
     missing = [name for name in fields if name not in values]
     if missing:
         raise DataError(f"{cls.__name__}: missing settings {', '.join(missing)}.")

@@ -31,7 +31,7 @@ def on_first_rank(compute: Callable[[], Answer]) -> Answer:
     if torch.distributed.get_rank() == 0:
         try:
             answer = compute()
-        except Exception as raised:
+        except Exception as raised:  # of whatever kind: the other ranks must hear of it before it is raised below
             error = raised
     parcel = [answer, None if error is None else f"{type(error).__name__}: {error}"]
     torch.distributed.broadcast_object_list(parcel, src=0)

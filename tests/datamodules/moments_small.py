@@ -4,15 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from datamodules.qvhighlights import QVHighlights
-from tests.parity import PARITY
-
-REAL = PARITY.parent / "qvhighlights"
-needs_annotations = pytest.mark.skipif(
-    not REAL.is_dir(), reason="the annotations of QVHighlights are not beside this checkout"
-)
 
 ANNOTATIONS = {"train": "train.jsonl", "val": "val.jsonl", "test": "test.jsonl"}
 WIDTHS = {"slow": 7, "clip": 5}

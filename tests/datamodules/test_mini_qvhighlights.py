@@ -15,7 +15,8 @@ from datamodules.mini.qvhighlights import ANNOTATIONS, FAINTEST, MiniSettings, m
 from datamodules.mini.stripes import MOTIONS, SPECTRUM, stripes
 from datamodules.packed import PackedFeatures, packed_path
 from datamodules.qvhighlights import QVHighlights
-from tests.datamodules.moments_small import REAL, needs_annotations, read_lines
+from tests.datamodules.moments_small import read_lines
+from tests.parity import QVHIGHLIGHTS, needs_qvhighlights
 
 SETTINGS = {
     "train_videos": 10, "val_videos": 2, "test_videos": 5, "queries": 4, "min_clips": 16, "max_clips": 32,
@@ -323,8 +324,8 @@ def test_the_least_set_is_written(tmp_path):
     assert asdict(MiniSettings(**SETTINGS)) == SETTINGS
 
 
-@needs_annotations
+@needs_qvhighlights
 def test_the_rows_have_the_keys_and_types_of_the_real_ones(pristine):
     for name in ANNOTATIONS.values():
-        real, ours = read_lines(REAL / name)[0], read_lines(pristine / name)[0]
+        real, ours = read_lines(QVHIGHLIGHTS / name)[0], read_lines(pristine / name)[0]
         assert {key: type(value) for key, value in ours.items()} == {key: type(value) for key, value in real.items()}

@@ -12,20 +12,19 @@ from datamodules.moments import check_splits, read_moments
 from tests.datamodules.moments_small import (
     ANNOTATIONS,
     LABELS,
-    REAL,
     TEXT,
     WIDTHS,
     batches,
     by_qid,
     expected_text,
     expected_video,
-    needs_annotations,
     open_set,
     read_lines,
     write_features,
     write_lines,
     write_set,
 )  # fmt: skip
+from tests.parity import QVHIGHLIGHTS, needs_qvhighlights
 
 
 @pytest.fixture(scope="module")
@@ -213,11 +212,11 @@ def test_a_test_split_without_answers_is_read_for_predictions(folder, tmp_path, 
 # The real annotations
 
 
-@needs_annotations
+@needs_qvhighlights
 def test_the_real_annotations_are_read_whole():
     files = {"train": "highlight_train_release.jsonl", "val": "highlight_val_release.jsonl",
              "test": "highlight_test_with_gt.jsonl"}  # fmt: skip
-    rows = {split: read_moments(REAL / name, clip_length=2.0, saliency=True) for split, name in files.items()}
+    rows = {split: read_moments(QVHIGHLIGHTS / name, clip_length=2.0, saliency=True) for split, name in files.items()}
     check_splits(rows, files)
     assert {split: len(found) for split, found in rows.items()} == {"train": 7218, "val": 1550, "test": 1542}
     assert {split: len({row["vid"] for row in found}) for split, found in rows.items()} == {
@@ -235,12 +234,12 @@ def test_the_real_annotations_are_read_whole():
     assert alike == 302
 
 
-@needs_annotations
+@needs_qvhighlights
 def test_real_rows_with_features_of_their_sizes_make_batches(tmp_path):
     """Some real rows of each split, the hard ones among them, through the datamodule at the real widths."""
     rng = np.random.default_rng(0)
     for split, name in (("train", "train_release"), ("val", "val_release"), ("test", "test_with_gt")):
-        rows = read_lines(REAL / f"highlight_{name}.jsonl")
+        rows = read_lines(QVHIGHLIGHTS / f"highlight_{name}.jsonl")
         rows.sort(key=lambda row: (-len(row["relevant_windows"]), row["duration"]))
         write_lines(tmp_path / ANNOTATIONS[split], rows[:4] + rows[-3:])
         write_features(tmp_path, rows[:4] + rows[-3:], rng, widths={"slow": 2304, "clip": 512}, text=512)

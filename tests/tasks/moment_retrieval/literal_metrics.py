@@ -124,3 +124,10 @@ def brief(metrics):
 def mean(values):
     values = list(values)
     return sum(values) / len(values)
+
+
+def truth_row(qid=1, **changes):
+    """An annotation with one moment and four relevant clips."""
+    row = {"qid": qid, "vid": f"video{qid}", "duration": 20, "relevant_windows": [[0, 8]]}
+    row |= {"relevant_clip_ids": [0, 1, 2, 3], "saliency_scores": [[4, 3, 2]] * 4}
+    return row | changes
