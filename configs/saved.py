@@ -20,6 +20,8 @@ TRAINED = (  # what the weights were made for
     "data.clip_length",
     "data.tef",
     "data.text_stream.dim",
+    "data.features.dim",
+    "data.frames",
 )
 ADDED = {"resume": None}  # root keys that the saved config.yaml of earlier runs does not have
 

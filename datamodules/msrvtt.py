@@ -38,7 +38,7 @@ from datamodules.loading import Draws, loader, ranks
 from datamodules.mini import msrvtt as mini_msrvtt
 from datamodules.mini.store import settings_from
 from datamodules.packed import packed_beside
-from datamodules.streams import open_stream, stream_settings
+from datamodules.streams import FolderStream, open_stream, stream_settings
 
 log = logging.getLogger(__name__)
 
@@ -256,6 +256,34 @@ class MSRVTT(pl.LightningDataModule):
             return None
         self._read()
         return json.loads((self.folder / mini_msrvtt.ORACLE).read_text(encoding="utf-8"))
+
+    def example(self, path: str | Path) -> dict[str, Any]:
+        """The batch, without captions, of one clip that need not be in the data: a video file, or a folder of frames.
+
+        Where the data are features, an .npy file of them; generated data make them from a video file as well.
+        Raises DataError: no such file, not readable, or not what this data is made of.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise DataError(f"{path}: no such file.")
+        clip = Clip(path.name, path.name, ())
+        source = FrameFolders(path.parent) if path.is_dir() else VideoFiles(path.parent, "{video}")
+        pixels = Pixels(source, self.frames, self.short_side, self.image_size, self.mean, self.std)
+        if self.source != "features":
+            return {"frames": pixels.batch([pixels.read(clip, None)]), "video": [path.name]}
+        if path.suffix == ".npy":
+            stream = FolderStream("features", self.stream, path.parent)
+            values = torch.from_numpy(stream.read(path.name, about=path.name))
+        elif self.mini is not None:
+            frames = pixels.read(clip, None).permute(0, 2, 3, 1).numpy()  # (F, S, S, 3)
+            folder = mini_msrvtt.write_mini(self.root, self.mini, seed=self.seed)
+            values = torch.from_numpy(mini_msrvtt.features_of(folder, frames)).float()
+        else:
+            raise DataError(
+                f"{path}: this data is features of clips (data.source=features). Give the clip's .npy file, which "
+                "scripts/extract_features.py writes with the backbone that made the others."
+            )
+        return {"features": values[None], "video": [path.name]}
 
     def train_dataloader(self) -> DataLoader:
         """Order, captions and crops depend on torch's seed and the epoch alone, whatever the workers."""

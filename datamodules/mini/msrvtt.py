@@ -29,7 +29,7 @@ from datamodules.mini.store import build_once
 from datamodules.mini.wording import Event, Scene, describe, plainly
 from datamodules.packed import pack, packed_path
 
-FORMAT = 1  # raise whenever the same settings would give other files
+FORMAT = 2  # raise whenever the same settings would give other files
 ANNOTATIONS, VIDEOS, FEATURES = "MSRVTT_data.json", "videos", "features"
 SCENES, ORACLE, META = "scenes.json", "oracle.json", "meta.json"
 NAMES = {"train": "train", "val": "validate", "test": "test"}
@@ -115,8 +115,14 @@ def _write(folder: Path, settings: MiniSettings, seed: int) -> None:
     write_json(folder / ANNOTATIONS, content)
     write_json(folder / SCENES, scenes)
     write_json(folder / ORACLE, read_scenes(boxes["train"], boxes["test"], scenes))
-    write_features(folder, clips, settings)
-    write_json(folder / META, {"format": FORMAT, "seed": seed, "settings": asdict(settings)})
+    scale = write_features(folder, clips, settings)
+    write_json(folder / META, {"format": FORMAT, "seed": seed, "settings": asdict(settings), "scale": scale})
+
+
+def features_of(folder: Path, frames: np.ndarray) -> np.ndarray:
+    """(G, D) float16 features of another clip's frames (F, S, S, 3) uint8, as those of the set in `folder` are made."""
+    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    return Patches(len(frames), frames.shape[1], np.array(meta["scale"]))(frames).astype(np.float16)
 
 
 def write_json(path: Path, content) -> None:
@@ -138,8 +144,8 @@ def record(made: MovingDigits) -> dict:
     return {"relation": made.scene.relation, "events": events}
 
 
-def write_features(folder: Path, clips: dict[str, list[Clip]], settings: MiniSettings) -> None:
-    """features.packed.npy, float16, of the files as they are decoded."""
+def write_features(folder: Path, clips: dict[str, list[Clip]], settings: MiniSettings) -> list[float]:
+    """features.packed.npy, float16, of the files as they are decoded; returns what they were divided by."""
     source = VideoFiles(folder / VIDEOS, "{video}.mp4")
     some_train = clips["train"][:: 1 + len(clips["train"]) // SCALED]
     scale = patches_scale([source.frames(clip, settings.frames) for clip in some_train])
@@ -153,6 +159,7 @@ def write_features(folder: Path, clips: dict[str, list[Clip]], settings: MiniSet
         packed_path(folder / FEATURES),
         np.dtype(np.float16),
     )
+    return scale.tolist()
 
 
 # The ceiling: a classifier that is told where to look

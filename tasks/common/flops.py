@@ -13,8 +13,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lcaam import MultiheadAttention
-
 
 def count_flops(model: nn.Module, forward: Callable[[], object]) -> int:
     """FLOPs that `forward()` spends, without gradients; `model` holds the attention modules it runs."""
@@ -26,8 +24,8 @@ def count_flops(model: nn.Module, forward: Callable[[], object]) -> int:
 
 @contextmanager
 def reference_backend(model: nn.Module) -> Iterator[None]:
-    """Every lcaam attention of `model` on backend "reference" inside the block."""
-    modules = [module for module in model.modules() if isinstance(module, MultiheadAttention)]
+    """Every module of `model` that chooses a backend of lcaam.attention on "reference" inside the block."""
+    modules = [module for module in model.modules() if isinstance(getattr(module, "backend", None), str)]
     before = [module.backend for module in modules]
     try:
         for module in modules:

@@ -1,4 +1,5 @@
-"""The optimiser and schedules that the tasks share: AdamW, linear warm-up, then cosine to zero or constant."""
+"""The optimiser and schedules that the tasks share: AdamW, linear warm-up, then to zero as a cosine or a line, or
+constant."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +30,14 @@ def adamw(
     plain = [p for p in trained if p.dim() <= 1 and decay != "all"]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=tuple(betas), fused=fused)
-    after = {"cosine": cosine, "constant": lambda share: 1.0}[schedule]
+    return scheduled(optimiser, warmup, steps, schedule)
+
+
+def scheduled(
+    optimiser: torch.optim.Optimizer, warmup: float, steps: int, schedule: Literal["cosine", "linear", "constant"]
+) -> dict:
+    """Lightning's optimiser configuration of `optimiser`; warmup and steps as in `adamw`."""
+    after = {"cosine": cosine, "linear": lambda share: 1.0 - share, "constant": lambda share: 1.0}[schedule]
     factor = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmed_up(step, steps, warmup, after))
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 

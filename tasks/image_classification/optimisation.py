@@ -7,7 +7,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
-from tasks.common.optimisation import cosine, warmed_up
+from tasks.common.optimisation import scheduled
 
 
 def adamw_by_layer(
@@ -32,5 +32,4 @@ def adamw_by_layer(
         groups = param_groups_layer_decay(vit, layer_decay=layer_decay, **options)
     groups = [{"lr": lr * group.pop("lr_scale", 1.0), **group} for group in groups]
     optimiser = torch.optim.AdamW(groups, lr=lr, betas=tuple(betas))
-    factor = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmed_up(step, steps, warmup, cosine))
-    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+    return scheduled(optimiser, warmup, steps, "cosine")

@@ -58,6 +58,8 @@ class SwinBert(nn.Module):
     mask: the configuration's mask node (tasks.common.masks), or None. Context-aware masks are of all N = video_tokens +
         text_tokens tokens, static ones of the video's. Of the lengths "fixed" and "content".
     backbone: frames -> (B, video_tokens, feature_dim); None where features were computed before.
+    video_positions: adds a learned embedding of its place to each video token. The original has none: a backbone's tokens
+        know their places, features of patches do not.
     pretrained: folder or hub id of a BERT whose sizes these are; None starts at random, as the original does.
 
     Raises ValueError for sizes that do not fit, CheckpointError for a BERT that cannot be found or is of other sizes.
@@ -79,6 +81,7 @@ class SwinBert(nn.Module):
         mask: dict[str, Any] | None = None,
         backend: str = "auto",
         backbone: nn.Module | None = None,
+        video_positions: bool = False,
         pretrained: str | None = None,
     ):
         super().__init__()
@@ -97,10 +100,12 @@ class SwinBert(nn.Module):
         sizes |= {"positions": positions}
         config = BertConfig(**{theirs: sizes[ours] for theirs, ours in BERT_SIZES.items()})
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        self.vocab_size, self.video_tokens, self.text_tokens = vocab_size, video_tokens, text_tokens
+        self.vocab_size, self.feature_dim = vocab_size, feature_dim
+        self.video_tokens, self.text_tokens = video_tokens, text_tokens
         self.backbone = backbone
         self.project = nn.Identity() if video_dim is None else nn.Linear(feature_dim, video_dim)
         self.video_embedding = nn.Linear(feature_dim if video_dim is None else video_dim, width)
+        self.video_positions = nn.Parameter(torch.zeros(video_tokens, width)) if video_positions else None
         self.dropout = nn.Dropout(dropout)
         self.embeddings = BertEmbeddings(config)
         masked = masks_of_captioning(mask, layers, width, video_tokens, text_tokens)
@@ -119,6 +124,8 @@ class SwinBert(nn.Module):
                     nn.init.normal_(module.weight, std=STD)
                     if getattr(module, "bias", None) is not None:
                         nn.init.zeros_(module.bias)
+        if self.video_positions is not None:
+            nn.init.normal_(self.video_positions, std=STD)
 
     # -- from video and words to states --------------------------------------------------------------------------------
 
@@ -135,7 +142,8 @@ class SwinBert(nn.Module):
                 f"features must be (B, {self.video_tokens}, C), a token for each of the model's video_tokens; got "
                 f"{tuple(features.shape)}"
             )
-        return self.dropout(self.video_embedding(self.project(features)))
+        x = self.video_embedding(self.project(features))
+        return self.dropout(x if self.video_positions is None else x + self.video_positions)
 
     def embed_text(self, input_ids: Tensor, start: int = 0) -> Tensor:
         """input_ids (B, T) of words from position `start` on -> (B, T, D). ValueError for too many."""
@@ -169,6 +177,7 @@ class SwinBert(nn.Module):
         """Parameter counts by part; `controls` is what stands in the masks' place."""
         masks, controls = mask_parameters(self.stack)
         encoder = count(self.project, self.video_embedding, self.embeddings, self.stack) - masks - controls
+        encoder += 0 if self.video_positions is None else self.video_positions.numel()
         backbone = 0 if self.backbone is None else count(self.backbone)
         return {
             "backbone": backbone,

@@ -1,0 +1,343 @@
+"""Video captioning as a Lightning module: SwinBERT with masks (paper Table 1d).
+
+The batch is the data module's (datamodules/msrvtt.py says its keys and shapes); captions are tokenised here.
+"""
+
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from torch import Tensor
+
+from configs.errors import ConfigError
+from lcaam.analysis import record
+from tasks.common.caption_tokens import has_java
+from tasks.common.captions import CaptionScorer, best_constant
+from tasks.common.errors import CheckpointError
+from tasks.common.flops import count_flops
+from tasks.common.gather import gather_rows, on_first_rank
+from tasks.common.means import Means
+from tasks.common.measured import measured
+from tasks.common.meteor import METEOR
+from tasks.video_captioning import tokenizer as words
+from tasks.video_captioning.masking import hide
+from tasks.video_captioning.model import SwinBert
+from tasks.video_captioning.optimisation import adamw_of_captioner
+from tasks.video_captioning.swin import WINDOW, VideoSwin
+
+ANALYSED = 2**28  # attention weights, at most (1 GB), and no fewer than two videos: the mask's context is compared
+SCORES = ("bleu_4", "meteor", "rouge_l", "cider", "bleu_4_plain", "rouge_l_plain", "cider_plain", "exact")
+
+
+@dataclass
+class Backbone:
+    """Options of VideoSwin (swin.py), for data that are frames. lr: factor on the learning rate; 0: frozen."""
+
+    size: Literal["tiny", "small", "base"] | None = "base"
+    weights: str | None = None
+    embed_dim: int | None = None
+    depths: list[int] | None = None
+    heads: list[int] | None = None
+    window: list[int] = WINDOW
+    drop_path: float = 0.2
+    checkpointing: bool = False
+    lr: float = 0.05
+
+
+@dataclass
+class Decoding:
+    """Options of decoding.generate."""
+
+    num_beams: int = 1
+    max_length: int = 20
+    length_penalty: float = 1.0
+
+
+class VideoCaptioning(pl.LightningModule):
+    """SwinBERT with masks.
+
+    mask: the configuration's mask node (tasks.common.masks); num_keys None is all tokens, the video's and text_tokens.
+    facts: the data module's: frames, image_size, grid and feature_dim (None where the data are frames), train_texts.
+    backbone: the fields of Backbone, as a plain dict; not built where the data are features. A checkpoint of this module
+        holds its weights, so it does not ask for the file again.
+    tokenizer: folder or hub id of a BERT's; None learns one of at most `vocab_size` entries from the training captions.
+    text_tokens: of the longest caption with [CLS] and [SEP]; longer ones are cut.
+    video_dim ... dropout, video_positions, backend: as in SwinBert. bert: its `pretrained`.
+    mask_probability, most_masked: masking.hide. decoding: the fields of Decoding, as a plain dict.
+    warmup, schedule: tasks.common.optimisation.scheduled.
+    validate_text: also write and score captions in validation. meteor: whether it is among the scores.
+    blind: the input-blind floor: every feature is zero.
+    tokenizer_json: the tokenizer itself; set when a checkpoint is loaded.
+    """
+
+    headline = (*SCORES, "test_loss", "train_loss")
+    logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", *(f"val/{name}" for name in SCORES))
+
+    def __init__(
+        self,
+        *,
+        mask: dict[str, Any],
+        facts: dict[str, Any],
+        lr: float,
+        backbone: Backbone | None = None,
+        tokenizer: str | None = None,
+        vocab_size: int = 30522,
+        text_tokens: int = 50,
+        video_dim: int | None = 512,
+        width: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        feedforward: int = 3072,
+        positions: int = 512,
+        dropout: float = 0.1,
+        video_positions: bool = False,
+        bert: str | None = None,
+        mask_probability: float = 0.5,
+        most_masked: int = 45,
+        decoding: Decoding | None = None,
+        weight_decay: float = 0.2,
+        betas: list[float] = (0.9, 0.999),
+        warmup: float = 0.1,
+        schedule: Literal["linear", "cosine", "constant"] = "linear",
+        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        validate_text: bool = False,
+        meteor: Literal["never", "test", "always"] = "test",
+        blind: bool = False,
+        tokenizer_json: str | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters(ignore=["facts"], logger=False)
+        self.hparams["facts"] = {name: value for name, value in facts.items() if name != "train_texts"}
+        if tokenizer_json is not None:
+            self.tokenizer = words.load(tokenizer_json)
+        elif tokenizer is not None:
+            self.tokenizer = words.pretrained(tokenizer)
+        else:
+            self.tokenizer = words.train(facts["train_texts"], vocab_size)
+        self.hparams["tokenizer_json"] = words.dump(self.tokenizer)
+        self.special, self.decoding = words.special(self.tokenizer), Decoding(**(decoding or {}))
+
+        swin, self.backbone_lr = None, 1.0
+        if facts["grid"] is None:
+            swin, self.backbone_lr = build_backbone(Backbone(**(backbone or {})))
+            self.hparams["backbone"] = {**(backbone or {}), "weights": None}
+        side = facts["image_size"]
+        tokens = facts["grid"] if swin is None else swin.tokens(facts["frames"], side, side)
+        self.model = SwinBert(
+            vocab_size=len(self.tokenizer),
+            feature_dim=facts["feature_dim"] if swin is None else swin.dim,
+            video_tokens=tokens,
+            text_tokens=text_tokens,
+            video_dim=video_dim,
+            width=width,
+            layers=layers,
+            heads=heads,
+            feedforward=feedforward,
+            positions=positions,
+            dropout=dropout,
+            mask=mask,
+            backend=backend,
+            backbone=swin,
+            video_positions=video_positions,
+            pretrained=bert,
+        )
+        self.hparams["bert"] = None  # its weights are in every checkpoint
+        self.val_loss, self.test_loss = Means(["loss"]), Means(["loss"])
+        self.val_scorer: CaptionScorer | None = None
+        self.predictions: list[dict] = []
+        self.test_metrics: dict[str, float] = {}
+        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
+
+    # -- one batch ----------------------------------------------------------------------------------------------------
+
+    def features(self, batch: dict) -> Tensor:
+        """What BERT reads of the videos, (B, V, feature_dim)."""
+        if self.hparams.blind:
+            size = (len(batch["video"]), self.model.video_tokens, self.model.feature_dim)
+            return torch.zeros(size, device=self.device)
+        if "features" in batch:
+            return batch["features"]
+        if self.model.backbone is None:
+            raise CheckpointError("the model was trained on features of videos (data.source=features), these are frames")
+        if self.backbone_lr:
+            return self.model.encode(batch["frames"])
+        self.model.backbone.eval()  # frozen: its stochastic depth as well
+        with torch.no_grad():
+            return self.model.encode(batch["frames"])
+
+    def hidden_loss(self, batch: dict, draws: list[tuple[int, ...]]) -> Tensor:
+        """Mean cross-entropy (nats) of the hidden words. draws: what decides which are hidden, of all rows or of each."""
+        ids, keep = words.encode(self.tokenizer, batch["caption"], self.hparams.text_tokens)
+        lengths, h = keep.sum(1), self.hparams
+        rows = [slice(None)] if len(draws) == 1 else [slice(i, i + 1) for i in range(len(draws))]
+        parts = [
+            hide(
+                ids[row],
+                lengths[row],
+                self.special.mask,
+                self.model.vocab_size,
+                h.mask_probability,
+                h.most_masked,
+                torch.Generator().manual_seed(int(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0] >> 1)),
+            )
+            for row, draw in zip(rows, draws, strict=True)
+        ]
+        inputs, labels = (torch.cat(part).to(self.device) for part in zip(*parts, strict=True))
+        return self.model.loss(self.features(batch), inputs, labels, keep.to(self.device))
+
+    @torch.no_grad()
+    def write(self, batch: dict) -> list[str]:
+        """A caption for each video."""
+        captions = self.model.generate(self.features(batch), self.special, **asdict(self.decoding))
+        return words.decode(self.tokenizer, captions.ids)
+
+    def rows(self, batch: dict) -> list[dict]:
+        """What was written beside what is right."""
+        found = zip(batch["video"], batch["references"], self.write(batch), strict=True)
+        return [{"video": name, "references": right, "generated": caption} for name, right, caption in found]
+
+    # -- Lightning ----------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """ConfigError where a callback waits for a score that will not come: it would be found after an epoch."""
+        for callback in self.trainer.callbacks:
+            wanted = getattr(callback, "monitor", None) if isinstance(callback, Checkpoint | EarlyStopping) else None
+            name = (wanted or "").removeprefix("val/")
+            if name not in SCORES:
+                continue
+            if not self.hparams.validate_text:
+                raise ConfigError(f"a callback watches {wanted}, which needs task.validate_text=true")
+            if name == "meteor" and not (self.hparams.meteor == "always" and has_java()):
+                raise ConfigError(f"a callback watches {wanted}, which needs task.meteor=always and Java")
+            if name != "exact" and name.endswith("_plain") == has_java():
+                here = name.removesuffix("_plain") if has_java() else f"{name}_plain"
+                raise ConfigError(
+                    f"a callback watches {wanted}; {'with' if has_java() else 'without'} Java scores are called "
+                    f"val/{here}: callbacks.checkpoint.monitor=val/{here}"
+                )
+
+    def training_step(self, batch: dict, index: int) -> Tensor:
+        draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
+        loss = self.hidden_loss(batch, [draw])
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["video"]))
+        if weight := self.hparams.mask.get("sparsity"):
+            loss = loss + weight * self.model.stack.masks.sparsity_loss()
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        # a run that was taken up at an epoch's end has none yet
+        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
+            self.last_train_loss = float(loss)
+
+    def validation_step(self, batch: dict, index: int) -> None:
+        self.count(batch, self.val_loss)
+        if self.hparams.validate_text and not self.trainer.sanity_checking:
+            self.predictions += self.rows(batch)
+
+    def count(self, batch: dict, loss: Means) -> None:
+        """The loss on each video's first caption; which words are hidden depends on the video's name alone."""
+        draws = [(zlib.crc32(name.encode()), 0) for name in batch["video"]]
+        loss.update({"loss": self.hidden_loss(batch, draws)}, len(draws))
+
+    def on_validation_epoch_end(self) -> None:
+        found = self.val_loss.compute()
+        self.val_loss.reset()
+        rows, self.predictions = gather_rows(self.predictions, "video"), []
+        if rows:
+            meteor = self.hparams.meteor == "always"
+            found |= on_first_rank(lambda: self.score(rows, self.scorer_of_validation(rows), meteor))
+        self.log_dict({f"val/{name}": value for name, value in found.items()}, prog_bar=True)
+
+    def scorer_of_validation(self, rows: list[dict]) -> CaptionScorer:
+        """The references of these videos, tokenised once for all validations."""
+        references = {row["video"]: row["references"] for row in rows}
+        if self.val_scorer is None or self.val_scorer.references.keys() != references.keys():
+            self.val_scorer = CaptionScorer(references)
+        return self.val_scorer
+
+    def on_test_epoch_start(self) -> None:
+        self.predictions = []
+        if self.hparams.meteor != "never" and self.trainer.is_global_zero and has_java():
+            METEOR.start()  # it reads its tables while captions are written
+
+    def test_step(self, batch: dict, index: int) -> None:
+        self.count(batch, self.test_loss)
+        self.predictions += self.rows(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.predictions = gather_rows(self.predictions, "video")
+        found = on_first_rank(lambda: self.score(self.predictions, self.scorer_of_test()))
+        loss = self.test_loss.compute()["loss"]
+        self.test_loss.reset()
+        self.log_dict({f"test/{name}": value for name, value in {**found, "loss": loss}.items()})
+        self.test_metrics = {name: found[name] for name in SCORES if name in found} | {"test_loss": loss}
+        if self.last_train_loss is not None:
+            self.test_metrics["train_loss"] = self.last_train_loss
+
+    def scorer_of_test(self) -> CaptionScorer:
+        return CaptionScorer({row["video"]: row["references"] for row in self.predictions})
+
+    def configure_optimizers(self):
+        h = self.hparams
+        steps = int(self.trainer.estimated_stepping_batches)
+        rates = (h.lr, self.backbone_lr, h.weight_decay, h.betas, h.warmup)
+        return adamw_of_captioner(self.model, *rates, steps, h.schedule)
+
+    # -- what a run reports -------------------------------------------------------------------------------------------
+
+    def score(self, rows: list[dict], scorer: CaptionScorer, meteor: bool | None = None) -> dict[str, float]:
+        """Corpus metrics in percent; `exact` is the share of captions that equal one of their references."""
+        meteor = self.hparams.meteor != "never" if meteor is None else meteor
+        scores = scorer.score({row["video"]: row["generated"] for row in rows}, meteor=meteor)
+        exact = sum(row["generated"] in row["references"] for row in rows) / len(rows)
+        return {name: scores[name] for name in SCORES if name in scores} | {"exact": 100 * exact}
+
+    def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
+        """Scores of answers that read no video, or more than any model may, on the rows of the last test.
+
+        constant: of 60 training captions the one with the best CIDEr on 200 others, given for every video.
+        ceiling:  what the data module's oracle answers, where it has one.
+        """
+        constant = best_constant(datamodule.facts()["train_texts"], candidates=60, references=200)
+        scorer = self.scorer_of_test()
+        scores = {"constant": self.score([{**row, "generated": constant} for row in self.predictions], scorer)}
+        if oracle := datamodule.oracle():
+            answers = [{**row, "generated": oracle[row["video"]]} for row in self.predictions]
+            scores["ceiling"] = self.score(answers, scorer)
+        return scores
+
+    def parts(self) -> dict[str, int]:
+        return self.model.parts()
+
+    def flops(self, batch: dict) -> int:
+        """FLOPs of predicting the words of the batch's first caption at once, from its video's pixels or features."""
+        one = {name: value[:1] for name, value in batch.items()}
+        ids, keep = (part.to(self.device) for part in words.encode(self.tokenizer, one["caption"], self.model.text_tokens))
+        return count_flops(self.model, lambda: self.model(self.features(one), ids, keep))
+
+    @torch.no_grad()
+    def analyse(self, batch: dict) -> dict[str, Any]:
+        """Masks and attention of every BERT layer on the batch's first videos, for figures and for the run's record."""
+        ids, keep = words.encode(self.tokenizer, batch["caption"], self.model.text_tokens)
+        weights = self.model.stack.masks.num_layers * self.hparams.heads * (self.model.video_tokens + ids.shape[1]) ** 2
+        some = slice(max(2, ANALYSED // weights))
+        ids, keep = ids[some].to(self.device), keep[some].to(self.device)
+        one = {name: value[some] for name, value in batch.items()}
+        with record(self.model.stack) as records:
+            self.model.text_states(self.features(one), ids, keep)
+        video = keep.new_ones(len(keep), self.model.video_tokens)
+        real = torch.cat([video, keep], 1)  # (B, N)
+        names = {f"layer {number + 1}": r.of_queries(real) for number, r in enumerate(records)}
+        tokens = {"boundaries": [self.model.video_tokens], "labels": ["video", "text"]}
+        return measured(names) | {"tokens": tokens}
+
+
+def build_backbone(settings: Backbone) -> tuple[VideoSwin, float]:
+    """The Video Swin, without gradients where its rate is 0, and the factor on that rate."""
+    options = asdict(settings)
+    lr = options.pop("lr")
+    return VideoSwin(**options).requires_grad_(lr > 0), lr

@@ -1,0 +1,88 @@
+"""Words and their ids: BERT's WordPiece tokenizer, a pretrained one or one learned from the training captions.
+
+>>> tokenizer = train(["a red seven slides to the left"], vocab_size=100)
+>>> ids, keep = encode(tokenizer, ["a red seven"], longest=50)  # (B, T) and (B, T): [CLS] a red seven [SEP]
+"""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from tasks.common.errors import CheckpointError
+from tasks.video_captioning.decoding import Special
+
+SPECIAL = {  # ids 0 to 4
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def train(captions: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer like bert-base-uncased's with at most `vocab_size` entries. ValueError: no captions."""
+    if not captions:
+        raise ValueError("a tokenizer needs training captions, got none")
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=[*SPECIAL.values()], show_progress=False
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    cls, sep = ((SPECIAL[f"{name}_token"], tokenizer.token_to_id(SPECIAL[f"{name}_token"])) for name in ("cls", "sep"))
+    tokenizer.post_processor = processors.BertProcessing(sep, cls)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+
+
+def pretrained(name: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with BERT's special tokens, from a folder or the hub. CheckpointError: not found, or without them."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"tokenizer: {name!r} is neither a folder with a tokenizer nor one that can be fetched from the hub "
+            f"({str(error).splitlines()[0]}); task.tokenizer=<a folder with bert-base-uncased's tokenizer.json or "
+            "vocab.txt>, or task.tokenizer=null, which learns one from the training captions"
+        ) from error
+    if lacking := [token for token in SPECIAL if getattr(tokenizer, token, None) is None]:
+        raise CheckpointError(f"tokenizer: {name!r} has no {', '.join(lacking)}: it is not a BERT's")
+    if not tokenizer.is_fast:
+        raise CheckpointError(f"tokenizer: {name!r} has no fast form (tokenizer.json)")
+    return tokenizer
+
+
+def load(json: str) -> PreTrainedTokenizerFast:
+    """The tokenizer that `dump` wrote."""
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json), **SPECIAL)
+
+
+def dump(tokenizer: PreTrainedTokenizerFast) -> str:
+    return tokenizer.backend_tokenizer.to_str()
+
+
+def special(tokenizer: PreTrainedTokenizerFast) -> Special:
+    """The ids that masking and decoding need."""
+    return Special(tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, captions: list[str], longest: int) -> tuple[Tensor, Tensor]:
+    """ids (B, T) of [CLS] words [SEP], padded to the longest caption, and which are real, (B, T) bool.
+
+    Words beyond `longest` tokens are cut off; [SEP] stays.
+    """
+    found = tokenizer(captions, truncation=True, max_length=longest)["input_ids"]
+    lengths = torch.tensor([len(ids) for ids in found])
+    rows = [torch.tensor(ids) for ids in found]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    return ids, torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def decode(tokenizer: PreTrainedTokenizerFast, ids: Tensor) -> list[str]:
+    """ids (B, T) -> a text for each row, without special tokens."""
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
