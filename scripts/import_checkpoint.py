@@ -2,12 +2,15 @@
 
     python scripts/import_checkpoint.py qd_detr model_best.ckpt logs/qd_detr_released/checkpoints/last.ckpt
     python eval.py run=logs/qd_detr_released            # where QVHighlights' features are in place
+    python scripts/import_checkpoint.py swinbert model.bin logs/swinbert_released/checkpoints/last.ckpt
+    python -m tasks.video_captioning.caption VIDEO.mp4 --checkpoint logs/swinbert_released
 
 Reading runs no code of the file: anything in its pickle but tensors, plain values and argparse.Namespace is refused by
-name. OUT is read by eval.py, scripts/predict_moments.py and load_from_checkpoint(weights_only=True). Where the weights
+name. OUT is read by eval.py, scripts/predict_moments.py, tasks.video_captioning.caption and
+load_from_checkpoint(weights_only=True). Where the weights
 say what features they take, a config.yaml is written for eval.py: beside OUT, or above its folder `checkpoints`.
 
-A model is a module of scripts/importers/ with convert(content, source) -> Imported.
+A model is a module of scripts/importers/ with convert(content, source, **options) -> Imported.
 """
 
 import argparse
@@ -27,11 +30,14 @@ from scripts.importers.common import Imported, read  # noqa: E402
 from tasks.common.errors import CheckpointError  # noqa: E402
 from tasks.common.files import write_text  # noqa: E402
 
-MODELS = {"qd_detr": "QD-DETR (moment retrieval), as its authors released it"}
+MODELS = {
+    "qd_detr": "QD-DETR (moment retrieval), as its authors released it",
+    "swinbert": "SwinBERT (video captioning), a whole model.bin with its Video Swin",
+}
 
 
-def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = False) -> list[str]:
-    """Converts `source` to `out`; returns lines that say what was done.
+def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = False, **options: str) -> list[str]:
+    """Converts `source` to `out`; returns lines that say what was done. options: the model's own.
 
     Raises CheckpointError: an unreadable or unsafe source, another model's, a file in the way without `overwrite`.
     """
@@ -44,7 +50,7 @@ def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = 
         raise CheckpointError(f"{out} is the file to import; give another one to write")
     _refuse_existing(out, overwrite)
     content = read(source)
-    imported = importlib.import_module(f"scripts.importers.{model}").convert(content, str(source))
+    imported = importlib.import_module(f"scripts.importers.{model}").convert(content, str(source), **options)
     epoch = content.get("epoch")
     if imported.cfg is not None:
         _refuse_existing(config, overwrite)
@@ -85,9 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("source", metavar="IN.ckpt", type=Path, help="the released file")
         command.add_argument("out", metavar="OUT.ckpt", type=Path, help="the file to write")
         command.add_argument("--overwrite", action="store_true", help="replace OUT.ckpt (and its config.yaml)")
-    chosen = parser.parse_args(arguments)
+        if name == "swinbert":
+            say = "folder or hub id of the tokenizer it was trained with (bert-base-uncased)"
+            command.add_argument("--tokenizer", default="bert-base-uncased", help=say)
+    chosen = vars(parser.parse_args(arguments))
     try:
-        lines = import_checkpoint(chosen.model, chosen.source, chosen.out, overwrite=chosen.overwrite)
+        lines = import_checkpoint(**chosen)
     except (CheckpointError, OSError) as error:
         sys.exit(str(error))
     print("\n".join(lines))

@@ -12,13 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-import configs  # noqa: F401  (registers the resolvers that the YAML files use)
-from configs.resolvers import ROOT
-from scripts.importers.common import Imported, tensors_of
+from scripts.importers.common import Imported, composed, tensors_of
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.upstream import UNUSED, options_of, translated
@@ -120,6 +116,4 @@ def _composed(of_task: dict[str, Any], facts: dict[str, Any]) -> DictConfig:
     if "streams" in facts:
         changes["data.tef"] = facts["tef"]
         changes |= {f"data.video_streams.{name}": "null" for name in STREAMS if name not in facts["streams"]}
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", ["experiment=qvhighlights_baseline", *(f"{k}={v}" for k, v in changes.items())])
+    return composed("experiment=qvhighlights_baseline", *(f"{k}={v}" for k, v in changes.items()))

@@ -1,5 +1,8 @@
 """Released SwinBERT checkpoints (model.bin: Video Swin, projection, BERT and the learned mask) under our names.
 
+    imported = convert(content, "model.bin", tokenizer="bert-base-uncased")
+    imported.module.write(batch)        # the released model's captions
+
     options, backbone, state, remarks = released(content, "model.bin")
     model = SwinBert(**options, backbone=VideoSwin(**backbone))
     model.load_state_dict(state)        # strict: everything is there
@@ -13,8 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
-from scripts.importers.common import tensors_of
+from scripts.importers.common import Imported, composed, tensors_of
+from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.video_captioning.swin import INDEX, WINDOW, VideoSwin
 from tasks.video_captioning.upstream import options_of, translated
@@ -24,6 +29,45 @@ TABLE = "stack.masks.nets.0.table"
 MASK = {"scope": "shared", "kind": "static", "fusion": "add", "hard": False}  # as published
 PLAIN = {"scope": "none", "fusion": "none"}
 DROP_PATH = 0.2
+PIXELS, MOST_FRAMES = 224, 256
+TOKENIZER = "bert-base-uncased"
+
+
+def convert(content: Any, source: str, tokenizer: str = TOKENIZER) -> Imported:
+    """The module with the weights of a released checkpoint, and the configuration that tests it on MSR-VTT.
+
+    tokenizer: folder or hub id of the one it was trained with; no weight holds it. Videos are 224 pixels wide, and as
+    many frames as give the learned mask's tokens. Raises CheckpointError as `released` does, and for a tokenizer that
+    cannot be found or has another number of words.
+    """
+    options, backbone, state, remarks = released(content, source)
+    frames = _frames(backbone, options["video_tokens"], source)
+    own = ("text_tokens", "video_dim", "width", "layers", "heads", "feedforward", "positions")
+    changes = {f"task.{name}": options[name] for name in own}
+    changes |= {f"++task.backbone.{name}": value for name, value in backbone.items()}
+    changes |= {"task.backbone.weights": None, "task.tokenizer": tokenizer, "data.frames": frames}
+    changes |= {"name": "swinbert_released", "test_checkpoint": "last"}
+    mask = "static_swinbert" if TABLE in state else "none"
+    given = (f"{name}={'null' if value is None else value}" for name, value in changes.items())
+    cfg = composed("experiment=msrvtt_baseline", f"mask={mask}", "scale=paper", *given)
+    facts = {"frames": frames, "image_size": PIXELS, "grid": None, "feature_dim": None}
+    module = build(cfg.task, mask=OmegaConf.to_container(cfg.mask, resolve=True), facts=facts)
+    if len(module.tokenizer) != options["vocab_size"]:
+        raise CheckpointError(
+            f"{source}: its BERT knows {options['vocab_size']} words, tokenizer {tokenizer!r} has "
+            f"{len(module.tokenizer)}: give the one that it was trained with (--tokenizer)"
+        )
+    module.model.load_state_dict(state)
+    return Imported(module.eval(), cfg, remarks)
+
+
+def _frames(backbone: dict[str, Any], tokens: int, source: str) -> int:
+    with torch.device("meta"):
+        swin = VideoSwin(**backbone)
+    for frames in range(2, MOST_FRAMES + 1, 2):
+        if swin.tokens(frames, PIXELS, PIXELS) == tokens:
+            return frames
+    raise CheckpointError(f"{source}: no video of {PIXELS} pixels has the {tokens} tokens of its learned mask")
 
 
 def released(content: Any, source: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], list[str]]:

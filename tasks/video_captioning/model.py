@@ -58,8 +58,8 @@ class SwinBert(nn.Module):
     mask: the configuration's mask node (tasks.common.masks), or None. Context-aware masks are of all N = video_tokens +
         text_tokens tokens, static ones of the video's. Of the lengths "fixed" and "content".
     backbone: frames -> (B, video_tokens, feature_dim); None where features were computed before.
-    video_positions: adds a learned embedding of its place to each video token. The original has none: a backbone's tokens
-        know their places, features of patches do not.
+    video_positions: adds a learned embedding of its place to each video token. The original has none: a backbone's
+        tokens know their places, features of patches do not.
     pretrained: folder or hub id of a BERT whose sizes these are; None starts at random, as the original does.
 
     Raises ValueError for sizes that do not fit, CheckpointError for a BERT that cannot be found or is of other sizes.

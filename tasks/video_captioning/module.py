@@ -4,7 +4,7 @@ The batch is the data module's (datamodules/msrvtt.py says its keys and shapes);
 """
 
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from configs.errors import ConfigError
 from lcaam.analysis import record
@@ -24,37 +25,13 @@ from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.meteor import METEOR
 from tasks.video_captioning import tokenizer as words
-from tasks.video_captioning.masking import hide
+from tasks.video_captioning.masking import IGNORED, hide
 from tasks.video_captioning.model import SwinBert
 from tasks.video_captioning.optimisation import adamw_of_captioner
-from tasks.video_captioning.swin import WINDOW, VideoSwin
+from tasks.video_captioning.settings import Backbone, Decoding, build_backbone
 
 ANALYSED = 2**28  # attention weights, at most (1 GB), and no fewer than two videos: the mask's context is compared
 SCORES = ("bleu_4", "meteor", "rouge_l", "cider", "bleu_4_plain", "rouge_l_plain", "cider_plain", "exact")
-
-
-@dataclass
-class Backbone:
-    """Options of VideoSwin (swin.py), for data that are frames. lr: factor on the learning rate; 0: frozen."""
-
-    size: Literal["tiny", "small", "base"] | None = "base"
-    weights: str | None = None
-    embed_dim: int | None = None
-    depths: list[int] | None = None
-    heads: list[int] | None = None
-    window: list[int] = WINDOW
-    drop_path: float = 0.2
-    checkpointing: bool = False
-    lr: float = 0.05
-
-
-@dataclass
-class Decoding:
-    """Options of decoding.generate."""
-
-    num_beams: int = 1
-    max_length: int = 20
-    length_penalty: float = 1.0
 
 
 class VideoCaptioning(pl.LightningModule):
@@ -62,8 +39,8 @@ class VideoCaptioning(pl.LightningModule):
 
     mask: the configuration's mask node (tasks.common.masks); num_keys None is all tokens, the video's and text_tokens.
     facts: the data module's: frames, image_size, grid and feature_dim (None where the data are frames), train_texts.
-    backbone: the fields of Backbone, as a plain dict; not built where the data are features. A checkpoint of this module
-        holds its weights, so it does not ask for the file again.
+    backbone: the fields of Backbone, as a plain dict; not built where the data are features. A checkpoint of this
+        module holds its weights, so it does not ask for the file again.
     tokenizer: folder or hub id of a BERT's; None learns one of at most `vocab_size` entries from the training captions.
     text_tokens: of the longest caption with [CLS] and [SEP]; longer ones are cut.
     video_dim ... dropout, video_positions, backend: as in SwinBert. bert: its `pretrained`.
@@ -162,32 +139,40 @@ class VideoCaptioning(pl.LightningModule):
         if "features" in batch:
             return batch["features"]
         if self.model.backbone is None:
-            raise CheckpointError("the model was trained on features of videos (data.source=features), these are frames")
+            raise CheckpointError(
+                "the model was trained on features of videos (data.source=features), these are frames"
+            )
         if self.backbone_lr:
             return self.model.encode(batch["frames"])
         self.model.backbone.eval()  # frozen: its stochastic depth as well
         with torch.no_grad():
             return self.model.encode(batch["frames"])
 
-    def hidden_loss(self, batch: dict, draws: list[tuple[int, ...]]) -> Tensor:
-        """Mean cross-entropy (nats) of the hidden words. draws: what decides which are hidden, of all rows or of each."""
+    def hidden_loss(self, batch: dict, draw: tuple[int, ...] | None) -> tuple[Tensor, int]:
+        """Mean cross-entropy (nats) of the hidden words, and how many they are.
+
+        draw: numbers on which it depends what is hidden. None: it depends on each video's name, whatever the batch.
+        """
         ids, keep = words.encode(self.tokenizer, batch["caption"], self.hparams.text_tokens)
-        lengths, h = keep.sum(1), self.hparams
-        rows = [slice(None)] if len(draws) == 1 else [slice(i, i + 1) for i in range(len(draws))]
-        parts = [
-            hide(
-                ids[row],
-                lengths[row],
-                self.special.mask,
-                self.model.vocab_size,
-                h.mask_probability,
-                h.most_masked,
-                torch.Generator().manual_seed(int(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0] >> 1)),
-            )
-            for row, draw in zip(rows, draws, strict=True)
-        ]
-        inputs, labels = (torch.cat(part).to(self.device) for part in zip(*parts, strict=True))
-        return self.model.loss(self.features(batch), inputs, labels, keep.to(self.device))
+        lengths = keep.sum(1)
+        if draw is not None:
+            inputs, labels = self.hidden(ids, lengths, draw)
+        else:
+            rows = zip(ids.split(1), lengths.split(1), batch["video"], strict=True)
+            pairs = [self.hidden(row[:, : int(size)], size, (zlib.crc32(name.encode()),)) for row, size, name in rows]
+            pad = {"batch_first": True}
+            inputs = pad_sequence([one[0] for one, _ in pairs], padding_value=self.special.pad, **pad)
+            labels = pad_sequence([one[0] for _, one in pairs], padding_value=IGNORED, **pad)
+        device = self.device
+        loss = self.model.loss(self.features(batch), inputs.to(device), labels.to(device), keep.to(device))
+        return loss, int((labels != IGNORED).sum())
+
+    def hidden(self, ids: Tensor, lengths: Tensor, draw: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """masking.hide with the choices of `draw`."""
+        state = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
+        random = torch.Generator().manual_seed(int(state >> 1))
+        options = (self.hparams.mask_probability, self.hparams.most_masked, random)
+        return hide(ids, lengths, self.special.mask, self.model.vocab_size, *options)
 
     @torch.no_grad()
     def write(self, batch: dict) -> list[str]:
@@ -222,7 +207,7 @@ class VideoCaptioning(pl.LightningModule):
 
     def training_step(self, batch: dict, index: int) -> Tensor:
         draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
-        loss = self.hidden_loss(batch, [draw])
+        loss, _ = self.hidden_loss(batch, draw)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["video"]))
         if weight := self.hparams.mask.get("sparsity"):
             loss = loss + weight * self.model.stack.masks.sparsity_loss()
@@ -239,9 +224,9 @@ class VideoCaptioning(pl.LightningModule):
             self.predictions += self.rows(batch)
 
     def count(self, batch: dict, loss: Means) -> None:
-        """The loss on each video's first caption; which words are hidden depends on the video's name alone."""
-        draws = [(zlib.crc32(name.encode()), 0) for name in batch["video"]]
-        loss.update({"loss": self.hidden_loss(batch, draws)}, len(draws))
+        """The loss on each video's first caption. Every hidden word counts the same, so batches may be of any size."""
+        found, number = self.hidden_loss(batch, None)
+        loss.update({"loss": found}, number)
 
     def on_validation_epoch_end(self) -> None:
         found = self.val_loss.compute()
@@ -316,7 +301,9 @@ class VideoCaptioning(pl.LightningModule):
     def flops(self, batch: dict) -> int:
         """FLOPs of predicting the words of the batch's first caption at once, from its video's pixels or features."""
         one = {name: value[:1] for name, value in batch.items()}
-        ids, keep = (part.to(self.device) for part in words.encode(self.tokenizer, one["caption"], self.model.text_tokens))
+        ids, keep = (
+            part.to(self.device) for part in words.encode(self.tokenizer, one["caption"], self.model.text_tokens)
+        )
         return count_flops(self.model, lambda: self.model(self.features(one), ids, keep))
 
     @torch.no_grad()
@@ -334,10 +321,3 @@ class VideoCaptioning(pl.LightningModule):
         names = {f"layer {number + 1}": r.of_queries(real) for number, r in enumerate(records)}
         tokens = {"boundaries": [self.model.video_tokens], "labels": ["video", "text"]}
         return measured(names) | {"tokens": tokens}
-
-
-def build_backbone(settings: Backbone) -> tuple[VideoSwin, float]:
-    """The Video Swin, without gradients where its rate is 0, and the factor on that rate."""
-    options = asdict(settings)
-    lr = options.pop("lr")
-    return VideoSwin(**options).requires_grad_(lr > 0), lr

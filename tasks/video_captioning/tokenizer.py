@@ -4,8 +4,10 @@
 >>> ids, keep = encode(tokenizer, ["a red seven"], longest=50)  # (B, T) and (B, T): [CLS] a red seven [SEP]
 """
 
+from collections import Counter
+
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -22,19 +24,23 @@ SPECIAL = {  # ids 0 to 4
 
 
 def train(captions: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer like bert-base-uncased's with at most `vocab_size` entries. ValueError: no captions."""
+    """A tokenizer like bert-base-uncased's: all characters, and the commonest words up to `vocab_size` entries.
+
+    Other words are spelled. The same captions give the same ids (the library's own trainer breaks ties by chance).
+    ValueError: no captions.
+    """
     if not captions:
         raise ValueError("a tokenizer needs training captions, got none")
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[*SPECIAL.values()], show_progress=False
-    )
-    tokenizer.train_from_iterator(captions, trainer)
-    cls, sep = ((SPECIAL[f"{name}_token"], tokenizer.token_to_id(SPECIAL[f"{name}_token"])) for name in ("cls", "sep"))
-    tokenizer.post_processor = processors.BertProcessing(sep, cls)
+    normaliser, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    texts = (normaliser.normalize_str(caption) for caption in captions)
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
+    letters = sorted({letter for word in counts for letter in word})
+    common = sorted(counts, key=lambda word: (-counts[word], word))
+    entries = dict.fromkeys([*SPECIAL.values(), *letters, *(f"##{letter}" for letter in letters), *common])
+    size = max(vocab_size, len(SPECIAL) + 2 * len(letters))
+    vocabulary = {entry: number for number, entry in enumerate([*entries][:size])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normaliser, splitter, decoders.WordPiece()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
 
 
@@ -76,9 +82,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, captions: list[str], longest: int
 
     Words beyond `longest` tokens are cut off; [SEP] stays.
     """
-    found = tokenizer(captions, truncation=True, max_length=longest)["input_ids"]
-    lengths = torch.tensor([len(ids) for ids in found])
-    rows = [torch.tensor(ids) for ids in found]
+    found = tokenizer(captions, add_special_tokens=False)["input_ids"]
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    rows = [torch.tensor([first, *ids[: longest - 2], last]) for ids in found]
+    lengths = torch.tensor([len(row) for row in rows])
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
     return ids, torch.arange(ids.shape[1]) < lengths[:, None]
 

@@ -24,6 +24,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "qvhighlights_baseline": 0,
     "qvhighlights_lcaam": 2_047_776,
     "qvhighlights_multi_lcaam": 2 * 2_047_776,
+    "msrvtt_baseline": 0,
+    "msrvtt_lcaam": 345_666,
+    "msrvtt_multi_lcaam": 12 * 345_666,
 }
 
 
@@ -33,6 +36,8 @@ def build_task(cfg: DictConfig):
         cfg.task.llm = {"config": {}, "vocab_size": 128}  # LlamaConfig's defaults are LLaMA-7B
     if cfg.task.get("pretrained"):
         cfg.task.pretrained = False
+    if cfg.task.get("tokenizer") is not None:
+        cfg.task.tokenizer, cfg.task.backbone.weights = None, None
     mask = OmegaConf.to_container(cfg.mask, resolve=True)
     with torch.device("meta"):
         return build(cfg.task, mask=mask, facts=facts_of(cfg))

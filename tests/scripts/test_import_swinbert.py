@@ -1,10 +1,18 @@
 """Released SwinBERT checkpoints: every weight finds its place, sizes come from the weights, others are refused."""
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from scripts.importers.swinbert import released
+from configs.schema import validate
+from datamodules.mini.mp4 import write_mp4
+from scripts.import_checkpoint import main
+from scripts.importers.swinbert import convert, released
 from tasks.common.errors import CheckpointError
+from tasks.video_captioning.caption import load
+from tasks.video_captioning.caption import main as caption_main
+from tasks.video_captioning.decoding import Special
 from tasks.video_captioning.model import SwinBert
 from tasks.video_captioning.swin import VideoSwin
 from tasks.video_captioning.upstream import captioner_from_upstream
@@ -119,3 +127,56 @@ def test_checkpoints_of_something_else_are_refused():
     for message, content in wrong.items():
         with pytest.raises(CheckpointError, match=f"model.bin.*{message}"):
             released(content, "model.bin")
+
+
+def whole_file(tokens: int = 49) -> tuple[SwinBert, dict[str, torch.Tensor]]:
+    """A model that reads 2 frames of 224 pixels, and its file."""
+    torch.manual_seed(1)
+    swin = VideoSwin(size=None, embed_dim=4, depths=(1, 1, 1, 1), heads=(1, 1, 2, 4))
+    sizes = dict(vocab_size=31, feature_dim=32, video_tokens=49, text_tokens=50, video_dim=10, width=64, layers=2)
+    mask = {"scope": "shared", "kind": "static", "fusion": "add", "hard": False}
+    model = SwinBert(**sizes, heads=1, feedforward=24, positions=60, mask=mask, backbone=swin).eval()
+    torch.nn.init.normal_(model.head.decoder.bias, std=3)
+    torch.nn.init.normal_(model.embeddings.word_embeddings.weight, std=3)
+    table = torch.randn(tokens, tokens) * 9
+    if tokens == 49:
+        model.stack.masks.nets[0].table.data.copy_(table)
+    return model, file_of(model, table)
+
+
+def tokenizer_folder(folder, words: int):
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(words - 5))]
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(tokens), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
+    return folder
+
+
+def test_an_imported_checkpoint_writes_the_released_model_s_caption_for_a_video_file(tmp_path, capsys):
+    original, content = whole_file()
+    torch.save(content, tmp_path / "model.bin")
+    tokenizer, out = tokenizer_folder(tmp_path / "words", 31), tmp_path / "run" / "checkpoints" / "last.ckpt"
+    main(["swinbert", str(tmp_path / "model.bin"), str(out), "--tokenizer", str(tokenizer)])
+    datamodule = load(tmp_path / "run")[1]
+    write_mp4(tmp_path / "v.mp4", np.random.default_rng(0).integers(0, 255, (9, 64, 48, 3), dtype=np.uint8), rate=8)
+    batch = datamodule.example(tmp_path / "v.mp4")
+    assert batch["frames"].shape == (1, 2, 3, 224, 224)
+    ids = original.generate(original.encode(batch["frames"]), Special(0, 2, 3, 4)).ids
+    expected = " ".join(f"w{word - 5}" for word in ids[0].tolist() if word > 4)
+    capsys.readouterr()
+    caption_main([str(tmp_path / "v.mp4"), "--checkpoint", str(tmp_path / "run")])
+    assert capsys.readouterr().out.strip() == expected != ""
+    validate(OmegaConf.load(tmp_path / "run" / "config.yaml"))
+
+
+def test_a_tokenizer_of_another_size_or_none_at_all_is_refused(tmp_path):
+    _, content = whole_file()
+    with pytest.raises(CheckpointError, match=r"knows 31 words, tokenizer .* has 30.*--tokenizer"):
+        convert(content, "model.bin", str(tokenizer_folder(tmp_path / "words", 30)))
+    with pytest.raises(CheckpointError, match="neither a folder with a tokenizer"):
+        convert(content, "model.bin", str(tmp_path / "nowhere"))
+
+
+def test_a_mask_that_no_video_has_tokens_for_is_refused():
+    with pytest.raises(CheckpointError, match="no video of 224 pixels has the 50 tokens"):
+        convert(whole_file(50)[1], "model.bin")
