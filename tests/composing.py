@@ -26,7 +26,7 @@ def facts_of(cfg: DictConfig) -> dict:
         facts = {"frames": cfg.data.frames, "image_size": cfg.data.image_size, "train_texts": ["a word"]}
         if cfg.data.source != "features":
             return {**facts, "grid": None, "feature_dim": None}
-        return {**facts, "grid": 64, "feature_dim": cfg.data.features.dim}
+        return {**facts, "grid": 32, "feature_dim": cfg.data.features.dim}
     if "image_size" in cfg.data:
         return {"classes": 1000, "image_size": cfg.data.image_size, "class_names": None, "train_counts": [1] * 1000}
     if "audio_dim" in cfg.data:

@@ -29,7 +29,7 @@ from datamodules.mini.store import build_once
 from datamodules.mini.wording import Event, Scene, describe, plainly
 from datamodules.packed import pack, packed_path
 
-FORMAT = 2  # raise whenever the same settings would give other files
+FORMAT = 3  # raise whenever the same settings would give other files
 ANNOTATIONS, VIDEOS, FEATURES = "MSRVTT_data.json", "videos", "features"
 SCENES, ORACLE, META = "scenes.json", "oracle.json", "meta.json"
 NAMES = {"train": "train", "val": "validate", "test": "test"}

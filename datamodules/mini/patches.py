@@ -3,7 +3,7 @@
     patches = Patches(scale)                # scale: patches_scale(some training clips)
     patches(frames)                         # (F, S, S, 3) uint8 -> (SLOTS * GRID * GRID, WIDTH) float32
 
-A clip is cut into 4 periods of time x 4 x 4 places; at each place a window of twice its size is seen at half its
+A clip is cut into 2 periods of time x 4 x 4 places; at each place a window of twice its size is seen at half its
 resolution. Its brightness and colours go through a cosine transform (in time and space, as in video codecs) of which
 the low frequencies are kept. That is linear in the pixels and nothing is learned; each frequency is divided by its
 standard deviation over training clips.
@@ -11,7 +11,7 @@ standard deviation over training clips.
 
 import numpy as np
 
-SLOTS = 4  # periods of time
+SLOTS = 2  # periods of time
 GRID = 4  # places along each side
 WINDOW = 16  # pixels along a window's side, after halving
 LUMA, CHROMA = 11, 3  # frequencies are kept while x + y + 2 t is at most this
