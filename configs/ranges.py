@@ -34,6 +34,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.fps": ABOVE_ZERO,
     "data.eval_batch_size": COUNT,
     "data.num_workers": NOT_NEGATIVE,
+    "data.previous_count": COUNT,
+    "data.subtitle_seconds": ABOVE_ZERO,
     "task.lr": ABOVE_ZERO,
     "task.betas": (
         lambda betas: len(betas) == 2 and all(map(share, betas)),

@@ -8,16 +8,18 @@ Every defect is a DataError that names file, movie and row.
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from datamodules.errors import DataError, some
+from datamodules.errors import DataError
+from datamodules.mad_rows import MovieFeatures
+
+UNREADABLE = (OSError, RuntimeError, KeyError)  # h5py's errors about damaged files
 
 
-class FeatureFile:
+class FeatureFile(MovieFeatures):
     """One HDF5 file, opened when first read in each process. Pickles without its handle."""
 
     def __init__(self, path: str | Path, width: int):
@@ -40,34 +42,32 @@ class FeatureFile:
             self._owner = os.getpid()
         return self._file
 
-    def lengths(self, movies: Iterable[str]) -> dict[str, int]:
-        """Rows of each movie. DataError: movies that are missing (all named), no matrix, another width."""
-        movies = list(movies)
-        missing = [movie for movie in movies if movie not in self.file]
-        if missing:
-            near = [key for key in self.file if key.lstrip("0") == missing[0].lstrip("0")]
-            hint = f" It has '{near[0]}': were leading zeros lost?" if near else ""
-            raise DataError(f"{self.path}: no features of {len(missing)} movies: {some(missing)}.{hint}")
-        found = {}
-        for movie in movies:
-            shape = self.file[movie].shape
-            if len(shape) != 2 or shape[1] != self.width:
-                raise DataError(
-                    f"{self.path}: movie {movie} has shape {shape}, expected (rows, {self.width}). "
-                    "Set data.video_dim / data.audio_dim to the width of these features or use the matching file."
-                )
-            found[movie] = shape[0]
-        return found
-
-    def read(self, movie: str, first: int, stop: int) -> np.ndarray:
-        """Rows first..stop-1 of a movie, (stop - first, width) float32. DataError: unreadable, NaN or infinite."""
+    def movies(self) -> set[str]:
         try:
-            rows = self.file[movie][first:stop].astype(np.float32)
-        except OSError as error:
+            return set(self.file)
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: its list of movies cannot be read ({error}).") from error
+
+    def shape(self, movie: str) -> tuple[int, ...]:
+        try:
+            found = self.file[movie]
+        except UNREADABLE as error:
+            raise DataError(f"{self.path}: movie {movie} cannot be read ({error}).") from error
+        if not isinstance(found, h5py.Dataset):
+            raise DataError(
+                f"{self.path}: movie {movie} is a group with {', '.join(found) or 'nothing'} in it, expected an array."
+            )
+        self.numbers(movie, found.dtype)
+        return found.shape
+
+    def slice(self, movie: str, first: int, stop: int) -> np.ndarray:
+        try:
+            return self.file[movie][first:stop]
+        except UNREADABLE as error:
             raise DataError(
                 f"{self.path}: movie {movie}, rows {first} to {stop - 1} cannot be read ({error})."
             ) from error
-        bad = np.flatnonzero(~np.isfinite(rows).all(1))
-        if len(bad):
-            raise DataError(f"{self.path}: movie {movie}, row {first + bad[0]}: not finite (NaN or infinity).")
-        return rows
+
+    def version(self) -> tuple[int, ...]:
+        about = self.path.stat()
+        return about.st_size, about.st_mtime_ns

@@ -10,31 +10,41 @@ Batch contract (B segments, T = `tokens` per modality):
     movie        list of B str
     start, end   (B,) float64, seconds
     ann_id       list of B str                 unique; evaluation order is (movie, start)
+    previous     list of B list of str         only with data.previous: up to previous_count descriptions before it
+    subtitles    list of B list of str         only with data.subtitles: what was said before it
 
     data = MADv2(root="data/madv2", ...)       # configs/data/madv2.yaml explains every keyword
     data.prepare_data()                        # finds or generates the files; DataError says what is missing
-    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts"}
+    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "previous", ...}
+
+`previous` are descriptions of the same movie with an earlier start, oldest first. With previous=predicted the training
+batches have the annotated ones; evaluation batches have empty lists and come so that whoever describes can fill them
+in: all that precedes a batch's segments is in earlier batches (datamodules/mad_recurrent.py; no longer (movie, start)
+order). `subtitles` are the lines heard in the subtitle_seconds before the start, in order (datamodules/mad_context.py).
 """
 
-import contextlib
-import hashlib
 import logging
-import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from datamodules.annotations import read_annotations
 from datamodules.errors import DataError, some
-from datamodules.hdf5 import FeatureFile
 from datamodules.loading import loader
+from datamodules.mad_context import Texts, context
+from datamodules.mad_mini_subtitles import write_mini_subtitles
+from datamodules.mad_npy import open_features
+from datamodules.mad_recurrent import recurrent_loader
+from datamodules.mad_rows import MovieFeatures
+from datamodules.mad_segments import Segments
+from datamodules.mad_statistics import training_statistics
+from datamodules.mad_subtitles import read_subtitles
+from datamodules.mad_titles import warn_of_shared_titles
 from datamodules.mini import madv2 as mini_madv2
 from datamodules.mini.store import settings_from
 from datamodules.options import at_least, one_of
@@ -54,40 +64,15 @@ LEAST = {
     "batch_size": 1,
     "eval_batch_size": 1,
     "num_workers": 0,
+    "previous_count": 1,
     "seed": 0,
 }
-ALLOWED = {"sampling": SAMPLINGS, "normalise": ("none", "l2", "standard"), "tracks": ("both", "video", "audio")}
-
-
-class Segments(Dataset):
-    """Segments of one split. Indexed with a list it returns a batch; with an int, a batch of one."""
-
-    def __init__(self, table: pd.DataFrame, video: Track, audio: Track):
-        self.video, self.audio = video, audio
-        self.text, self.movie, self.ann_id = (table[name].tolist() for name in ("text", "movie", "ann_id"))
-        self.start, self.end = (torch.tensor(table[name].to_numpy(np.float64)) for name in ("start", "end"))
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """The batch of these segments; see the module's contract. Called by the DataLoader with a batch's indices."""
-        video, video_keep = self.video.batch(indices)
-        audio, audio_keep = self.audio.batch(indices)
-        return {
-            "video": video,
-            "audio": audio,
-            "video_keep": video_keep,
-            "audio_keep": audio_keep,
-            "text": [self.text[i] for i in indices],
-            "movie": [self.movie[i] for i in indices],
-            "start": self.start[indices],
-            "end": self.end[indices],
-            "ann_id": [self.ann_id[i] for i in indices],
-        }
+ALLOWED = {
+    "sampling": SAMPLINGS,
+    "normalise": ("none", "l2", "standard"),
+    "tracks": ("both", "video", "audio"),
+    "previous": ("none", "ground_truth", "predicted"),
+}
 
 
 class MADv2(pl.LightningDataModule):
@@ -114,6 +99,11 @@ class MADv2(pl.LightningDataModule):
         sampling: Literal["segment_pad", "window", "linspace"] = "segment_pad",
         normalise: Literal["none", "l2", "standard"] = "none",
         tracks: Literal["both", "video", "audio"] = "both",
+        previous: Literal["none", "ground_truth", "predicted"] = "none",
+        previous_count: int = 3,
+        subtitles: str | None = None,
+        subtitle_seconds: float = 30.0,
+        val_annotations: str | None = None,
         in_memory: bool | Literal["auto"] = "auto",
         num_workers: int = 0,
         seed: int = 0,
@@ -134,6 +124,8 @@ class MADv2(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.fps, self.tokens, self.sampling, self.normalise = fps, tokens, sampling, normalise
         self.tracks, self.in_memory = tracks, in_memory
+        self.previous, self.previous_count = previous, previous_count
+        self.subtitles, self.subtitle_seconds, self.val_annotations = subtitles, subtitle_seconds, val_annotations
         self.seed, self.sounds, self.speech_dir = seed, sounds, speech_dir
         self.mini = None if mini is None else settings_from(mini_madv2.MiniSettings, mini)
         self.folder = self.root
@@ -143,8 +135,17 @@ class MADv2(pl.LightningDataModule):
     def _check(self) -> None:
         if not 0 < self.fps < float("inf"):
             raise DataError(f"data.fps={self.fps}: feature rows a second are more than 0 (MAD: 5.0).")
+        if not 0 < self.subtitle_seconds < float("inf"):
+            raise DataError(f"data.subtitle_seconds={self.subtitle_seconds}: a window is longer than 0 seconds.")
         at_least(vars(self), LEAST)
         one_of(vars(self), ALLOWED)
+        named = isinstance(self.splits["val"], str)
+        if self.val_annotations is not None and (self.mini is not None or not named):
+            why = f"data.val_split={self.splits['val']} is a number" if not named else "generated data has none"
+            raise DataError(
+                f"data.val_annotations={self.val_annotations}: a file of its own for the movies of a named list (of "
+                f"MAD-v1: val_split=V1-VAL); {why}."
+            )
 
     # Files
 
@@ -153,8 +154,8 @@ class MADv2(pl.LightningDataModule):
         if self.mini is not None:
             self.folder = self._mini_folder()
             return
-        names = [name for name in vars(self.files).values() if name is not None]
-        missing = [name for name in names if not (self.root / name).is_file()]
+        names = [*vars(self.files).values(), self.val_annotations, self.subtitles]
+        missing = [name for name in names if name is not None and not (self.root / name).exists()]
         if missing:
             raise DataError(
                 f"MAD-v2: missing {some(missing)}; looked in {self.root.resolve()}. How to get the files and where "
@@ -176,27 +177,46 @@ class MADv2(pl.LightningDataModule):
         if self.mini is not None:
             self.folder = self._mini_folder()  # another process may have generated it
         level = logging.WARNING if self.mini is None else logging.INFO  # the mini set's bad rows are there on purpose
-        tables = [read_annotations(self.folder / name, level) for name in (self.files.train, self.files.eval)]
-        described = [
-            Described(name, set(table["movie"]))
-            for name, table in zip((self.files.train, self.files.eval), tables, strict=True)
-        ]
+        names = [self.files.train, self.files.eval, self.val_annotations]
+        tables = {name: read_annotations(self.folder / name, level) for name in dict.fromkeys(names) if name}
+        described = [name and Described(name, set(tables[name]["movie"])) for name in names]
         movies = read_splits(self.folder / self.files.split, self.splits, *described)
+        warn_of_shared_titles(self.folder, movies)
         used = [movie for split in movies.values() for movie in split]
-        video = FeatureFile(self.folder / self.files.video, self.video_dim)
-        audio = None if self.files.audio is None else FeatureFile(self.folder / self.files.audio, self.audio_dim)
+        video, audio = self.tracks_of(self.folder)
         lengths = self._lengths(video, audio, used)
         hold = self._hold(lengths)
-        sources = {"train": tables[:1], "val": tables, "test": tables[1:]}
-        for split, names in movies.items():
-            table = pd.concat([source[source["movie"].isin(names)] for source in sources[split]])
-            self.segments[split] = self._segments(split, table, lengths, video, audio, hold)
+        lines = self._lines(used, level)
+        sources = {"train": names[:1], "val": names[2:] if self.val_annotations else names[:2], "test": names[1:2]}
+        for split, wanted in movies.items():
+            parts = [tables[name] for name in dict.fromkeys(sources[split])]
+            table = pd.concat([part[part["movie"].isin(wanted)] for part in parts])
+            self.segments[split] = self._segments(split, table, lengths, video, audio, hold, lines)
         self._normalise()
         self._warn_of_short_movies()
 
     # Segments
 
-    def _lengths(self, video: FeatureFile, audio: FeatureFile | None, movies: list[str]) -> dict[str, int]:
+    def tracks_of(self, folder: Path) -> tuple[MovieFeatures, MovieFeatures | None]:
+        """The picture and the sound features in a folder, not opened yet; None for a sound track that there is not."""
+        audio = None if self.files.audio is None else open_features(folder / self.files.audio, self.audio_dim)
+        return open_features(folder / self.files.video, self.video_dim), audio
+
+    def _lines(self, movies: list[str], level: int) -> pd.DataFrame | None:
+        return None if self.subtitles is None else read_subtitles(self.subtitles_path(), movies, level)
+
+    def subtitles_path(self) -> Path:
+        """Where the subtitles are; the mini set's are generated. For data with subtitles."""
+        if self.mini is None:
+            return self.folder / self.subtitles
+        described = [self.files.train, self.files.eval]
+        return write_mini_subtitles(self.root, self.folder, described, self.subtitles)
+
+    def _context(self, training: bool, table: pd.DataFrame, lines: pd.DataFrame | None) -> dict[str, Texts]:
+        wanted = "ground_truth" if training and self.previous == "predicted" else self.previous
+        return context(table, wanted, self.previous_count, lines, self.subtitle_seconds)
+
+    def _lengths(self, video: MovieFeatures, audio: MovieFeatures | None, movies: list[str]) -> dict[str, int]:
         """Feature rows of each movie. DataError: missing movies, wrong width, tracks of different lengths."""
         lengths = video.lengths(movies)
         if audio is None:
@@ -215,7 +235,7 @@ class MADv2(pl.LightningDataModule):
             return self.in_memory
         return sum(lengths.values()) * (self.video_dim + self.audio_dim) * 4 <= SMALL
 
-    def _segments(self, split: str, table: pd.DataFrame, lengths, video, audio, hold: bool) -> Segments:
+    def _segments(self, split: str, table: pd.DataFrame, lengths, video, audio, hold: bool, lines) -> Segments:
         """The split's segments in (movie, start) order, without those that begin after their movie's features end."""
         table = table.sort_values(["movie", "start"], kind="stable", ignore_index=True)
         spans = [
@@ -241,7 +261,7 @@ class MADv2(pl.LightningDataModule):
             if hold:
                 track.hold()
             pair.append(track)
-        return Segments(table, *pair)
+        return Segments(table, *pair, self._context(split == "train", table, lines))
 
     def _warn_of_short_movies(self) -> None:
         """Recall within 16 neighbours needs a test movie with that many segments; a run without one goes on."""
@@ -263,41 +283,23 @@ class MADv2(pl.LightningDataModule):
                 for track in tracks:
                     track.normalise_length()
                 continue
-            mean, std = self._statistics(tracks[0], self.folder / features)
+            mean, std = training_statistics(tracks[0], self.folder / features, (self.sampling, self.tokens, self.fps))
             for track in tracks:
                 track.scale(mean, std)
-
-    def _statistics(self, track: Track, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and softened deviation of the training tokens, kept beside the features, keyed by what they are of."""
-        about = path.stat()
-        key = hashlib.sha256(repr((about.st_size, about.st_mtime_ns, self.sampling, self.tokens, self.fps)).encode())
-        key.update(repr(track.movies).encode())
-        key.update(track.rows.numpy().tobytes())
-        kept = path.with_name(f".{path.stem}-statistics-{key.hexdigest()[:12]}.npy")
-        if kept.is_file():
-            mean, std = torch.from_numpy(np.load(kept))
-            return mean, std
-        mean, std = track.statistics()
-        draft = kept.with_suffix(f".{os.getpid()}.npy")
-        try:
-            np.save(draft, torch.stack([mean, std]).numpy())
-            draft.replace(kept)
-        except OSError as error:  # read-only folder (PermissionError) or mount (EROFS), full disk
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            log.info("the feature statistics cannot be kept (%s): the next run computes them again", error)
-        return mean, std
 
     # What the task asks for
 
     def facts(self) -> dict[str, Any]:
-        """Plain values that a model is built from: widths, tokens per modality, training captions."""
+        """Plain values that a model is built from: widths, tokens per modality, training captions, context."""
         self.setup()
         return {
             "video_dim": self.video_dim,
             "audio_dim": self.audio_dim,
             "tokens": self.tokens,
             "train_texts": list(self.segments["train"].text),
+            "previous": self.previous,
+            "previous_count": self.previous_count,
+            "subtitles": self.subtitles is not None,
         }
 
     def oracle(self) -> dict[str, str] | None:
@@ -315,7 +317,13 @@ class MADv2(pl.LightningDataModule):
         return loader(self.segments["train"], self.batch_size, train=True, workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        return loader(self.segments["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        return loader(self.segments["test"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        segments, options = self.segments[split], {"workers": self.num_workers}
+        if self.previous == "predicted":
+            return recurrent_loader(segments, segments.movie, self.eval_batch_size, **options)
+        return loader(segments, self.eval_batch_size, train=False, **options)

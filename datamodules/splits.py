@@ -2,8 +2,9 @@
 
     movies = read_splits("mad_split.json", {"train": "TRAIN", "val": 10, "test": "EVAL"}, train, test)
 
-`train` and `test` are the annotation files, a Described each. No movie is dropped without a word: listed movies without
-a description and described movies in no list are counted and named in the log; lost zeros stop the run.
+`train` and `test` are the annotation files, a Described each; `val` is one more where validation has its own (MAD-v1).
+No movie is dropped without a word: listed movies without a description and described movies in no list are counted and
+named in the log; lost zeros stop the run.
 """
 
 import json
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.errors import DataError, some
+from datamodules.options import near
 
 log = logging.getLogger(__name__)
+
+EVALUATION = "EVAL"  # MAD-eval's list: never trained on, whatever is tested
 
 
 class Described(NamedTuple):
@@ -25,25 +29,35 @@ class Described(NamedTuple):
 
 
 def read_splits(
-    path: str | Path, wanted: Mapping[str, str | int], train: Described, test: Described
+    path: str | Path,
+    wanted: Mapping[str, str | int],
+    train: Described,
+    test: Described,
+    val: Described | None = None,
 ) -> dict[str, list[str]]:
     """Described movies of "train", "val" and "test", in the order of the split file.
 
     wanted: split -> name of a list; for "val" also a number of movies held out of the training list. Validation movies
-    may be described in either file.
+    may be described in either file, unless `val` is theirs.
 
-    Raises DataError: unknown list, a movie in two splits, ids that lost leading zeros, nothing described.
+    Raises DataError: unknown list, a movie in two splits, a movie of EVAL in the training list, ids that lost leading
+    zeros, nothing described.
     """
     path = Path(path)
-    lists = _lists(path, wanted)
+    lists = read_lists(path)
+    for split, name in wanted.items():
+        if isinstance(name, str) and name not in lists:
+            raise DataError(
+                f"{path}: no list '{name}' for data.{split}_split; it has {', '.join(lists)}.{near(name, lists)}"
+            )
     ids = {split: lists[name] for split, name in wanted.items() if isinstance(name, str)}
-    if both := sorted(set(ids["train"]) & set(ids["test"])):
+    if both := sorted(set(ids["train"]) & {*ids["test"], *lists.get(EVALUATION, ())}):
         raise DataError(f"{path}: evaluation movies in the training list {wanted['train']}: {some(both)}.")
     if "val" in ids:
         ids["val"] = [movie for movie in ids["val"] if movie not in set(ids["test"])]  # V1-VAL holds EVAL movies
         if both := sorted(set(ids["train"]) & set(ids["val"])):
             raise DataError(f"{path}: movies in {wanted['train']} and in {wanted['val']}: {some(both)}.")
-    files = {"train": [train], "val": [train, test], "test": [test]}
+    files = {"train": [train], "val": [train, test] if val is None else [val], "test": [test]}
     listed = {movie for names in lists.values() for movie in names}
     for split, names in ids.items():
         for described in files[split]:
@@ -63,40 +77,37 @@ def read_splits(
                 "%s: %d of the %d movies of %s have no usable description in %s (left out): %s",
                 path, len(lacking), len(names), wanted[split], where, some(lacking),
             )  # fmt: skip
-    for described in dict.fromkeys([train.file, test.file]):
-        movies = set().union(*(file.movies for file in (train, test) if file.file == described))
+    for name, movies in {file.file: file.movies for group in files.values() for file in group}.items():
         if unlisted := sorted(movies - listed):
-            log.warning("%s: %d movies are in no list of %s: %s", described, len(unlisted), path, some(unlisted))
+            log.warning("%s: %d movies are in no list of %s: %s", name, len(unlisted), path, some(unlisted))
     if "val" not in found:
         found["train"], found["val"] = _hold_out(found["train"], wanted["val"])
     return found
 
 
-def _lists(path: Path, wanted: Mapping[str, str | int]) -> dict[str, list[str]]:
-    """Every list of the split file, ids as text."""
+def read_lists(path: Path) -> dict[str, list[str]]:
+    """Every list of the split file, ids as text. DataError: no json object of lists."""
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a JSON file ({error}).") from error
     if not isinstance(lists, dict):
         raise DataError(f"{path}: expected {{list name: [movie ids]}}, found a {type(lists).__name__}.")
-    lists = {name: [str(movie) for movie in ids] for name, ids in lists.items() if isinstance(ids, list)}
-    for split, name in wanted.items():
-        if isinstance(name, str) and name not in lists:
-            raise DataError(f"{path}: no list '{name}' for data.{split}_split; it has {', '.join(lists)}.")
-    return lists
+    return {name: [str(movie) for movie in ids] for name, ids in lists.items() if isinstance(ids, list)}
+
+
+def lost_zeros(movies: list[str], described: set[str], listed: set[str]) -> list[tuple[str, str]]:
+    """(described id, listed id) that differ by leading zeros alone, where the described one is not a movie itself.
+
+    movies: the list; described: ids of an annotation file; listed: ids of all lists.
+    """
+    listed_as = {movie.lstrip("0"): movie for movie in movies}
+    pairs = [(movie, listed_as.get(movie.lstrip("0"), movie)) for movie in sorted(described)]
+    return [(movie, twin) for movie, twin in pairs if movie != twin and (twin not in described or movie not in listed)]
 
 
 def _check_zeros(path: Path, name: str, movies: list[str], described: Described, listed: set[str]) -> None:
-    """DataError where a described id differs from one of the list by leading zeros alone, and is not a movie itself."""
-    listed_as = {movie.lstrip("0"): movie for movie in movies}
-    pairs = [(movie, listed_as.get(movie.lstrip("0"), movie)) for movie in sorted(described.movies)]
-    lost = [
-        (movie, twin)
-        for movie, twin in pairs
-        if movie != twin and (twin not in described.movies or movie not in listed)
-    ]
-    if lost:
+    if lost := lost_zeros(movies, described.movies, listed):
         raise DataError(
             f"{described.file}: {len(lost)} movie ids differ from those of {name} in {path} by leading zeros: "
             f"{some(f'{movie!r} is {twin!r} there' for movie, twin in lost)}. Were leading zeros lost? Ids are text; "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.hdf5 import FeatureFile
+from datamodules.mad_rows import MovieFeatures
 
 SOFTENING = 0.1  # added to the standard deviation: features that hardly vary are not blown up
 
@@ -20,7 +20,7 @@ SOFTENING = 0.1  # added to the standard deviation: features that hardly vary ar
 class Track:
     """Values of padded rows, and of a blank track, are zero with keep False."""
 
-    def __init__(self, features: FeatureFile | None, width: int, movies: list[str], rows: np.ndarray):
+    def __init__(self, features: MovieFeatures | None, width: int, movies: list[str], rows: np.ndarray):
         """features: None for a blank track; movies: (S,) a segment's movie; rows: (S, T) rows in it, -1 = padding."""
         self.features, self.width, self.movies = features, width, movies
         self.rows = torch.as_tensor(rows)  # (S, T)

@@ -1,9 +1,13 @@
-"""The language model that writes the descriptions: pretrained and frozen, or small and trained from scratch."""
+"""The language model that writes the descriptions: pretrained and frozen, or small and trained from scratch.
+
+tokenizer, llm = pretrained("huggyllama/llama-7b", dtype="bfloat16", frozen=True)
+"""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from transformers import LlamaConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlamaConfig, PreTrainedTokenizerBase
 
 from tasks.audio_description.prefix import PrefixLlama
 from tasks.common.errors import CheckpointError
@@ -28,38 +32,17 @@ class LanguageModel:
     """The task node's `llm`.
 
     pretrained: folder or hub id of a LLaMA-family model with its tokenizer; None trains one from scratch.
-    dtype, frozen: of a pretrained one. config, vocab_size (at most): of one from scratch.
+    dtype, frozen: of a pretrained one. A frozen one is neither in the optimiser nor in checkpoints.
+    gradient_checkpointing: keep one activation a layer and compute the others again in the backward pass.
+    config, vocab_size (at most): of one from scratch.
     """
 
     pretrained: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     frozen: bool = True
+    gradient_checkpointing: bool = False
     config: Sizes | None = None
     vocab_size: int | None = None
-
-
-@dataclass
-class Decoding:
-    """Options of transformers' `generate`; None is its default."""
-
-    max_new_tokens: int = 64
-    min_new_tokens: int | None = None
-    do_sample: bool = False
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    num_beams: int | None = None
-    length_penalty: float | None = None
-    early_stopping: bool | None = None
-    repetition_penalty: float | None = None
-    no_repeat_ngram_size: int | None = None
-
-    def __post_init__(self):
-        if self.max_new_tokens < 1:
-            raise ValueError(f"decoding.max_new_tokens must be at least 1, got {self.max_new_tokens}")
-
-    def options(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> PrefixLlama:
@@ -76,20 +59,67 @@ def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> P
 def pretrained(name: str, dtype: str, frozen: bool) -> tuple[PreTrainedTokenizerBase, PrefixLlama]:
     """The tokenizer and the language model of a LLaMA-family folder or hub id.
 
-    Raises CheckpointError where it cannot be found or loaded, or its tokenizer marks no beginning of a sentence.
+    Decoding defaults that the folder brings along are dropped: task.decoding says everything.
+    Raises CheckpointError where it cannot be found or loaded, is no LLaMA, lacks weights, or where its tokenizer marks
+    no beginning of a sentence, has no token to pad with, or knows more tokens than the model.
     """
-    from transformers import AutoTokenizer
-
     try:
+        check_family(name)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = PrefixLlama.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError) as error:
+        model, found = PrefixLlama.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"task.llm.pretrained: {name!r} is neither a folder with a LLaMA-family model and its tokenizer nor one "
             f"that can be fetched from the hub ({str(error).splitlines()[0]})"
         ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(
+            f"task.llm.pretrained: {name!r} has no weights for {len(missing)} of the language model's parameters "
+            f"({', '.join(missing[:3])}{', ...' * (len(missing) > 3)}); they would be random"
+        )
     if tokenizer.bos_token_id is None:
         raise CheckpointError(f"the tokenizer of {name!r} has no beginning-of-sentence token; descriptions need one")
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(f"the tokenizer of {name!r} has no end-of-sentence token; descriptions need one")
     if tokenizer.pad_token_id is None:
+        # LLaMA has none; whichever stands in is masked out and never counts in a loss
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    return tokenizer, model.requires_grad_(not frozen)
+    if len(tokenizer) > model.config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer of {name!r} has {len(tokenizer)} tokens and its model {model.config.vocab_size}: they do "
+            "not belong together"
+        )
+    ids = {f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
+    model.generation_config = GenerationConfig(**ids)
+    # transformers hands it over in evaluation mode, in which it would silently not checkpoint activations
+    return tokenizer, model.requires_grad_(not frozen).train()
+
+
+def checkpoint_activations(llm: PrefixLlama) -> None:
+    """Keeps each layer's input and computes the rest again in the backward pass.
+
+    Not the reentrant form: it would run the backward pass through the prefix, which all layers share, once per layer.
+    """
+    # transformers renamed it within release 5
+    enable = getattr(llm, "activation_checkpointing_enable", None) or llm.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def check_family(name: str) -> None:
+    """Raises CheckpointError for another architecture, whose weights a LLaMA would silently not find, and for a folder
+    whose tokenizer would silently be read as another kind."""
+    family = AutoConfig.from_pretrained(name).model_type
+    if family != "llama":
+        raise CheckpointError(
+            f"task.llm.pretrained: {name!r} is a {family!r} model; the prefix goes into LLaMA-family models "
+            "(model_type 'llama' in their config.json: LLaMA 1 to 3, Vicuna, TinyLlama, ...)"
+        )
+    folder = Path(name)
+    ready = ("tokenizer.json", "tokenizer_config.json")
+    if (folder / "tokenizer.model").is_file() and not any((folder / file).is_file() for file in ready):
+        raise CheckpointError(
+            f"task.llm.pretrained: {folder} has a tokenizer.model alone, from which transformers guesses other token "
+            "ids; add the tokenizer_config.json of the model's release"
+        )

@@ -4,21 +4,27 @@ Sentences of one movie stand in time order. Windows of N consecutive ones start 
 generated sentence is a hit if its own reference is among the k that score highest with it. The result is the mean over
 windows (AutoAD-II, which scores with BERTScore). Chance is k / N.
 
-    >>> recall_within_neighbours(scores, k=(1, 5), n=16)  # scores (n, n): rows generated, columns references
+    >>> recall_within_neighbours(scores, k=(1, 5), n=16)  # scores (M, M): rows generated, columns references
     {1: 0.5833..., 5: 0.8125}
 
-A recall is only comparable with another one of the same scorer, so its name says which: `R@5/16[rougeL]` here.
+A recall is only comparable with another one of the same scorer (scorers.py), so its name says which: `R@5/16[rougeL]`.
 """
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from tasks.audio_description.scorers import RougeL, Scorer
+
 log = logging.getLogger(__name__)
 
 TIES = ("topk", "optimistic", "pessimistic", "expected")
+SHOWN = 8  # movies or rows that a message names
 
 
 def recall_within_neighbours(scores, k: Sequence[int] = (1, 5), n: int = 16, ties: str = "topk") -> dict[int, float]:
@@ -30,26 +36,39 @@ def recall_within_neighbours(scores, k: Sequence[int] = (1, 5), n: int = 16, tie
     The last (M - n) mod (n // 2) sentences are in no window, as in AutoAD.
     Raises ValueError for n < 2, a k outside 1..n, scores that are not square, finite and at least n long.
     """
-    return {name: float(hits.mean()) for name, hits in window_recalls(scores, k, n, ties).items()}
-
-
-def window_recalls(scores, k: Sequence[int], n: int, ties: str) -> dict[int, torch.Tensor]:
-    """The share of hits in every window, (W,) by k."""
-    scores = torch.as_tensor(np.asarray(scores))
-    if n < 2:
-        raise ValueError(f"recall within neighbours needs windows of n >= 2 sentences, got n={n}")
-    if not k or min(k) < 1 or max(k) > n:
-        raise ValueError(f"every k must be between 1 and n={n}, got k={tuple(k)}")
-    if ties not in TIES:
-        raise ValueError(f"unknown ties {ties!r}; allowed: {', '.join(TIES)}")
+    check_options(k, n, ties)
+    if not isinstance(scores, torch.Tensor):
+        scores = torch.as_tensor(np.asarray(scores))
+    scores = scores.detach().cpu()
     if scores.dim() != 2 or scores.shape[0] != scores.shape[1]:
         raise ValueError(f"scores must be (M generated, M references), got {tuple(scores.shape)}")
     if len(scores) < n:
         raise ValueError(f"a movie of {len(scores)} sentences is shorter than the window of n={n}")
     if not torch.isfinite(scores).all():
         raise ValueError("scores contain NaN or infinite values: a NaN would count as a hit")
+    places = window_places(len(scores), n)
+    hits = hit_shares(scores[places[:, :, None], places[:, None, :]], k, ties)
+    return {x: float(share.mean()) for x, share in hits.items()}
 
-    blocks = torch.stack([scores[s : s + n, s : s + n] for s in range(0, len(scores) - n + 1, n // 2)])  # (W, n, n)
+
+def check_options(k: Sequence[int], n: int, ties: str) -> None:
+    """Raises ValueError for the first of them that cannot be."""
+    if not isinstance(n, Integral) or n < 2:
+        raise ValueError(f"recall within neighbours needs windows of n >= 2 sentences, got n={n}")
+    if not isinstance(k, Sequence) or not k or not all(isinstance(x, Integral) and 1 <= x <= n for x in k):
+        raise ValueError(f"every k must be a whole number between 1 and n={n}, got k={k}")
+    if ties not in TIES:
+        raise ValueError(f"unknown ties {ties!r}; allowed: {', '.join(TIES)}")
+
+
+def window_places(length: int, n: int) -> np.ndarray:
+    """The sentences of every window, (W, n)."""
+    return np.arange(0, length - n + 1, n // 2)[:, None] + np.arange(n)
+
+
+def hit_shares(blocks: torch.Tensor, k: Sequence[int], ties: str) -> dict[int, torch.Tensor]:
+    """The share of hits in every window, (W,) float64 by k; blocks: (W, n, n) scores."""
+    n = blocks.shape[-1]
     own = blocks.diagonal(dim1=1, dim2=2)[..., None]  # (W, n, 1)
     above = (blocks > own).sum(-1)  # references that beat the own one
     tied = (blocks == own).sum(-1)  # the own one counted
@@ -58,65 +77,143 @@ def window_recalls(scores, k: Sequence[int], n: int, ties: str) -> dict[int, tor
         own_index = torch.arange(n)[None, :, None]
         return {x: (best[..., :x] == own_index).any(-1).double().mean(-1) for x in k}
     if ties == "expected":
-        return {x: ((x - above) / tied).clamp(0, 1).double().mean(-1) for x in k}
+        return {x: ((x - above).double() / tied).clamp(0, 1).mean(-1) for x in k}
     rank = above if ties == "optimistic" else above + tied - 1
     return {x: (rank < x).double().mean(-1) for x in k}
 
 
-def rouge_l_matrix(generated: Sequence[str], references: Sequence[str], beta: float = 1.2) -> np.ndarray:
-    """ROUGE-L F-measure of every generated sentence (row) with every reference (column), in [0, 1], on plain tokens.
+# -- all movies of a test set -----------------------------------------------------------------------------------------
 
-    The longest common subsequences of all pairs grow together, one pair of token positions at a time.
+
+class Recalls(NamedTuple):
+    """What `neighbour_recalls` finds, before movies are put together."""
+
+    windows: dict[str, dict[str, np.ndarray]]  # movie -> "R@5/16[rougeL]" -> percent of hits of its windows, (W,)
+    skipped: dict[str, int]  # movie -> its sentences, fewer than n
+    n: int
+
+    def per_movie(self) -> dict[str, dict[str, float]]:
+        """Percent by movie and name; skipped movies are not there."""
+        return {m: {name: float(x.mean()) for name, x in names.items()} for m, names in self.windows.items()}
+
+    def total(self) -> dict[str, float]:
+        """In percent, `R@k/n[scorer]`: the mean over movies, and `R@k/n[scorer,windows]`: the mean over all windows.
+
+        `R@k/n movies skipped` counts those that are in neither, where there are any.
+        """
+        total = {}
+        for name in next(iter(self.windows.values()), {}):
+            movies = [names[name] for names in self.windows.values()]
+            total[name] = float(np.mean([movie.mean() for movie in movies]))
+            total[f"{name[:-1]},windows]"] = float(np.concatenate(movies).mean())
+        if self.skipped:
+            total[f"R@k/{self.n} movies skipped"] = float(len(self.skipped))
+        return total
+
+
+def recall_over_movies(
+    rows: Sequence[Mapping[str, Any]],
+    k: Sequence[int] = (1, 5),
+    n: int = 16,
+    *,
+    scorers: Sequence[Scorer] | None = None,
+    ties: str = "expected",
+) -> dict[str, float]:
+    """Recall in percent over all movies (Recalls.total); the arguments are those of `neighbour_recalls`.
+
+    Where no movie has n sentences, the number of skipped movies is all there is.
     """
-    vocabulary: dict[str, int] = {}
-    rows, row_lengths = encode(generated, vocabulary, padding=-1)
-    columns, column_lengths = encode(references, vocabulary, padding=-2)
-    shape = (len(rows), len(columns))
-    previous = np.zeros((columns.shape[1] + 1, *shape), dtype=np.int16)  # longest common subsequence so far
-    for i in range(rows.shape[1]):
-        current = np.zeros_like(previous)
-        for j in range(columns.shape[1]):
-            same = rows[:, i, None] == columns[None, :, j]
-            current[j + 1] = np.where(same, previous[j] + 1, np.maximum(previous[j + 1], current[j]))
-        previous = current
-    common = previous[-1].astype(np.float64)
-    precision = common / np.maximum(row_lengths[:, None], 1)
-    recall = common / np.maximum(column_lengths[None, :], 1)
-    denominator = recall + beta**2 * precision
-    return np.divide((1 + beta**2) * precision * recall, denominator, out=np.zeros(shape), where=denominator > 0)
+    return neighbour_recalls(rows, k, n, scorers=scorers, ties=ties).total()
 
 
-def encode(sentences: Sequence[str], vocabulary: dict[str, int], padding: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sentences as padded token numbers (M, longest) and their lengths (M,); `vocabulary` grows."""
-    tokens = [[vocabulary.setdefault(word, len(vocabulary)) for word in s.lower().split()] for s in sentences]
-    lengths = np.array([len(t) for t in tokens])
-    table = np.full((len(tokens), max(lengths.max(initial=0), 1)), padding)
-    for row, numbers in zip(table, tokens, strict=True):
-        row[: len(numbers)] = numbers
-    return table, lengths
+def neighbour_recalls(
+    rows: Sequence[Mapping[str, Any]],
+    k: Sequence[int] = (1, 5),
+    n: int = 16,
+    *,
+    scorers: Sequence[Scorer] | None = None,
+    ties: str = "expected",
+) -> Recalls:
+    """Recall in every window of every movie, for every scorer.
 
-
-def recall_over_movies(rows: Sequence[dict], k: Sequence[int] = (1, 5), n: int = 16) -> dict[str, float]:
-    """Recall in percent over all movies, scored with ROUGE-L on plain tokens; ties count as their expectation.
-
-    rows: dicts with movie, start, generated, reference, in any order. `R@k/n[rougeL]` is the mean over movies,
-    `R@k/n[rougeL,windows]` the mean over all windows. Movies shorter than n sentences are in neither and are counted in
-    `R@k/n movies skipped`; where no movie is long enough that is all there is, and a warning says so.
+    rows:    dicts with movie, start (seconds), generated, reference, in any order; optional end and ann_id order rows
+             of one start.
+    scorers: of scorers.py; None: RougeL alone. Each encodes a sentence once, however often and wherever it occurs, and
+             scores a pair once, so that equal sentences tie exactly.
+    ties:    as in `recall_within_neighbours`; "expected" makes the answer "the same sentence for every scene" chance.
+    Movies of fewer than n sentences are left out, and a warning names them.
+    Raises ValueError for what `recall_within_neighbours` refuses, two scorers of one name, a scorer whose scores are
+    not finite, a row without text, or with a start that is no finite number.
     """
-    movies: dict[str, list[dict]] = {}
-    for row in sorted(rows, key=lambda row: (row["movie"], row["start"])):
+    check_options(k, n, ties)
+    scorers = [RougeL()] if scorers is None else list(scorers)
+    names = [scorer.name for scorer in scorers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"every scorer needs a name of its own, got {', '.join(names)}")
+    movies = in_time_order(rows)
+    skipped = {movie: len(scenes) for movie, scenes in movies.items() if len(scenes) < n}
+    scored = {movie: texts(scenes) for movie, scenes in movies.items() if movie not in skipped}
+    warn_of_skipped(skipped, len(scored), n)
+    windows: dict[str, dict[str, np.ndarray]] = {movie: {} for movie in scored}
+    for scorer in scorers:
+        for movie, blocks in zip(scored, window_scores(list(scored.values()), scorer, n), strict=True):
+            for x, share in hit_shares(torch.from_numpy(blocks), k, ties).items():
+                windows[movie][f"R@{x}/{n}[{scorer.name}]"] = 100 * share.numpy()
+    return Recalls(windows, skipped, n)
+
+
+def in_time_order(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows by movie, whatever order several ranks brought them in."""
+    for number, row in enumerate(rows):
+        if not math.isfinite(row["start"]):
+            raise ValueError(f"row {number} (movie {row['movie']}): start must be a finite number, got {row['start']}")
+        for name in ("generated", "reference"):
+            if not isinstance(row[name], str):
+                raise ValueError(f"row {number} (movie {row['movie']}): {name} must be text, got {row[name]!r}")
+    movies: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["movie"], row["start"], row.get("end", 0), row.get("ann_id", 0))):
         movies.setdefault(row["movie"], []).append(row)
-    results = []
-    for scenes in movies.values():
-        if len(scenes) >= n:
-            scores = rouge_l_matrix([s["generated"] for s in scenes], [s["reference"] for s in scenes])
-            results.append(window_recalls(scores, k, n, ties="expected"))
-    recalls = {}
-    if not results:
+    return movies
+
+
+def texts(scenes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    return [scene["generated"] for scene in scenes], [scene["reference"] for scene in scenes]
+
+
+def warn_of_skipped(skipped: Mapping[str, int], scored: int, n: int) -> None:
+    if skipped and not scored:
         log.warning("no movie has the %d sentences that recall within %d neighbours needs: it is left out", n, n)
-    for x in k if results else ():
-        recalls[f"R@{x}/{n}[rougeL]"] = 100 * float(np.mean([float(r[x].mean()) for r in results]))
-        recalls[f"R@{x}/{n}[rougeL,windows]"] = 100 * float(torch.cat([r[x] for r in results]).mean())
-    if skipped := len(movies) - len(results):
-        recalls[f"R@k/{n} movies skipped"] = float(skipped)
-    return recalls
+    elif skipped:
+        named = ", ".join(f"{movie} ({length})" for movie, length in list(skipped.items())[:SHOWN])
+        rest = f" and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+        log.warning(
+            "%d of %d movies have fewer than %d sentences and are left out of recall within neighbours: %s%s",
+            len(skipped), len(skipped) + scored, n, named, rest,
+        )  # fmt: skip
+
+
+def window_scores(movies: Sequence[tuple[list[str], list[str]]], scorer: Scorer, n: int):
+    """For every movie its windows' scores, (W, n, n): rows generated sentences, columns references.
+
+    Encoded sentences are kept as long as a later movie has them.
+    """
+    last = {sentence: number for number, pair in enumerate(movies) for sentences in pair for sentence in sentences}
+    known: dict[str, Any] = {}
+    for number, (generated, references) in enumerate(movies):
+        sentences = list(dict.fromkeys([*generated, *references]))
+        new = [sentence for sentence in sentences if sentence not in known]
+        known.update(zip(new, scorer.encode(new), strict=True))
+        index = {sentence: i for i, sentence in enumerate(sentences)}
+        rows, columns = (np.array([index[sentence] for sentence in side]) for side in (generated, references))
+        places = window_places(len(generated), n)
+        codes = rows[places][:, :, None] * len(sentences) + columns[places][:, None, :]  # (W, n, n): a number a pair
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        pairs = np.stack(np.divmod(distinct, len(sentences)), axis=1)  # (P, 2)
+        scores = np.asarray(scorer.score([known[sentence] for sentence in sentences], pairs), dtype=np.float64)
+        if scores.shape != distinct.shape or not np.isfinite(scores).all():
+            raise ValueError(
+                f"scorer {scorer.name} must give a finite number for each of {len(distinct)} pairs; it gave "
+                f"{scores.shape} numbers, {int((~np.isfinite(scores)).sum())} of them not finite"
+            )
+        yield scores[inverse.reshape(codes.shape)]
+        known = {sentence: value for sentence, value in known.items() if last[sentence] > number}

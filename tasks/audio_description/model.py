@@ -3,7 +3,7 @@
 video (B, T, D_v), audio (B, T, D_a)
   -> AudioVisualEncoder: T visual then T audio tokens through lcaam.Encoder with masks   (B, 2T, D)
   -> Bridge: the prompts that the language model's last L layers read                    (B, L, P, D_lm)
-  -> gated_prefix + PrefixLlama: the sentence
+  -> Prompts + PrefixLlama: the sentence
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lcaam import Encoder
 from lcaam.encoder import EncoderLayer
-from tasks.audio_description.prefix import PrefixLlama, gated_prefix
+from tasks.audio_description.prefix import PrefixLlama, Prompts
 from tasks.common.masks import mask_parameters
 
 
@@ -108,11 +108,17 @@ class Describer(nn.Module):
         layers = bridge.prompts.shape[0]
         self.gates = nn.Parameter(torch.full((layers, llm.config.num_attention_heads), gate_init))
 
-    def prefix(self, video: Tensor, audio: Tensor, video_keep: Tensor, audio_keep: Tensor) -> dict[str, Tensor | None]:
+    def prefix(
+        self, video: Tensor, audio: Tensor, video_keep: Tensor, audio_keep: Tensor
+    ) -> dict[str, Prompts | Tensor | None]:
         """Two tracks (B, T, D) with their keep-masks (B, T) -> the keyword arguments that PrefixLlama reads."""
         keep = torch.cat([video_keep, audio_keep], 1)  # (B, 2T)
         prompts, prompts_keep = self.bridge(self.encoder(video, audio, keep), keep)
-        return {"prefix": gated_prefix(self.llm, prompts, self.gates), "prefix_keep": prompts_keep}
+        return {"prefix": Prompts(self.llm, prompts, self.gates), "prefix_keep": prompts_keep}
+
+    def constant_prefix(self, size: int) -> dict[str, Prompts]:
+        """The learned prompts alone, the same for each of `size` samples: LLaMA-Adapter without a visual input."""
+        return {"prefix": Prompts(self.llm, self.bridge.prompts.expand(size, -1, -1, -1), self.gates)}
 
     def parts(self) -> dict[str, int]:
         """Parameter counts by part; `controls` is what stands in the masks' place."""

@@ -1,8 +1,13 @@
 """Audio description as a Lightning module: train, describe, score (paper section 4.1, Table 1a).
 
 The batch is the data module's (datamodules/madv2.py says its keys, shapes and polarity); sentences are tokenised here.
+Where the data module is told to, a batch also has `previous` and `subtitles`, a list of B lists of sentences, oldest
+first: they go into the prompt (context.py).
+
+    python train.py experiment=madv2_multi_lcaam scale=mini
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -15,32 +20,42 @@ from torchmetrics.classification import MulticlassAccuracy
 from lcaam import Encoder
 from lcaam.analysis import record
 from tasks.audio_description import tokenizer as scratch_tokenizer
-from tasks.audio_description.language_model import Decoding, LanguageModel, from_scratch, pretrained
+from tasks.audio_description.base_model import check_base, describe_base
+from tasks.audio_description.context import IGNORED, Context, History, PromptBuilder
+from tasks.audio_description.decoding import Decoding
+from tasks.audio_description.language_model import LanguageModel, checkpoint_activations, from_scratch, pretrained
 from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
+from tasks.audio_description.sharding import is_sharded, shard
 from tasks.common.captions import best_constant, score_captions
+from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
 
-IGNORED = -100  # label of positions that do not count in the loss
+LLM = "model.llm."  # how the language model's weights are called in a state dict
 
 
 class AudioDescription(pl.LightningModule):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
     mask: the configuration's mask node (tasks.common.masks); num_keys None is all 2 x tokens.
-    facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch).
+    facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch);
+        where batches have context: previous (none | oracle | predicted), previous_count, subtitles.
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: of the audiovisual encoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
-    llm, decoding: the fields of LanguageModel and Decoding, as plain dicts.
-    prompt: text before every description, never part of the loss.
+    llm, decoding, context: the fields of LanguageModel, Decoding and Context, as plain dicts.
+    prompt: text before every description, behind the context; never part of the loss.
     validate_text: also generate and score sentences in validation.
-    blind: the input-blind floor: the language model gets no prefix.
+    blind: the input-blind floor: no context, and the language model gets no prefix; a frozen one, which could then
+        learn nothing, gets the learned prompts without the sample's part.
     tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
+
+    A checkpoint of a model whose language model is frozen holds everything else, and loads onto the same one only.
+    Raises CheckpointError where the language model cannot be had, or has fewer positions than the context may take.
     """
 
     headline = ("rouge_l", "rouge_l_plain", "cider", "cider_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "exact")
@@ -71,6 +86,7 @@ class AudioDescription(pl.LightningModule):
         prefix_layers: int = 30,
         gate_init: float = 0.0,
         prompt: str = "",
+        context: Context | None = None,
         decoding: Decoding | None = None,
         weight_decay: float = 0.0,
         betas: list[float] = (0.9, 0.999),
@@ -85,8 +101,10 @@ class AudioDescription(pl.LightningModule):
         self.hparams["facts"] = {name: value for name, value in facts.items() if name != "train_texts"}
 
         llm = LanguageModel(**llm)
+        self.base_model = None  # what the language model was before this training; None for one from scratch
         if llm.pretrained is not None:
             self.tokenizer, language_model = pretrained(llm.pretrained, llm.dtype, llm.frozen)
+            self.base_model = describe_base(llm.pretrained, language_model)
         else:
             if tokenizer is None:
                 self.tokenizer = scratch_tokenizer.train(facts["train_texts"], llm.vocab_size or 512)
@@ -94,7 +112,13 @@ class AudioDescription(pl.LightningModule):
                 self.tokenizer = scratch_tokenizer.load(tokenizer)
             self.hparams["tokenizer"] = scratch_tokenizer.dump(self.tokenizer)
             language_model = from_scratch(llm.config or {}, self.tokenizer)
+        self.frozen = llm.pretrained is not None and llm.frozen
+        self.strict_loading = not self.frozen  # load_state_dict is strict about everything else
+        if llm.gradient_checkpointing:
+            checkpoint_activations(language_model)
         self.decoding = Decoding(**(decoding or {}))
+        self.prompts = PromptBuilder(self.tokenizer, prompt, Context(**(context or {})))
+        self.history: History | None = None  # what this model said before, where that is its context
 
         backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
@@ -103,31 +127,44 @@ class AudioDescription(pl.LightningModule):
         llm_dim = language_model.config.hidden_size
         joint = Bridge(bridge, width, llm_dim, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
         self.model = Describer(encoder, joint, language_model, gate_init)
+        self.check_positions(language_model.config.max_position_embeddings)
 
-        self.prompt_ids = [self.tokenizer.bos_token_id, *self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
-        options = {"num_classes": len(self.tokenizer), "average": "micro", "ignore_index": IGNORED}
+        classes = language_model.config.vocab_size
+        options = {"num_classes": classes, "average": "micro", "ignore_index": IGNORED}
         self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
         self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
+    def check_positions(self, positions: int) -> None:
+        """Raises CheckpointError where context, prompt and description may need more than the language model has."""
+        kinds = self.hparams.facts.get("previous", "none") != "none", bool(self.hparams.facts.get("subtitles", False))
+        most = self.prompts.longest(*kinds) + self.decoding.options()["max_new_tokens"]
+        if any(kinds) and most > positions:
+            raise CheckpointError(
+                f"task.context: a prompt with its context and a description may take {most} tokens, and the language "
+                f"model has {positions} positions; allowed: smaller task.context.previous_tokens, subtitle_tokens or "
+                f"task.decoding.max_new_tokens, {most - positions} fewer in all, or a model with more"
+            )
+
     # -- one batch ----------------------------------------------------------------------------------------------------
 
-    def prefix(self, batch: dict) -> dict[str, Tensor | None]:
+    def prefix(self, batch: dict) -> dict[str, Any]:
         if self.hparams.blind:
-            return {}
+            return self.model.constant_prefix(len(batch["video"])) if self.frozen else {}
         return self.model.prefix(batch["video"], batch["audio"], batch["video_keep"], batch["audio_keep"])
+
+    def prompt_rows(self, batch: dict) -> list[list[int]]:
+        """Token ids before every description: the context that the batch has, and the prompt."""
+        kinds = ("previous", "subtitles")
+        context = {} if self.hparams.blind else {name: batch[name] for name in kinds if name in batch}
+        return self.prompts.rows(len(batch["video"]), **context)
 
     def predict_tokens(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Logits (B x T, vocabulary) of every next token given the true ones before it, and labels (B x T,)."""
-        tokenised = self.tokenizer(batch["text"], add_special_tokens=False)["input_ids"]
-        rows = [torch.tensor([*self.prompt_ids, *ids, self.tokenizer.eos_token_id]) for ids in tokenised]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORED).to(self.device)  # (B, T)
-        labels = ids[:, 1:].clone()
-        labels[:, : len(self.prompt_ids) - 1] = IGNORED
-        # right padding under causal attention reaches no real position: no mask is needed
-        inputs = ids[:, :-1].masked_fill(ids[:, :-1] == IGNORED, self.tokenizer.pad_token_id)
+        inputs, labels = self.prompts.for_training(self.prompt_rows(batch), batch["text"])
+        inputs, labels = inputs.to(self.device), labels.to(self.device)
         logits = self.model.llm(input_ids=inputs, use_cache=False, **self.prefix(batch)).logits
         return logits.flatten(0, 1).float(), labels.flatten()
 
@@ -141,13 +178,10 @@ class AudioDescription(pl.LightningModule):
     @torch.no_grad()
     def describe(self, batch: dict) -> list[str]:
         """A sentence per scene."""
-        size = len(batch["video"])
-        ids = torch.tensor([self.prompt_ids], device=self.device).expand(size, -1)
-        options = self.decoding.options()
+        ids, keep = (x.to(self.device) for x in self.prompts.for_generation(self.prompt_rows(batch)))
+        options = self.decoding.generate_options(prompt_length=ids.shape[1])
         options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
-        out = self.model.llm.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), **options, **self.prefix(batch)
-        )
+        out = self.model.llm.generate(input_ids=ids, attention_mask=keep, **options, **self.prefix(batch))
         sentences = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         return [sentence.strip() for sentence in sentences]
 
@@ -168,6 +202,10 @@ class AudioDescription(pl.LightningModule):
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:  # a strategy that shards; called before every fit and test
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: dict, index: int) -> Tensor:
         loss = self.sentence_loss(batch)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["text"]))
@@ -180,10 +218,32 @@ class AudioDescription(pl.LightningModule):
         if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
             self.last_train_loss = float(loss)
 
+    def on_validation_epoch_start(self) -> None:
+        self.history = self.new_history()
+
     def validation_step(self, batch: dict, index: int) -> None:
-        self.log_evaluation("val", batch, self.val_accuracy, self.val_loss)
-        if self.hparams.validate_text and not self.trainer.sanity_checking:
-            self.predictions += self.rows(batch)
+        text = self.hparams.validate_text and not self.trainer.sanity_checking
+        self.evaluate("val", batch, self.val_accuracy, self.val_loss, text)
+
+    def evaluate(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric, text: bool) -> None:
+        """Logs the loss, and keeps the generated sentences: for the scores (`text`), as context of later rows, both."""
+        if self.history is not None:
+            batch = {**batch, "previous": self.history.before(batch["movie"])}
+        self.log_evaluation(stage, batch, accuracy, mean)
+        if not text and self.history is None:
+            return
+        rows = self.rows(batch)
+        if self.history is not None:
+            self.history.add(rows)
+        if text:
+            self.predictions += rows
+
+    def new_history(self) -> History | None:
+        """An empty one where the data at hand say previous=predicted, which an evaluation may choose for any model."""
+        datamodule = self.trainer.datamodule
+        facts = self.hparams.facts if datamodule is None else datamodule.facts()
+        predicted = facts.get("previous", "none") == "predicted" and not self.hparams.blind
+        return History(facts["previous_count"]) if predicted else None
 
     def log_evaluation(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric) -> None:
         loss, size = self.sentence_loss(batch, accuracy), len(batch["text"])
@@ -198,11 +258,10 @@ class AudioDescription(pl.LightningModule):
             self.predictions = []
 
     def on_test_epoch_start(self) -> None:
-        self.predictions = []
+        self.predictions, self.history = [], self.new_history()
 
     def test_step(self, batch: dict, index: int) -> None:
-        self.log_evaluation("test", batch, self.test_accuracy, self.test_loss)
-        self.predictions += self.rows(batch)
+        self.evaluate("test", batch, self.test_accuracy, self.test_loss, text=True)
 
     def on_test_epoch_end(self) -> None:
         rows = gather_rows(self.predictions, "ann_id")
@@ -219,6 +278,28 @@ class AudioDescription(pl.LightningModule):
         h = self.hparams
         steps = int(self.trainer.estimated_stepping_batches)
         return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps)
+
+    # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.frozen:
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in weights.items() if not name.startswith(LLM)}
+            checkpoint["base_model"] = self.base_model
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "base_model" in checkpoint:
+            check_base(checkpoint["base_model"], self.base_model)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        """nn.Module's; but a frozen language model's weights, and nothing else, may be absent, whatever `strict` is."""
+        if not self.frozen:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        keys = super().load_state_dict(state_dict, strict=False, assign=assign)
+        keys.missing_keys[:] = [name for name in keys.missing_keys if not name.startswith(LLM)]
+        if keys.missing_keys or keys.unexpected_keys:
+            raise RuntimeError(f"missing weights: {keys.missing_keys}, unexpected weights: {keys.unexpected_keys}")
+        return keys
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
@@ -244,8 +325,10 @@ class AudioDescription(pl.LightningModule):
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 
-    def flops(self, batch: dict) -> int:
-        """FLOPs of one teacher-forced forward pass of the batch's first scene."""
+    def flops(self, batch: dict) -> int | None:
+        """FLOPs of one teacher-forced forward pass of the batch's first scene; None where the weights are sharded."""
+        if is_sharded(self.model):  # only the first rank asks, and could not run it alone
+            return None
         one = {name: value[:1] for name, value in batch.items()}
         return count_flops(self.model, lambda: self.sentence_loss(one))
 

@@ -10,11 +10,14 @@ With all gates at zero the language model is unchanged.
     >>> prefix = gated_prefix(llm, prompts, gates)  # prompts (B, L, P, D), gates (L, H)
     >>> llm(input_ids=ids, attention_mask=keep, prefix=prefix).logits
     >>> llm.generate(input_ids=ids, attention_mask=keep, prefix=prefix)
+    >>> llm.generate(input_ids=ids, attention_mask=keep, prefix=Prompts(llm, prompts, gates))  # sharded models as well
+
+Either way the prefix is projected once per sample, however many words are written.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -26,9 +29,64 @@ def gated_prefix(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> Tenso
     """Keys and gated values of the prefix, projected once for all decoding steps.
 
     prompts: (B, L, P, D), what the last L layers read, in the language model's width. gates: (L, H), before tanh.
-    Returns (B, L, 2, H, P, d). The gate does not depend on the query, so it is folded into the values.
-    Raises ValueError where L, D or H do not fit the language model.
+    Returns (B, L, 2, H, P, d). Raises ValueError where L, D or H do not fit the language model.
+
+    It calls the layers' projections from outside, which a sharded model does not allow: `Prompts` does.
     """
+    check_fit(llm, prompts, gates)
+    num_layers = prompts.shape[1]
+    attentions = [layer.self_attn for layer in llm.model.layers[-num_layers:]]
+    return torch.stack([project(part, prompts[:, i], gates[i].tanh()) for i, part in enumerate(attentions)], 1)
+
+
+class Prompts:
+    """The same prefix, projected by each layer itself the first time it reads it.
+
+    A layer's weights may be sharded (FSDP): then they are whole only while the layer runs. Where no gradient is wanted
+    the keys and values are kept, so that `generate` projects once; with one, every forward pass projects anew.
+
+    prompts, gates: as in `gated_prefix`, which raises the same ValueError. An object is for one batch and one state of
+    the weights. The batch that reads it may have several rows a sample, next to each other (beams).
+    """
+
+    def __init__(self, llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor):
+        check_fit(llm, prompts, gates)
+        self.prompts, self.gates = prompts, gates.tanh()
+        self.kept: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        """How many layers read it."""
+        return self.prompts.shape[1]
+
+    def read(self, attention: nn.Module, layer: int, rows: int) -> Tensor:
+        """Keys and gated values (rows, 2, H, P, d) for one of the layers, counted from the first that reads."""
+        if layer in self.kept and len(self.kept[layer]) == rows:
+            return self.kept[layer]
+        pair = project(attention, self.prompts[:, layer], self.gates[layer])
+        if rows != len(pair):
+            pair = pair.repeat_interleave(rows // len(pair), 0)
+        if not torch.is_grad_enabled():
+            self.kept[layer] = pair
+        return pair
+
+
+def project(attention: nn.Module, x: Tensor, gate: Tensor) -> Tensor:
+    """x (B, P, D), gate (H,) after tanh -> keys and gated values (B, 2, H, P, d) by the layer's own weights.
+
+    The gate does not depend on the query, so it is folded into the values.
+    """
+    repeat = attention.config.num_attention_heads // attention.config.num_key_value_heads
+    if attention.k_proj.weight.is_floating_point():  # a quantised projection casts by itself
+        x = x.to(attention.k_proj.weight.dtype)
+    key, value = (
+        linear(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2).repeat_interleave(repeat, 1)
+        for linear in (attention.k_proj, attention.v_proj)
+    )  # (B, H, P, d)
+    return torch.stack([key, value * gate[:, None, None].to(value.dtype)], 1)
+
+
+def check_fit(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> None:
+    """Raises ValueError where the prefix and the language model differ in width, layers or heads."""
     config = llm.config
     if prompts.dim() != 4 or prompts.shape[-1] != config.hidden_size:
         raise ValueError(f"prompts must be (B, L, P, D = {config.hidden_size}), got {tuple(prompts.shape)}")
@@ -38,20 +96,6 @@ def gated_prefix(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> Tenso
             f"prompts for {num_layers} layers and gates {tuple(gates.shape)} do not fit a language model of "
             f"{config.num_hidden_layers} layers and {config.num_attention_heads} heads: gates must be (L, H)"
         )
-    repeat = config.num_attention_heads // config.num_key_value_heads
-    prefix = []
-    for i, layer in enumerate(llm.model.layers[-num_layers:]):
-        project = layer.self_attn
-        x = prompts[:, i]
-        if project.k_proj.weight.is_floating_point():  # a quantised projection casts by itself
-            x = x.to(project.k_proj.weight.dtype)
-        key, value = (
-            linear(x).unflatten(-1, (-1, project.head_dim)).transpose(1, 2).repeat_interleave(repeat, 1)
-            for linear in (project.k_proj, project.v_proj)
-        )  # (B, H, P, d)
-        gate = gates[i].tanh()[:, None, None]  # (H, 1, 1)
-        prefix.append(torch.stack([key, value * gate.to(value.dtype)], 1))
-    return torch.stack(prefix, 1)
 
 
 def attention_with_prefix(module, query, key, value, attention_mask, prefix=None, prefix_keep=None, **options):
@@ -59,10 +103,12 @@ def attention_with_prefix(module, query, key, value, attention_mask, prefix=None
     out, weights = sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # (B, T, H, d)
     if prefix is None:
         return out, weights
-    layer = module.layer_idx - module.config.num_hidden_layers + prefix.shape[1]
+    lazy = isinstance(prefix, Prompts)
+    layer = module.layer_idx - module.config.num_hidden_layers + (len(prefix) if lazy else prefix.shape[1])
     if layer < 0:  # only the last L layers have one
         return out, weights
-    prefix_key, prefix_value = prefix[:, layer].to(query.dtype).unbind(1)  # (B, H, P, d)
+    pair = prefix.read(module, layer, len(query)) if lazy else prefix[:, layer]
+    prefix_key, prefix_value = pair.to(query.dtype).unbind(1)  # (B, H, P, d)
     keep = None if prefix_keep is None else prefix_keep[:, None, None, :]
     extra = F.scaled_dot_product_attention(query, prefix_key, prefix_value, attn_mask=keep, scale=module.scaling)
     if keep is not None:
@@ -75,8 +121,8 @@ AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)  # without it transfo
 
 
 class PrefixLlama(LlamaForCausalLM):
-    """LlamaForCausalLM that takes `prefix` (B, L, 2, H, P, d) and `prefix_keep` (B, P; bool, True = readable) in
-    `forward` and `generate`; without them it is the LLaMA it inherits from.
+    """LlamaForCausalLM that takes `prefix` ((B, L, 2, H, P, d) or Prompts) and `prefix_keep` (B, P; bool, True =
+    readable) in `forward` and `generate`; without them it is the LLaMA it inherits from.
 
     The parent's arguments are spelled out because `generate` reads this signature: were `position_ids` hidden in
     **options, left-padded batches would change silently, since the prefix term depends on absolute query positions.

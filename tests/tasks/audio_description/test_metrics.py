@@ -1,31 +1,49 @@
-"""Recall within neighbours against the original's values, and its offline scorer against pycocoevalcap."""
+"""Recall within neighbours of one movie, against the original's values and a slow loop."""
 
 import json
 
 import numpy as np
 import pytest
-from pycocoevalcap.rouge.rouge import Rouge
+import torch
 
-from tasks.audio_description.metrics import recall_over_movies, recall_within_neighbours, rouge_l_matrix
+from tasks.audio_description.metrics import TIES, recall_within_neighbours
 from tests.parity import PARITY, needs_parity
 
 
+def parity_cases():
+    return json.loads((PARITY / "recall_within_neighbours.json").read_text())["cases"]
+
+
 @needs_parity
-def test_recall_equals_the_original_on_square_cases():
-    cases = json.loads((PARITY / "recall_within_neighbours.json").read_text())["cases"]
-    checked = 0
-    for case in cases:
-        scores = case.get("scores")
-        if scores is None or "expected" not in case or len(scores) != len(scores[0]):
-            continue
+def test_recall_equals_the_original_on_square_finite_cases_and_refuses_all_others():
+    equal, refused = set(), set()
+    for case in parity_cases():
+        if "scores_movies" in case:
+            continue  # test_metrics_movies.py
+        # the case of a NaN on the diagonal stores no scores
+        scores = np.full((16, 16), np.nan) if case["scores"] is None else np.array(case["scores"])
+        if "expected" in case and scores.shape[0] == scores.shape[1] and np.isfinite(scores).all():
+            recalls = recall_within_neighbours(scores, k=case["topk"], n=case["N"])
+            assert [recalls[k] for k in case["topk"]] == pytest.approx(case["expected"], abs=1e-6), case["name"]
+            equal.add(case["name"])
+        else:
+            with pytest.raises(ValueError):
+                recall_within_neighbours(scores, k=case["topk"], n=case["N"])
+            refused.add(case["name"])
+    assert refused == {"n_less_than_N", "topk_gt_N", "N1", "more_gen_than_gt", "gen24_gt18", "nan_diag"}
+    assert len(equal) == 6 and "ties_constant" in equal
+
+
+@needs_parity
+def test_every_movie_of_the_case_of_two_movies_equals_the_original():
+    case = next(case for case in parity_cases() if case["name"] == "two_movies")
+    for scores, expected in zip(case["scores_movies"], case["per_movie"], strict=True):
         recalls = recall_within_neighbours(scores, k=case["topk"], n=case["N"])
-        assert [recalls[k] for k in case["topk"]] == pytest.approx(case["expected"], abs=1e-6), case["name"]
-        checked += 1
-    assert checked >= 6
+        assert [recalls[k] for k in case["topk"]] == pytest.approx(expected, abs=1e-6)
 
 
 def slow_recall(scores, k, n):
-    """One sentence at a time."""
+    """One sentence at a time; `order` as a sort has it, so without a meaning for ties."""
     windows = []
     for start in range(0, len(scores) - n + 1, n // 2):
         hits = 0
@@ -37,12 +55,32 @@ def slow_recall(scores, k, n):
 
 
 @pytest.mark.parametrize("length, n", [(2, 2), (3, 2), (16, 16), (17, 16), (23, 16), (24, 16), (40, 7)])
-@pytest.mark.parametrize("ties", ["topk", "optimistic", "pessimistic", "expected"])
+@pytest.mark.parametrize("ties", TIES)
 def test_recall_equals_a_slow_loop(length, n, ties):
     scores = np.random.default_rng(length).random((length, length))
     for k in {1, 2, n}:
         ours = recall_within_neighbours(scores, k=(k,), n=n, ties=ties)[k]
         assert ours == pytest.approx(slow_recall(scores, k, n))
+
+
+def windows_by_topk(scores, k, n):
+    """A window at a time, by torch.topk on its own block: the published procedure."""
+    shares = []
+    for start in range(0, len(scores) - n + 1, n // 2):
+        best = torch.topk(scores[start : start + n, start : start + n], max(k), dim=1).indices
+        own = torch.arange(n)[:, None]
+        shares.append([float((best[:, :x] == own).any(1).double().mean()) for x in k])
+    return np.array(shares).mean(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+@pytest.mark.parametrize("n, k", [(16, (1, 5)), (5, (1, 2, 5)), (128, (1, 2))])  # topk sorts or selects, by k / n
+def test_ties_topk_is_the_order_of_topk_on_each_window_alone(dtype, n, k):
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        scores = torch.randint(0, 3, (3 * n + 1,) * 2, generator=generator).to(dtype)
+        ours = recall_within_neighbours(scores, k=k, n=n, ties="topk")
+        assert [ours[x] for x in k] == pytest.approx(windows_by_topk(scores, k, n).tolist(), abs=1e-12)
 
 
 def test_ties():
@@ -55,14 +93,31 @@ def test_ties():
     assert recall_within_neighbours(scores, k=(2,), n=3, ties="expected")[2] == pytest.approx((1 + 0.5 + 1) / 3)
 
 
+def test_expected_ties_are_the_mean_over_random_orders():
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 3, (8, 8)).astype(float)
+    broken = [slow_recall(scores + 1e-6 * generator.random((8, 8)), 3, 4) for _ in range(3000)]
+    assert recall_within_neighbours(scores, k=(3,), n=4, ties="expected")[3] == pytest.approx(np.mean(broken), abs=5e-3)
+
+
+def test_pessimistic_topk_and_optimistic_stand_in_this_order():
+    scores = np.random.default_rng(1).integers(0, 4, (40, 40))
+    low, middle, high = (recall_within_neighbours(scores, ties=t)[5] for t in ("pessimistic", "topk", "optimistic"))
+    assert low < middle < high
+
+
 @pytest.mark.parametrize(
     "scores, options, message",
     [
         (np.zeros((3, 3)), dict(n=1, k=(1,)), "n >= 2"),
+        (np.zeros((3, 3)), dict(n=2.0, k=(1,)), "n >= 2"),
         (np.zeros((4, 4)), dict(n=4, k=(5,)), "between 1 and n=4"),
         (np.zeros((4, 4)), dict(n=4, k=(0,)), "between 1 and n=4"),
         (np.zeros((4, 4)), dict(n=4, k=()), "between 1 and n=4"),
+        (np.zeros((4, 4)), dict(n=4, k=2), "between 1 and n=4, got k=2"),
+        (np.zeros((4, 4)), dict(n=4, k=(1.5,)), "whole number"),
         (np.zeros((20, 16)), {}, r"\(M generated, M references\), got \(20, 16\)"),
+        (np.zeros(16), {}, r"\(M generated, M references\), got \(16,\)"),
         (np.zeros((10, 10)), {}, "10 sentences is shorter than the window of n=16"),
         (np.full((16, 16), np.nan), {}, "NaN"),
         (np.full((16, 16), np.inf), {}, "infinite"),
@@ -72,43 +127,3 @@ def test_ties():
 def test_bad_input_is_named(scores, options, message):
     with pytest.raises(ValueError, match=message):
         recall_within_neighbours(scores, **options)
-
-
-def test_rouge_l_equals_pycocoevalcap():
-    generator = np.random.default_rng(0)
-    words = list("abcdef")
-    sentences = [" ".join(generator.choice(words, size)) for size in (1, 2, 3, 5, 8, 13)]
-    ours = rouge_l_matrix(sentences, sentences[::-1])
-    for i, generated in enumerate(sentences):
-        for j, reference in enumerate(sentences[::-1]):
-            assert ours[i, j] == pytest.approx(Rouge().calc_score([generated], [reference]))
-
-
-def test_rouge_l_of_empty_sentences_is_zero():
-    assert rouge_l_matrix(["", "a b"], ["a b", ""]).tolist() == [[0.0, 0.0], [1.0, 0.0]]
-
-
-def movie(name, length, right):
-    return [
-        {"movie": name, "start": float(i), "reference": f"word{i} x{i}", "generated": f"word{i if right else -i} x"}
-        for i in range(length)
-    ]
-
-
-def test_movies_are_scored_apart_and_in_time_order():
-    rows = movie("a", 16, right=True) + movie("b", 32, right=False)
-    recalls = recall_over_movies(rows[::-1], k=(5,))
-    of_b = recall_over_movies(movie("b", 32, right=False), k=(5,))["R@5/16[rougeL]"]
-    assert recalls["R@5/16[rougeL]"] == pytest.approx((100 + of_b) / 2)
-    assert recalls["R@5/16[rougeL,windows]"] == pytest.approx((100 + 3 * of_b) / 4)
-
-
-def test_short_movies_are_counted_not_hidden():
-    recalls = recall_over_movies(movie("a", 16, right=True) + movie("b", 15, right=False))
-    assert recalls["R@5/16[rougeL]"] == 100
-    assert recalls["R@k/16 movies skipped"] == 1
-
-
-def test_a_set_of_short_movies_only_has_no_recall_and_says_so(caplog):
-    assert recall_over_movies(movie("b", 15, right=False)) == {"R@k/16 movies skipped": 1}
-    assert "no movie has the 16 sentences" in caplog.text

@@ -1,0 +1,72 @@
+"""Batches for recurrent inference: a description that reads the model's own last ones must come after them.
+
+    InStep(["a", "a", "a", "b"], batch_size=2).batches     # [[0, 3], [1], [2]]
+
+The j-th segments of several movies come together. Every segment comes once, each movie's in order and no two of a movie
+in one batch, so the predecessors of a batch's segments are all in earlier batches. Across ranks a movie belongs to one,
+whole.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from datamodules.errors import DataError
+from datamodules.loading import ranks, whole
+
+
+class InStep(DistributedSampler):
+    """Yields batches: lists of up to `batch_size` segments of different movies.
+
+    As soon as a movie ends the next takes its place, the longest first, so most batches are full. Ranks get movies of
+    about equally many segments; their numbers of batches differ. A DistributedSampler by type, so that Lightning
+    leaves it in place of its own.
+    """
+
+    def __init__(self, movies: Sequence[str], batch_size: int, num_replicas: int = 1, rank: int = 0):
+        """movies: (S,) each segment's movie; a movie's segments stand in their order. DataError: a rank without any."""
+        super().__init__(movies, num_replicas, rank, shuffle=False)
+        rows: dict[str, list[int]] = {}
+        for row, movie in enumerate(movies):
+            rows.setdefault(movie, []).append(row)
+        if 0 < len(rows) < num_replicas:
+            raise DataError(
+                f"data.previous=predicted: {len(rows)} movies cannot be shared by {num_replicas} processes, and a "
+                f"movie belongs to one, whole; evaluate with at most {len(rows)} processes."
+            )
+        shares: list[list[list[int]]] = [[] for _ in range(num_replicas)]
+        for movie in sorted(rows.values(), key=len, reverse=True):
+            min(shares, key=lambda share: sum(map(len, share))).append(movie)
+        self.batches = in_step(shares[rank], batch_size)
+        self.num_samples = self.total_size = len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def in_step(movies: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
+    """The next segment of up to `batch_size` movies at a time; a movie that ends makes place for the next."""
+    waiting, batches = list(map(iter, movies)), []
+    while True:
+        batch, going = [], []
+        while waiting and len(batch) < batch_size:
+            movie = waiting.pop(0)
+            if (row := next(movie, None)) is not None:
+                batch.append(row)
+                going.append(movie)
+        if not batch:
+            return batches
+        batches.append(batch)
+        waiting = going + waiting
+
+
+def recurrent_loader(dataset: Dataset, movies: Sequence[str], batch_size: int, *, workers: int) -> DataLoader:
+    """Evaluation batches of a data set that is indexed with a list, in recurrent order; this rank's movies alone."""
+    return DataLoader(
+        dataset,
+        batch_size=None,  # the sampler's items are batches already
+        sampler=InStep(movies, batch_size, *ranks()),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=whole,
+    )

@@ -1,0 +1,98 @@
+"""Tables of MAD as they stand in their files: csv (MAD-v2, MAD-eval, subtitles) and json (MAD-v1), all cells as text.
+
+    table = read_table("mad-v2-ad-unnamed.csv", ANNOTATIONS)   # columns movie, start, end, text, ann_id, row
+
+A csv names its columns in several ways (ANNOTATIONS: name -> what is accepted for it). The json is MAD-v1's
+{ann_id: {movie, movie_duration, timestamps: [start, end], sentence}}. Nothing is repaired or left out here.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from datamodules.errors import DataError, some
+from datamodules.options import near
+
+Aliases = Mapping[str, tuple[str, ...]]
+
+ANNOTATIONS = {
+    "movie": ("movie",),
+    "start": ("start", "start_time"),
+    "end": ("end", "end_time"),
+    "text": ("text", "sentence", "text_gt"),
+}
+DURATION = {"duration": ("movie_duration", "duration")}  # seconds; read where it is there
+TIMES = ("timestamps", "ext_timestamps")  # of the json
+REPLACED = "\ufffd"  # stands where a byte was not UTF-8
+
+
+class Pairs(list):
+    """A json object as its (key, value) pairs: a key may come twice."""
+
+
+def annotation_id(file: str | Path, row: int) -> str:
+    """Name of a row of an annotation file that has no column ann_id."""
+    return f"{Path(file).stem}:{row}"
+
+
+def read_table(path: str | Path, aliases: Aliases, optional: Aliases = DURATION) -> pd.DataFrame:
+    """All rows in the file's order: the columns of `aliases`, those of `optional` that are there, ann_id, row.
+
+    Cells are str, stripped; row is the int place in the file, the first after a csv's header (of a json: the first
+    annotation) being 0. A cell that is missing is "". Bytes that are not UTF-8 are U+FFFD.
+
+    Raises DataError: unreadable file, no such column (and which there are).
+    """
+    path = Path(path)
+    raw = _of_json(path, aliases, optional) if path.suffix == ".json" else _of_csv(path)
+    columns = {}
+    for name, names in {**aliases, **optional}.items():
+        found = [alias for alias in names if alias in raw.columns]
+        if found:
+            columns[name] = raw[found[0]].fillna("").str.strip()
+        elif name in aliases:
+            hints = {near(alias, raw.columns) for alias in names} - {""}
+            raise DataError(
+                f"{path}: no column {' or '.join(names)}; its columns are {', '.join(map(str, raw.columns))}."
+                f"{min(hints, default='')}"
+            )
+    table = pd.DataFrame(columns)
+    table["row"] = range(len(raw))
+    table["ann_id"] = raw["ann_id"] if "ann_id" in raw.columns else [annotation_id(path, row) for row in table["row"]]
+    return table
+
+
+def _of_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace")
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: not a readable csv file ({error}).") from error
+
+
+def _of_json(path: Path, aliases: Aliases, optional: Aliases) -> pd.DataFrame:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            content = json.load(file, object_pairs_hook=Pairs)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable json file ({error}).") from error
+    expected = "expected {ann_id: {movie, timestamps: [start, end], sentence}}"
+    if not isinstance(content, Pairs):
+        raise DataError(f"{path}: {expected}, found a {type(content).__name__}.")
+    if wrong := [name for name, fields in content if not isinstance(fields, Pairs)]:
+        raise DataError(f"{path}: {expected}; another form under {some(wrong)}.")
+    wanted = {alias for names in {**aliases, **optional}.values() for alias in names}
+    rows = []
+    for name, pairs in content:
+        fields = dict(pairs)
+        times = next((fields[key] for key in TIMES if key in fields), None)
+        start, end = times if isinstance(times, list) and len(times) == 2 else ("", "")
+        row = {"start": start, "end": end, **{key: value for key, value in fields.items() if key in wanted}}
+        rows.append({key: _text(value) for key, value in {**row, "ann_id": name}.items()})
+    return pd.DataFrame(rows, columns=None if rows else ["ann_id"])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else repr(value)

@@ -1,0 +1,83 @@
+"""Checks the files of a data set before a run reads them: every fault with its place, not only the first.
+
+    python scripts/check_data.py madv2                                     what `experiment=madv2_*` would read
+    python scripts/check_data.py madv2 data.root=/data/MAD data.audio_features=null --all
+    python scripts/check_data.py madv2 experiment=madv2_lcaam data.val_split=V1-VAL --deep sample
+    python scripts/check_data.py madv2 scale=mini --deep all               the generated data
+
+Takes train.py's own key=value arguments, so it looks where training would. Prints a section per kind of finding with
+its number and first names (--all: every one), then the totals. Notes are worth knowing and no faults; so are the bad
+rows that generated data have on purpose. --deep also reads feature values (NaN, infinity, rows of zeros): 500 rows of
+every movie, or all. Exit status: 0 nothing found, 1 findings, 2 there is nothing to check (no such folder, a wrong
+argument).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import configs  # noqa: E402, F401  (registers the resolvers that the YAML files use)
+from configs.command_line import marked  # noqa: E402
+from configs.schema import ConfigError, validate  # noqa: E402
+from datamodules.errors import DataError  # noqa: E402
+
+SETS = {"madv2": "datamodules.madv2.MADv2"}  # data set -> who reads it
+NAMES = 5  # names a place that are printed without --all
+CLEAN, FINDINGS, CANNOT = 0, 1, 2
+
+
+def configuration(name: str, overrides: list[str]) -> DictConfig:
+    """What train.py would get, with this data set unless the arguments choose an experiment or data.
+
+    ConfigError: arguments that train.py would refuse, or that choose another data set.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            chosen = any(override.startswith(("experiment=", "data=")) for override in overrides)
+            cfg = compose("train", [*([] if chosen else [f"data={name}"]), *marked(overrides)])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+    validate(cfg)
+    if (reader := cfg.data.get("_target_")) != SETS[name]:
+        raise ConfigError(f"{name} is read by {SETS[name]}; these settings choose data read by {reader}")
+    return cfg
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=SETS, help="data set")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: 500 rows a movie, or all")
+    parser.add_argument("--all", action="store_true", help=f"every name instead of the first {NAMES} of a place")
+    chosen = parser.parse_intermixed_args(arguments)
+    try:
+        cfg = configuration(chosen.name, chosen.overrides)
+        # Not at the top: --help or a misspelt key should not wait for Lightning.
+        from scripts.checks.madv2 import NothingToCheck, check_madv2
+        from tasks.common.build import build
+
+        try:
+            report = check_madv2(build(cfg.data), chosen.deep)
+        except NothingToCheck as error:
+            print(error, file=sys.stderr)
+            return CANNOT
+    except (ConfigError, DataError) as error:
+        print(error, file=sys.stderr)
+        return CANNOT
+    print(report.text(None if chosen.all else NAMES))
+    return FINDINGS if report.found else CLEAN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

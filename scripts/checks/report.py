@@ -1,0 +1,58 @@
+"""What a check of a data set found: kinds of finding, where, and how often.
+
+report = Report()
+report.add("start is negative", "train.csv", ["row 3 (0017, -3.5 s)"])
+report.text(limit=5); report.found
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from datamodules.errors import some
+
+
+@dataclass
+class Section:
+    """One kind of finding: the names of what has it, by file."""
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+    note: bool = False
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.names.values()))
+
+
+class Report:
+    """Findings and notes by kind. A note is worth knowing and no fault: it does not count."""
+
+    def __init__(self) -> None:
+        self.sections: dict[tuple[str, bool], Section] = {}
+        self.looked_at: list[str] = []  # what was checked, in words
+
+    def add(self, kind: str, where: object, names: Iterable[str], *, note: bool = False) -> None:
+        """`names` of what at `where` has a finding of this kind; none: nothing is added."""
+        if names := list(names):
+            section = self.sections.setdefault((kind, note), Section(note=note))
+            section.names.setdefault(str(where), []).extend(names)
+
+    @property
+    def found(self) -> int:
+        """How many findings there are; notes are not counted."""
+        return sum(section.count for section in self.sections.values() if not section.note)
+
+    def kinds(self, *, note: bool = False) -> list[str]:
+        """The kinds of the findings, or of the notes."""
+        return [kind for kind, noted in self.sections if noted == note]
+
+    def text(self, limit: int | None) -> str:
+        """Sections (findings first), then the totals; of each place the first `limit` names, None: all, a line each."""
+        parts = [f"checked: {line}" for line in self.looked_at]
+        for (kind, _), section in sorted(self.sections.items(), key=lambda item: item[1].note):
+            parts += ["", f"{'note: ' if section.note else ''}{kind}: {section.count}"]
+            for where, names in section.names.items():
+                listed = names if limit is None else [some(names, limit)]
+                parts += [f"  {where}: {name}" for name in listed]
+        noted = sum(section.count for section in self.sections.values() if section.note)
+        parts += ["", f"{self.found} findings of {len(self.kinds())} kinds, {noted} notes"]
+        return "\n".join(parts)

@@ -1,0 +1,149 @@
+"""The command line of scripts/profile.py."""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from configs.errors import ConfigError
+from datamodules.errors import DataError
+from scripts.benchmarks.common import at_least_one, cpu_name
+from scripts.profiling import paper
+from scripts.profiling.counting import Inputs, built, counted
+from scripts.profiling.latency import BYTES, latency, memory_limit, ready
+from scripts.profiling.rows import TABLE_4, all_rows, composed, one_of_every_data_set
+from scripts.profiling.tables import tables
+from tasks.common.environment import git_state, versions
+from tasks.common.errors import CheckpointError
+
+TOKENS = 254  # LLaMA-7B alone spends the paper's 3.39 TFLOPs on so many
+CONVENTION = (
+    "torch.utils.flop_counter: 2 FLOPs a multiply-add, MACs = FLOPs / 2; matrix products and attention only, attention "
+    "as its two products, a causal one in full"
+)
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="as of train.py; experiment=a,b is a table for each")
+    parser.add_argument("--all", action="store_true", help="an experiment without a mask of every data set")
+    parser.add_argument("--rows", nargs="+", default=list(TABLE_4), choices=all_rows(), help="masks and controls")
+    parser.add_argument(
+        "--tokens", type=at_least_one, default=TOKENS, help="that a language model reads; generated data have their own"
+    )
+    parser.add_argument("--latency", action="store_true", help="also measure times and memory")
+    parser.add_argument("--device", default="cpu", help="of --latency: cpu or cuda. LLaMA-7B takes 27 GB to be built")
+    parser.add_argument("--repeats", type=at_least_one, default=10)
+    parser.add_argument("--warm-up", type=at_least_one, default=2, help="calls before the first that counts")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="that weights may take; a larger model isn't built")
+    parser.add_argument("--threads", type=at_least_one, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="everything, with command, versions and commit")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the tables as markdown")
+    return parser
+
+
+def main(given: list[str] | None = None, description: str | None = None) -> None:
+    """An error that explains itself is printed without a stack trace."""
+    given = sys.argv[1:] if given is None else given
+    parser = parser_of(description)
+    arguments = parser.parse_intermixed_args(given)
+    try:
+        experiments, overrides = experiments_of(arguments)
+        check_device(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    torch.set_num_threads(arguments.threads)
+    families, texts = [], []
+    try:
+        for experiment in experiments:
+            families.append(profiled(experiment, overrides, arguments))
+            texts.append(tables(families[-1]))
+            print(texts[-1], flush=True)
+    except (ConfigError, CheckpointError, DataError) as error:
+        sys.exit(str(error))
+    command = shlex.join(["python", "scripts/profile.py", *given])
+    if arguments.out:
+        write(arguments.out, "\n".join([f"    {command}\n", *texts]))
+    if arguments.json:
+        machine = cpu_name() if arguments.device == "cpu" else torch.cuda.get_device_name(arguments.device)
+        about = {"command": command, "versions": versions(), "git": git_state(), "convention": CONVENTION}
+        about |= {"machine": machine if arguments.latency else None, "threads": arguments.threads}
+        write(arguments.json, json.dumps(about | {"families": families}, indent=1) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def experiments_of(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The experiments to make a table of, and the other overrides. ValueError where there is none, or too many."""
+    chosen = [item.partition("=")[2] for item in arguments.overrides if item.startswith("experiment=")]
+    others = [item for item in arguments.overrides if not item.startswith("experiment=")]
+    if arguments.all == bool(chosen):
+        raise ValueError("choose what to profile: experiment=<name>, as of train.py, or --all; not both")
+    return (one_of_every_data_set() if arguments.all else chosen[-1].split(",")), others
+
+
+def check_device(arguments: argparse.Namespace) -> None:
+    """ValueError for a device that is not there."""
+    kind = arguments.device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"--device {arguments.device}: choose cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {arguments.device}: torch sees no GPU here")
+    if kind == "cuda" and not arguments.latency:
+        raise ValueError("--device is where --latency measures; counts are the same everywhere, leave it out")
+
+
+def profiled(experiment: str, overrides: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """All rows of one experiment. The inputs are made once: no mask changes the data."""
+    given, inputs, base, rows = [f"experiment={experiment}", *overrides], None, None, []
+    limit = memory_limit(arguments.device, arguments.memory)
+    for row in sorted(dict.fromkeys(arguments.rows), key=lambda row: row != "none"):
+        cfg = composed(row, given)
+        inputs = inputs or Inputs(cfg)
+        module = on_meta(row, cfg, inputs, arguments)
+        found = {"row": row, **counted(cfg, module, inputs.batch(module, arguments.tokens)), "latency": None}
+        found["total"], found["macs"] = sum(found["parameters"].values()), found["flops"] / 2
+        if arguments.latency:
+            this = ready(cfg, inputs, found["total"], arguments.tokens, arguments.device, limit)
+            found["latency"] = latency(this, arguments.device, arguments.repeats, arguments.warm_up, base)
+            if row == "none" and (this.not_measured or 2 * BYTES * found["total"] <= limit):
+                base = this  # stays in memory
+        rows.append(found)
+    plain = next((row for row in rows if row["row"] == "none"), None)
+    for row in rows:
+        for name, of in (("more_parameters", "total"), ("more_flops", "flops")):
+            row[name] = None if plain is None else row[of] - plain[of]
+    family = {"experiment": experiment, "scale": cfg.scale_name, "overrides": overrides, "rows": rows}
+    family["sample"] = described(inputs, arguments.tokens)
+    published = paper.applies(cfg)
+    family["paper"] = paper.TABLE_4 if published else None
+    family["conventions"] = paper.conventions(composed("none", given), inputs) if published and plain else []
+    return family
+
+
+def on_meta(row: str, cfg: DictConfig, inputs: Inputs, arguments: argparse.Namespace) -> nn.Module:
+    """Raises ConfigError where the model cannot be built: sizes that do not fit, a mask too small for a control."""
+    try:
+        return built(cfg, inputs, "meta")
+    except ValueError as error:
+        others = " ".join(name for name in arguments.rows if name != row)
+        raise ConfigError(f"{row}: {error}" + (f"; without it: --rows {others}" if others else "")) from error
+
+
+def described(inputs: Inputs, tokens: int) -> str:
+    """The sample in words."""
+    if inputs.generated:
+        return "the first of the test split"
+    shapes = {name: value.shape for name, value in inputs.sample(torch.device("cpu")).items() if torch.is_tensor(value)}
+    wide = [f"{name} {' x '.join(map(str, shape[1:]))}" for name, shape in shapes.items() if len(shape) > 2]
+    reads = [f"{tokens} tokens (prompt and description) in the language model"] if "llm" in inputs.cfg.task else []
+    return ", ".join([*wide, *reads])

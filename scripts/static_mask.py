@@ -1,0 +1,93 @@
+"""SwinBERT's published static mask is closed when training starts: by how much, and does training ever open it?
+
+    python scripts/static_mask.py init  --out docs/results/static_mask_init.json  --page docs/results/static_mask.md
+    python scripts/static_mask.py train --out docs/results/static_mask_train.json --page docs/results/static_mask.md
+
+`init` is the published size (784 video and 50 text tokens, 12 layers, width 768) before the first step, about two
+minutes and 4 GiB on one thread of a CPU; `train` follows runs of scale=mini, about a minute each. Both print a Markdown
+table, write JSON and a figure beside it, and bring the page's table between the two marks of their part up to date.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
+
+from configs.errors import ConfigError  # noqa: E402
+from datamodules.errors import DataError  # noqa: E402
+from scripts.benchmarks.common import about, at_least_one  # noqa: E402
+from scripts.studies import static_mask_init, static_mask_training  # noqa: E402
+from tasks.common.errors import CheckpointError, NonFiniteLossError  # noqa: E402
+
+PARTS = {
+    "init": (static_mask_init, "before the first step, at the published size"),
+    "train": (static_mask_training, "while the mini model trains"),
+}
+
+
+def block(part: str, result: dict[str, Any], figure: str) -> str:
+    """What stands between a part's marks: the command, its table, its figure (a path relative to the page)."""
+    picture = f'<img src="{figure}" width="900" alt="{PARTS[part][1]}">'
+    return "\n\n".join([f"    {result['command']}", PARTS[part][0].table(result), picture])
+
+
+def replaced(text: str, part: str, inner: str) -> str:
+    """`text` with other lines between the part's marks. ValueError where it does not have one pair of them."""
+    pattern = re.compile(rf"(<!-- {part} -->\n).*?(\n<!-- /{part} -->)", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"the page needs one pair of lines '<!-- {part} -->' and '<!-- /{part} -->' around the table")
+    return pattern.sub(lambda found: f"{found[1]}{inner}{found[2]}", text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="PART", dest="part")
+    for name, (module, summary) in PARTS.items():
+        command = commands.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.options(command)
+        command.add_argument("--threads", type=at_least_one, default=1)
+        command.add_argument("--out", type=Path, help="JSON file; the figure is beside it as .png")
+        command.add_argument("--page", type=Path, help="Markdown page whose table is replaced; needs --out")
+    chosen = parser.parse_args(given)
+    if chosen.page:
+        if not chosen.out:
+            parser.error("--page shows the figure that --out writes: give both")
+        try:  # before the work, not after it
+            replaced(chosen.page.read_text(encoding="utf-8"), chosen.part, "")
+        except (OSError, ValueError) as error:
+            parser.error(f"--page {chosen.page}: {error}")
+    torch.set_num_threads(chosen.threads)
+    module = PARTS[chosen.part][0]
+    try:
+        found = module.study(chosen)
+    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, HydraException) as error:
+        sys.exit(str(error))
+    result = about("cpu") | {"command": shlex.join(["python", "scripts/static_mask.py", *given])} | found
+    print(module.table(result))
+    if not chosen.out:
+        return
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    figure = chosen.out.with_suffix(".png")
+    module.plot(result).savefig(figure, dpi=150)
+    if chosen.page:
+        shown = Path(os.path.relpath(figure, chosen.page.parent)).as_posix()
+        text = chosen.page.read_text(encoding="utf-8")
+        chosen.page.write_text(replaced(text, chosen.part, block(chosen.part, result, shown)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

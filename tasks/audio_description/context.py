@@ -1,0 +1,138 @@
+"""What the language model reads before it describes: earlier descriptions and subtitles, within a token budget.
+
+    beginning of sentence | "Before:" sentences, oldest first | "Dialogue:" sentences | the prompt | the description
+
+    prompts = PromptBuilder(tokenizer, "Describe the scene: ", Context(previous_tokens=64))
+    prompts.rows(2, previous=[["He runs."], []])  # two lists of token ids, the second without context
+
+Which of them a batch has is the data module's choice (data.previous, data.subtitles); without them every row is the
+beginning of sentence and the prompt.
+"""
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # label of positions that do not count in the loss
+
+
+@dataclass
+class Context:
+    """The task node's `context`. Neither the paper nor LLaMA-Adapter has one: the wording and the budgets are ours.
+
+    previous_label, subtitles_label: text before the sentences of each kind. separator: after each label and sentence.
+    previous_tokens, subtitle_tokens: what each kind may take, label included; the oldest sentences go first, and of a
+    last sentence that is too long by itself, its first words.
+    """
+
+    previous_label: str = "Before:"
+    subtitles_label: str = "Dialogue:"
+    separator: str = "\n"
+    previous_tokens: int = 128
+    subtitle_tokens: int = 128
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"context.{field.name} must be at least 1, got {value}")
+
+
+class History:
+    """The last `count` descriptions that a model gave each movie: its own context (data.previous=predicted).
+
+    The data module hands out batches in which no row comes before another of its movie is described.
+    """
+
+    def __init__(self, count: int):
+        self.said: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=count))
+
+    def before(self, movies: list[str]) -> list[list[str]]:
+        """For every row what was said of its movie so far, oldest first."""
+        return [list(self.said[movie]) for movie in movies]
+
+    def add(self, rows: list[dict]) -> None:
+        """rows: with `movie` and `generated`, in the order of time."""
+        for row in rows:
+            self.said[row["movie"]].append(row["generated"])
+
+
+class PromptBuilder:
+    """Prompts as token ids. `tokenizer` needs a beginning-of-sentence token, which is set here explicitly: whether a
+    LLaMA tokenizer adds one by itself differs between releases."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: str = "", context: Context | None = None):
+        self.tokenizer, self.context = tokenizer, context or Context()
+        self.prompt_ids = self.ids(prompt)
+        self.marks = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def rows(
+        self, size: int, previous: list[list[str]] | None = None, subtitles: list[list[str]] | None = None
+    ) -> list[list[int]]:
+        """Token ids of every row's prompt; previous, subtitles: a list of sentences a row, oldest first, or None."""
+        c = self.context
+        kinds = [
+            (previous, c.previous_label, c.previous_tokens),
+            (subtitles, c.subtitles_label, c.subtitle_tokens),
+        ]
+        rows = []
+        for i in range(size):
+            blocks = [self.block(label, given[i], budget) for given, label, budget in kinds if given is not None]
+            rows.append([self.tokenizer.bos_token_id, *(id for block in blocks for id in block), *self.prompt_ids])
+        return rows
+
+    def block(self, label: str, sentences: list[str], budget: int) -> list[int]:
+        """The newest of `sentences` behind their label, in at most `budget` tokens; nothing where none fits."""
+        sentences = [sentence.strip() for sentence in sentences]
+        while sentences := [sentence for sentence in sentences if sentence]:
+            ids = self.ids("".join(part + self.context.separator for part in (label, *sentences) if part))
+            ids = [id for id in ids if id not in self.marks]  # subtitles come with <s> for struck text
+            if len(ids) <= budget:
+                return ids
+            sentences = sentences[1:] if len(sentences) > 1 else [" ".join(sentences[0].split()[1:])]
+        return []
+
+    def longest(self, previous: bool, subtitles: bool) -> int:
+        """The most tokens that a prompt with these kinds of context takes."""
+        c = self.context
+        return 1 + len(self.prompt_ids) + previous * c.previous_tokens + subtitles * c.subtitle_tokens
+
+    def for_training(self, prompts: list[list[int]], texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Inputs and labels (B, T): each prompt with its description, padded on the right; labels count it alone.
+
+        Under causal attention padding on the right reaches no real position, so there is no mask.
+        """
+        bodies = [[*self.ids(text), self.tokenizer.eos_token_id] for text in texts]
+        pairs = list(zip(prompts, bodies, strict=True))
+        self.check_beginnings(prompts)
+        rows = [torch.tensor([*prompt, *body]) for prompt, body in pairs]
+        wanted = [torch.tensor([IGNORED] * len(prompt) + body) for prompt, body in pairs]
+        pad = torch.nn.utils.rnn.pad_sequence
+        ids = pad(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        labels = pad(wanted, batch_first=True, padding_value=IGNORED)
+        return ids[:, :-1], labels[:, 1:]
+
+    def for_generation(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and keep (B, T; 1 = real), padded on the left: every row ends where its description begins."""
+        self.check_beginnings(prompts)
+        longest = max(map(len, prompts))
+        missing = [longest - len(prompt) for prompt in prompts]
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * gap + prompt for gap, prompt in zip(missing, prompts, strict=True)])
+        keep = torch.tensor([[0] * gap + [1] * (longest - gap) for gap in missing])
+        return ids, keep
+
+    def check_beginnings(self, prompts: list[list[int]]) -> None:
+        """A LLaMA without its beginning of sentence still answers, only worse: nobody would notice."""
+        bos, pad = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
+        if bos is None or pad is None:
+            raise ValueError(f"the tokenizer has no beginning of sentence or no padding (bos={bos}, pad={pad})")
+        for prompt in prompts:
+            if prompt[:1] != [bos] or bos in prompt[1:]:
+                raise ValueError(f"a prompt must begin with the one beginning of sentence ({bos}), got {prompt[:8]}")

@@ -1,0 +1,77 @@
+"""How a description is decoded: named presets, any option of which can be changed (task.decoding in the configuration).
+
+Decoding(preset="autoad", num_beams=3).generate_options(prompt_length=12)
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
+from transformers import RepetitionPenaltyLogitsProcessor as RepetitionPenalty
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "greedy": {"do_sample": False, "max_new_tokens": 64},  # the paper: temperature 0; it states no length
+    # AutoAD (Han et al., CVPR 2023) and its successors
+    "autoad": {
+        "do_sample": False,
+        "num_beams": 5,
+        "repetition_penalty": 1.2,
+        "no_repeat_ngram_size": 3,
+        "max_new_tokens": 67,
+    },
+}
+
+
+@dataclass
+class Decoding:
+    """A preset and what differs from it; None is the preset's value, or else transformers' default.
+
+    The two repetition controls look at what was generated and never at the prompt: neither its padding, which belongs
+    to the batch, nor the context sentences in it, which a description may well repeat.
+    """
+
+    preset: Literal["greedy", "autoad"] = "greedy"
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: bool | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+
+    def __post_init__(self):
+        if self.preset not in PRESETS:
+            raise ValueError(f"decoding.preset: {self.preset!r} is unknown; allowed: {', '.join(PRESETS)}")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"decoding.max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+    def options(self) -> dict[str, Any]:
+        """The preset with the changes: options of transformers' `generate`."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        return PRESETS[self.preset] | {name: value for name, value in given.items() if value is not None}
+
+    def generate_options(self, prompt_length: int) -> dict[str, Any]:
+        """The same for prompts of `prompt_length` tokens, padding included, with repetition controls that skip them."""
+        options = self.options()
+        penalty, ngram = options.pop("repetition_penalty", None), options.pop("no_repeat_ngram_size", None)
+        processors = []
+        if penalty is not None and penalty != 1:
+            processors.append(AfterPrompt(RepetitionPenalty(float(penalty)), prompt_length))
+        if ngram:
+            processors.append(AfterPrompt(NoRepeatNGramLogitsProcessor(ngram), prompt_length))
+        return {**options, "logits_processor": LogitsProcessorList(processors)} if processors else options
+
+
+class AfterPrompt(LogitsProcessor):
+    """Another processor that is shown the generated tokens only."""
+
+    def __init__(self, processor: LogitsProcessor, prompt_length: int):
+        self.processor, self.prompt_length = processor, prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        return self.processor(input_ids[:, self.prompt_length :], scores)

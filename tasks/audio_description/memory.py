@@ -1,0 +1,142 @@
+"""What a training step of a describer keeps in GPU memory, computed from the configuration: no GPU, no weights needed.
+
+    python -m tasks.audio_description.memory experiment=madv2_multi_lcaam
+    python -m tasks.audio_description.memory experiment=madv2_multi_lcaam data.batch_size=32 row_tokens=300
+
+`row_tokens`: prompt, context and description together. Parameters are counted; what autograd keeps of the encoder, the
+masks and the bridge is counted on two random samples on the CPU; of the language model it is a formula, which a test
+compares with autograd. Not in it: CUDA's context, fragments, work space and short-lived tensors. A pretrained language
+model that is no local folder is taken to have LLaMA-7B's sizes.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from transformers import AutoConfig, LlamaConfig
+
+import configs.resolvers
+from configs.command_line import marked
+from configs.schema import ConfigError, validate
+
+BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
+SAMPLES = 2
+
+
+def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
+    """Gigabytes (1e9 bytes) by part, in bf16-mixed precision, for `data.batch_size` rows of `row_tokens` tokens."""
+    from tasks.common.build import build
+
+    llm = OmegaConf.to_container(cfg.task.llm, resolve=True)
+    sizes = llama_config(llm)
+    facts = {"video_dim": cfg.data.video_dim, "audio_dim": cfg.data.audio_dim, "tokens": cfg.data.tokens}
+    facts["train_texts"] = ["a word"]
+    mask = OmegaConf.to_container(cfg.mask, resolve=True)
+
+    def describer(**changes: Any) -> nn.Module:
+        return build(OmegaConf.merge(cfg.task, changes), mask=mask, facts=facts).model
+
+    with torch.device("meta"):
+        skeleton = {"hidden_size": sizes.hidden_size, "num_attention_heads": sizes.num_attention_heads}
+        skeleton |= {"num_hidden_layers": cfg.task.prefix_layers, "intermediate_size": 8}
+        parts = describer(llm={"config": skeleton, "pretrained": None}).parts()
+        language_model = sum(p.numel() for p in _llama(sizes).parameters())
+    frozen = llm["pretrained"] is not None and llm["frozen"]
+    adapters = sum(count for name, count in parts.items() if name != "language_model")
+    trained = adapters + (0 if frozen else language_model)
+    tiny = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    before = describer(llm={"config": tiny, "pretrained": None}, prefix_layers=1)
+    rows, tokens = cfg.data.batch_size, cfg.data.batch_size * row_tokens
+    layers = cfg.task.prefix_layers if frozen else sizes.num_hidden_layers
+    layer = layer_bytes(sizes)
+    kept = layer + (layers - 1) * 2 * sizes.hidden_size if llm["gradient_checkpointing"] else layers * layer
+    found = {
+        "language model's weights": language_model * (BYTES[llm["dtype"]] if llm["pretrained"] is not None else 4),
+        "adapters' weights (encoder, masks, bridge)": 4 * adapters,
+        "gradients": 4 * trained,
+        "AdamW's two moments": 8 * trained,
+        "activations of the language model": tokens * kept,
+        "logits and their gradient": tokens * sizes.vocab_size * (2 + 4 + 4),
+        "activations of encoder, masks, bridge": rows * adapter_bytes(before, cfg) // SAMPLES,
+    }
+    return {name: value / 1e9 for name, value in {**found, "sum": sum(found.values())}.items()}
+
+
+def layer_bytes(sizes: LlamaConfig) -> int:
+    """What autograd keeps of one bf16 LLaMA layer with a prefix, per token, at most.
+
+    2 bytes a number: about ten of the width (norms in float32, queries, keys, values, both attentions' outputs) and
+    three of the feed-forward width. Inputs of frozen linear layers are not kept: nobody wants those weights' gradient.
+    """
+    return 20 * sizes.hidden_size + 6 * sizes.intermediate_size
+
+
+def adapter_bytes(model: nn.Module, cfg: DictConfig) -> int:
+    """What autograd keeps of encoder, masks and bridge for `SAMPLES` samples."""
+    shape = (SAMPLES, cfg.data.tokens)
+    video, audio = torch.randn(*shape, cfg.data.video_dim), torch.randn(*shape, cfg.data.audio_dim)
+    keep = torch.ones(shape, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        return saved_bytes(model, lambda: model.prefix(video, audio, keep, keep)["prefix"].prompts)
+
+
+def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Bytes that autograd keeps between the two passes, each storage once; the weights, which are there anyway, not."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    del result
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def llama_config(llm: dict[str, Any]) -> LlamaConfig:
+    """The sizes of a local folder, of task.llm.config, or LLaMA-7B's."""
+    if llm["pretrained"] is not None and Path(llm["pretrained"]).is_dir():
+        return AutoConfig.from_pretrained(llm["pretrained"])
+    given = {} if llm["pretrained"] is not None else llm["config"] or {}
+    return LlamaConfig(**{name: value for name, value in given.items() if value is not None})
+
+
+def _llama(sizes: LlamaConfig) -> nn.Module:
+    from tasks.audio_description.prefix import PrefixLlama
+
+    return PrefixLlama(sizes)
+
+
+def main(arguments: list[str]) -> None:
+    """The command line: an error that explains itself is printed without a stack trace."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    own = [argument for argument in arguments if argument.startswith("row_tokens=")]
+    try:
+        with initialize_config_dir(str(configs.resolvers.ROOT / "configs"), version_base="1.3"):
+            cfg = compose("train", marked([argument for argument in arguments if argument not in own]))
+        validate(cfg)
+        if "llm" not in cfg.task:
+            raise ConfigError("the chosen task has no language model; choose experiment=madv2_baseline or one like it")
+        given = own[-1].partition("=")[2] if own else "32"
+        if not (given.isdecimal() and int(given)):
+            raise ConfigError(f"row_tokens={given}: a whole number from 1 on is wanted")
+    except (HydraException, ConfigError) as error:
+        sys.exit(str(error))
+    print(f"{cfg.name}, batch of {cfg.data.batch_size} rows of {given} tokens; computed, not measured on a GPU")
+    for name, value in memory(cfg, int(given)).items():
+        print(f"{value:9.3f} GB  {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

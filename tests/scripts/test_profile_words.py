@@ -1,0 +1,101 @@
+"""The cost table's words: units, the nearest number of tokens, mistakes that are named, a file name that is taken."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.profiling import tables
+from scripts.profiling.command import main
+from scripts.profiling.paper import nearest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# -- words and numbers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [1.0, 5_000.0, 123_456.0])
+def test_the_nearest_number_of_tokens_is_that_of_a_search(target):
+    def flops(tokens):
+        return 3 * tokens * tokens + 7 * tokens + 11
+
+    best = min(range(1, 1000), key=lambda tokens: abs(flops(tokens) - target))
+    assert max(1, nearest(flops, target)[0]) == best
+    assert nearest(flops, 5_000.0)[1] == flops(nearest(flops, 5_000.0)[0])
+
+
+def test_tables_show_what_was_counted_in_the_largest_unit_that_fits():
+    rows = [
+        {"row": name, "parameters": {"encoder": 1500, "masks": masks, "controls": 0}, "total": 1500 + masks}
+        | {"flops": 4_000_000 + flops, "macs": 2_000_000 + flops / 2, "more_parameters": masks, "more_flops": flops}
+        for name, masks, flops in (("none", 0, 0), ("lcaam", 500, 1_000_000))
+    ]
+    assert tables.costs(rows).splitlines()[2:] == [
+        "| none | 1.500 | 0.000 | 1.500 | +0.000 | 4.000 | +0.000 | 0.00 % | 2.000 |",
+        "| lcaam | 1.500 | 0.500 | 2.000 | +0.500 | 5.000 | +1.000 | 20.00 % | 2.500 |",
+    ]
+    header = "| mask | encoder, k | masks, k | all, k | above none | MFLOPs | above none | share | MMACs |"
+    assert tables.costs(rows).splitlines()[0] == header
+    assert tables.percent_off(98.0, 100.0) == "-2.00 %" and tables.percent_off(1.0, None) == "-"
+
+
+# -- what is wrong is said --------------------------------------------------------------------------------------------
+
+FIRST = "experiment=madv2_baseline"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "choose what to profile: experiment=<name>"),
+        ([FIRST, "--all"], "not both"),
+        ([FIRST, "--rows", "lcam"], "invalid choice: 'lcam'"),
+        ([FIRST, "--device", "tpu"], "--device tpu: choose cpu or cuda"),
+        ([FIRST, "--tokens", "0"], "'0' is no whole number of at least 1"),
+    ],
+)
+def test_a_wrong_command_line_stops_with_what_is_allowed(given, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(given)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(capsys):
+    with pytest.raises(SystemExit):
+        main([FIRST, "--latency", "--device", "cuda"])
+    assert "torch sees no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["experiment=madv2_basline"], "did you mean 'madv2_baseline'?"),
+        ([FIRST, "task.widht=3"], "task.widht: unknown key; did you mean 'width'?"),
+        ([FIRST, "mask=lcaam"], "the rows of the table set mask; choose them with --rows"),
+        ([FIRST, "mask.scope=shared"], "the rows of the table set mask.scope"),
+        ([FIRST, "width"], "'width' is no override; write key=value"),
+        ([FIRST, "task.llm.pretrained=huggyllama/lama-7b"], "did you mean 'huggyllama/llama-7b'?"),
+        (["experiment=qvhighlights_baseline", "scale=paper", "mask.depth=1", "--rows", "none", "extra_layers"],
+         "compare with extra_linear, or with a deeper mask; without it: --rows none"),
+        ([FIRST, "--tokens", "2", "--rows", "none"], "--tokens 2: the prompt and one word are"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_wrong_configuration_stops_with_the_nearest_match(given, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(given)
+    assert message in str(stopped.value.code)
+
+
+def test_other_scripts_of_the_folder_still_find_the_standard_librarys_profile():
+    code = "import sys; sys.path.insert(0, 'scripts'); import cProfile, profile; profile.Profile().run('1'); "
+    code += "cProfile.Profile().runcall(int); print(profile.__file__, len(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    path, modules = done.stdout.split()
+    assert ROOT not in Path(path).parents and Path(path).name == "profile.py"
+    assert int(modules) < 300  # nothing of ours was imported on the way
