@@ -167,11 +167,91 @@ def prefix_fits_language_model(cfg: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def language_model_heads_fit(cfg: dict[str, Any]) -> Iterator[str]:
+    """Of a language model from scratch each head has hidden_size / heads features, in pairs that positions rotate."""
+    sizes = (cfg["task"].get("llm") or {}).get("config") or {}
+    width, heads, shared = (sizes.get(name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+    if width and heads and min(width, heads) > 0 and width % (2 * heads):
+        yield (
+            f"task.llm.config.num_attention_heads: {heads} does not divide task.llm.config.hidden_size={width} into "
+            "heads of an even number of features"
+        )
+    if heads and shared and min(heads, shared) > 0 and heads % shared:
+        yield (
+            f"task.llm.config.num_key_value_heads: {shared} does not divide task.llm.config.num_attention_heads={heads}"
+        )
+
+
 def groups_are_one_or_heads(cfg: dict[str, Any]) -> Iterator[str]:
     """One mask for all heads (the paper), or one per head."""
     groups, heads = cfg["mask"]["groups"], cfg["task"].get("heads")
     if heads and groups not in (1, heads):
         yield f"mask.groups: {groups} is neither 1 (one mask for all heads) nor task.heads={heads} (one per head)"
+
+
+def words_fit_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
+    """A caption is [CLS], words and [SEP]: BERT has a position for each, and none can be written that is longer."""
+    task = cfg["task"]
+    longest, positions = task.get("text_tokens"), task.get("positions")
+    if longest and positions and 3 <= positions < longest:
+        yield (
+            f"task.text_tokens: {longest} is more than task.positions={positions}, BERT's places for words; allowed: 3 "
+            f"to {positions}"
+        )
+    written = (task.get("decoding") or {}).get("max_length")
+    if longest and written and 2 <= longest < written:
+        yield (
+            f"task.decoding.max_length: {written} is more than task.text_tokens={longest}, the longest caption of "
+            f"training; allowed: 2 to {longest}"
+        )
+
+
+def captioning_masks_grow_with_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
+    """A mask of [video; text] keeps its columns while words are written, and a static one covers the video alone."""
+    mask, longest = cfg["mask"], cfg["task"].get("text_tokens")
+    if longest is None or mask["scope"] == "none":
+        return
+    if mask["kind"] == "static":
+        if mask["num_keys"] is not None:
+            yield (
+                f"mask.num_keys: {mask['num_keys']} with mask.kind=static: its table covers the video's tokens; "
+                "allowed: null"
+            )
+    elif mask["length"] == "interpolate":
+        yield (
+            "mask.length: interpolate would move a mask's columns with every word that is written; allowed: fixed, "
+            "content"
+        )
+
+
+def backbone_has_a_size_or_its_parts(cfg: dict[str, Any]) -> Iterator[str]:
+    """Video Swin: torchvision's sizes, or stages of one's own, the features doubled from stage to stage."""
+    backbone = cfg["task"].get("backbone") or {}
+    if not backbone or cfg["data"].get("source") == "features":
+        return
+    size, own = backbone.get("size", "base"), {name: backbone.get(name) for name in ("embed_dim", "depths", "heads")}
+    lacking = [f"task.backbone.{name}" for name, value in own.items() if value is None]
+    if size is not None and len(lacking) < len(own):
+        yield (
+            f"task.backbone.size: {size} has its own embed_dim, depths and heads; set those to null, or "
+            "task.backbone.size=null"
+        )
+    if size is None and lacking:
+        yield f"task.backbone.size: null needs {', '.join(lacking)} as well; or choose tiny, small or base"
+    if size is not None or lacking:
+        return
+    width, depths, heads = own.values()
+    if len(depths) != len(heads) or sum(depths) < 2:
+        yield (
+            f"task.backbone.depths: {list(depths)} with task.backbone.heads={list(heads)}: both have a number for each "
+            "stage, and there are at least 2 blocks"
+        )
+    for stage, number in enumerate(heads):
+        if number > 0 and width * 2**stage % number:
+            yield (
+                f"task.backbone.heads: {number} does not divide the {width * 2**stage} features of stage {stage + 1} "
+                f"(task.backbone.embed_dim={width}, doubled from stage to stage)"
+            )
 
 
 def sounds_need_generated_data(cfg: dict[str, Any]) -> Iterator[str]:
@@ -191,6 +271,19 @@ def sounds_need_generated_data(cfg: dict[str, Any]) -> Iterator[str]:
         )
     elif folder is not None and sounds != "speech":
         yield f"data.speech_dir: is given, but data.sounds={sounds} does not use it; add data.sounds=speech"
+
+
+def splits_that_a_run_needs(cfg: dict[str, Any]) -> Iterator[str]:
+    """Every run ends with a test, and the best weights are found by validating."""
+    data = cfg["data"]
+    place = "annotations" if isinstance(data.get("annotations"), dict) else "splits"
+    named = data.get(place)
+    if "annotations" not in data or not isinstance(named, dict):
+        return
+    if named.get("test") is None:
+        yield f"data.{place}.test: null: a run ends with a test; name what it is on"
+    if named.get("val") is None and cfg.get("test_checkpoint") == "best":
+        yield f"data.{place}.val: null with test_checkpoint=best, which validation finds; or use test_checkpoint=last"
 
 
 def best_checkpoint_is_saved(cfg: dict[str, Any]) -> Iterator[str]:
@@ -232,10 +325,15 @@ RULES = (
     positions_need_four_parts,
     bridge_heads_divide_width,
     prefix_fits_language_model,
+    language_model_heads_fit,
     groups_are_one_or_heads,
     static_masks_have_two_forms,
     controls_match_a_mask,
+    words_fit_the_caption,
+    captioning_masks_grow_with_the_caption,
+    backbone_has_a_size_or_its_parts,
     sounds_need_generated_data,
+    splits_that_a_run_needs,
     best_checkpoint_is_saved,
     best_checkpoint_needs_a_validation,
 )

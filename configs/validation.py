@@ -58,7 +58,18 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
         value, minimum = node.get(entry.name), entry.metadata.get("min")
         if minimum is not None and _is_number(value) and value < minimum:
             problems.append(f"{_join(path, entry.name)}: {value} is too small; the least is {minimum}")
-    return problems
+    return problems or ([] if frame else refused(path, node, schema))
+
+
+def refused(path: str, node: Mapping, schema: type) -> list[str]:
+    """What a part's own dataclass has against values of the right types."""
+    try:
+        schema(**node)
+    except ConfigError as error:  # says itself where
+        return [str(error)]
+    except ValueError as error:
+        return [f"{path}: {error}"]
+    return []
 
 
 def check_targets(path: str, node: Any) -> list[str]:

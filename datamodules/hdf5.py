@@ -58,7 +58,7 @@ class FeatureFile(MovieFeatures):
                 f"{self.path}: movie {movie} is a group with {', '.join(found) or 'nothing'} in it, expected an array."
             )
         self.numbers(movie, found.dtype)
-        return found.shape
+        return found.shape or ()  # an empty data space has None
 
     def slice(self, movie: str, first: int, stop: int) -> np.ndarray:
         try:

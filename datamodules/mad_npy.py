@@ -4,6 +4,7 @@ features = open_features("data/madv2/clip_L14_5fps", width=768)   # a folder, or
 features.read("0017", 100, 125)                                   # (25, 768) float32, this slice alone is read
 """
 
+import tokenize
 import zlib
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class FeatureFolder(MovieFeatures):
         file = self.path / f"{movie}{ENDING}"
         try:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, tokenize.TokenError) as error:  # the header is a line of Python
             raise DataError(
                 f"{file}: movie {movie} cannot be read, probably truncated or not fully downloaded ({error})."
             ) from error

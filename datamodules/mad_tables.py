@@ -7,6 +7,8 @@ A csv names its columns in several ways (ANNOTATIONS: name -> what is accepted f
 """
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ ANNOTATIONS = {
 DURATION = {"duration": ("movie_duration", "duration")}  # seconds; read where it is there
 TIMES = ("timestamps", "ext_timestamps")  # of the json
 REPLACED = "\ufffd"  # stands where a byte was not UTF-8
+UNREADABLE = (OSError, pd.errors.ParserError, pd.errors.EmptyDataError)
+UNREADABLE += (EOFError, zlib.error, zipfile.BadZipFile)  # of a damaged .csv.gz or .csv.zip, which pandas unpacks
 
 
 class Pairs(list):
@@ -44,7 +48,7 @@ def read_table(path: str | Path, aliases: Aliases, optional: Aliases = DURATION)
     Cells are str, stripped; row is the int place in the file, the first after a csv's header (of a json: the first
     annotation) being 0. A cell that is missing is "". Bytes that are not UTF-8 are U+FFFD.
 
-    Raises DataError: unreadable file, no such column (and which there are).
+    Raises DataError: unreadable file, no such column (and which there are), two columns of one name.
     """
     path = Path(path)
     raw = _of_json(path, aliases, optional) if path.suffix == ".json" else _of_csv(path)
@@ -66,10 +70,16 @@ def read_table(path: str | Path, aliases: Aliases, optional: Aliases = DURATION)
 
 
 def _of_csv(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path}: not a readable csv file ({error}).") from error
+    try:  # the header as a row like all others: pandas would take the first of too many cells for the row's name
+        cells = pd.read_csv(
+            path, header=None, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace"
+        )
+    except UNREADABLE as error:
+        raise DataError(f"{path}: not a readable csv file ({str(error).strip()}).") from error
+    header = cells.iloc[0].fillna("").str.strip()
+    if len(twice := header[header.duplicated() & (header != "")]):
+        raise DataError(f"{path}: more than one column is called {some(twice.unique())}.")
+    return cells[1:].set_axis(header.tolist(), axis=1).reset_index(drop=True)
 
 
 def _of_json(path: Path, aliases: Aliases, optional: Aliases) -> pd.DataFrame:
@@ -90,6 +100,8 @@ def _of_json(path: Path, aliases: Aliases, optional: Aliases) -> pd.DataFrame:
         times = next((fields[key] for key in TIMES if key in fields), None)
         start, end = times if isinstance(times, list) and len(times) == 2 else ("", "")
         row = {"start": start, "end": end, **{key: value for key, value in fields.items() if key in wanted}}
+        if nested := [key for key in row if key not in ("start", "end") and isinstance(row[key], list)]:
+            raise DataError(f"{path}: {expected}; under {name}, {nested[0]} is no text.")
         rows.append({key: _text(value) for key, value in {**row, "ann_id": name}.items()})
     return pd.DataFrame(rows, columns=None if rows else ["ann_id"])
 

@@ -236,7 +236,12 @@ class MADv2(pl.LightningDataModule):
         return sum(lengths.values()) * (self.video_dim + self.audio_dim) * 4 <= SMALL
 
     def _segments(self, split: str, table: pd.DataFrame, lengths, video, audio, hold: bool, lines) -> Segments:
-        """The split's segments in (movie, start) order, without those that begin after their movie's features end."""
+        """The split's segments in (movie, start) order, without those that begin after their movie's features end.
+
+        DataError: an ann_id twice, in two files; none of the segments left to train on or to test.
+        """
+        if len(twice := table["ann_id"][table["ann_id"].duplicated()]):
+            raise DataError(f"{split}: ann_id not unique among its annotation files: {some(twice.unique())}.")
         table = table.sort_values(["movie", "start"], kind="stable", ignore_index=True)
         spans = [
             segment_rows(start, end, self.fps, lengths[movie])
@@ -248,6 +253,8 @@ class MADv2(pl.LightningDataModule):
                 "%s: begins after the features of its movie end (left out) in %d rows: %s",
                 split, (~inside).sum(), some(table["ann_id"][~inside]),
             )  # fmt: skip
+        if split != "val" and not inside.any():
+            raise DataError(f"{split}: all {len(table)} segments begin after the features of their movies end.")
         table, spans = table[inside], [span for span, keep in zip(spans, inside, strict=True) if keep]
         movies = table["movie"].tolist()
         rows = [

@@ -268,7 +268,10 @@ class MSRVTT(pl.LightningDataModule):
             raise DataError(f"{path}: no such file.")
         clip = Clip(path.name, path.name, ())
         source = FrameFolders(path.parent) if path.is_dir() else VideoFiles(path.parent, "{video}")
-        pixels = Pixels(source, self.frames, self.short_side, self.image_size, self.mean, self.std)
+        sizes = (self.frames, self.short_side, self.image_size)
+        if self.source == "features" and self.mini is not None:  # whose features are of whole clips
+            sizes = (self.mini.frames, self.mini.size, self.mini.size)
+        pixels = Pixels(source, *sizes, self.mean, self.std)
         if self.source != "features":
             return {"frames": pixels.batch([pixels.read(clip, None)]), "video": [path.name]}
         if path.suffix == ".npy":

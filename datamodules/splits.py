@@ -40,8 +40,8 @@ def read_splits(
     wanted: split -> name of a list; for "val" also a number of movies held out of the training list. Validation movies
     may be described in either file, unless `val` is theirs.
 
-    Raises DataError: unknown list, a movie in two splits, a movie of EVAL in the training list, ids that lost leading
-    zeros, nothing described.
+    Raises DataError: unknown list, a movie in two splits, a movie of EVAL in the training list, a validation list of
+    test movies alone, ids that lost leading zeros, nothing described.
     """
     path = Path(path)
     lists = read_lists(path)
@@ -55,6 +55,11 @@ def read_splits(
         raise DataError(f"{path}: evaluation movies in the training list {wanted['train']}: {some(both)}.")
     if "val" in ids:
         ids["val"] = [movie for movie in ids["val"] if movie not in set(ids["test"])]  # V1-VAL holds EVAL movies
+        if lists[wanted["val"]] and not ids["val"]:
+            raise DataError(
+                f"{path}: data.val_split={wanted['val']}: all its movies are tested on (data.test_split="
+                f"{wanted['test']}), which leaves none to validate; choose another list, or a number of movies."
+            )
         if both := sorted(set(ids["train"]) & set(ids["val"])):
             raise DataError(f"{path}: movies in {wanted['train']} and in {wanted['val']}: {some(both)}.")
     files = {"train": [train], "val": [train, test] if val is None else [val], "test": [test]}

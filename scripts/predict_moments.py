@@ -30,11 +30,10 @@ from datamodules.errors import DataError, some
 from datamodules.moment_arrays import moment_batches
 from datamodules.streams import read_array
 from tasks.common.errors import CheckpointError
-from tasks.common.files import write_jsonl
+from tasks.common.files import read_jsonl, write_jsonl
 from tasks.moment_retrieval.figures import moments
 from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.predict import OVERLAP, answers, load
-from tasks.moment_retrieval.submission import read_jsonl
 
 SHOWN = 5  # windows that are printed and drawn
 

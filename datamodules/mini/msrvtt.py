@@ -43,7 +43,7 @@ class MiniSettings:
     """Sizes and difficulty. Lengths are in pixels, brightness in 0..255."""
 
     train_videos: int
-    val_videos: int  # 0: no validation
+    val_videos: int  # 0: no validation, where data.splits.val is null as well
     test_videos: int
     captions: int  # of a clip
     frames: int  # of a clip, 8 a second

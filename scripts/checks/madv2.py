@@ -103,6 +103,7 @@ def _rows(report: Report, path: Path, aliases: Aliases, expected: dict[str, int]
     report.looked_at.append(f"{name}: {len(table)} rows of {table['movie'].nunique()} movies")
     if table.empty:
         report.add(UNREADABLE, name, ["no rows"])
+        return None
     check_rows(report, Path(name), table, expected)
     return table
 

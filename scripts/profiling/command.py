@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from configs.errors import ConfigError
 from datamodules.errors import DataError
@@ -21,6 +21,7 @@ from scripts.profiling.rows import TABLE_4, all_rows, composed, one_of_every_dat
 from scripts.profiling.tables import tables
 from tasks.common.environment import git_state, versions
 from tasks.common.errors import CheckpointError
+from tasks.common.files import write_text
 
 TOKENS = 254  # LLaMA-7B alone spends the paper's 3.39 TFLOPs on so many
 CONVENTION = (
@@ -41,11 +42,24 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="of --latency: cpu or cuda. LLaMA-7B takes 27 GB to be built")
     parser.add_argument("--repeats", type=at_least_one, default=10)
     parser.add_argument("--warm-up", type=at_least_one, default=2, help="calls before the first that counts")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="that weights may take; a larger model isn't built")
+    parser.add_argument(
+        "--memory", type=gibibytes, metavar="GIB", help="that weights may take; a larger model isn't built"
+    )
     parser.add_argument("--threads", type=at_least_one, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, with command, versions and commit")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the tables as markdown")
     return parser
+
+
+def gibibytes(text: str) -> float:
+    """A finite number above 0, or argparse's error."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number above 0")
+    return value
 
 
 def main(given: list[str] | None = None, description: str | None = None) -> None:
@@ -56,11 +70,14 @@ def main(given: list[str] | None = None, description: str | None = None) -> None
     try:
         experiments, overrides = experiments_of(arguments)
         check_device(arguments)
+        check_outputs(arguments)
     except ValueError as error:
         parser.error(str(error))
     torch.set_num_threads(arguments.threads)
     families, texts = [], []
     try:
+        for experiment in experiments:  # a mistake in the last one should not wait for the others
+            composed("none", [f"experiment={experiment}", *overrides])
         for experiment in experiments:
             families.append(profiled(experiment, overrides, arguments))
             texts.append(tables(families[-1]))
@@ -78,14 +95,18 @@ def main(given: list[str] | None = None, description: str | None = None) -> None
 
 
 def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        write_text(path, text)
+    except OSError as error:
+        sys.exit(f"{path}: cannot be written ({error.strerror})")
 
 
 def experiments_of(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The experiments to make a table of, and the other overrides. ValueError where there is none, or too many."""
     chosen = [item.partition("=")[2] for item in arguments.overrides if item.startswith("experiment=")]
     others = [item for item in arguments.overrides if not item.startswith("experiment=")]
+    if len(chosen) > 1:
+        raise ValueError(f"experiment= is there {len(chosen)} times; write experiment=a,b for a table of each")
     if arguments.all == bool(chosen):
         raise ValueError("choose what to profile: experiment=<name>, as of train.py, or --all; not both")
     return (one_of_every_data_set() if arguments.all else chosen[-1].split(",")), others
@@ -93,13 +114,27 @@ def experiments_of(arguments: argparse.Namespace) -> tuple[list[str], list[str]]
 
 def check_device(arguments: argparse.Namespace) -> None:
     """ValueError for a device that is not there."""
-    kind = arguments.device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
+    kind, colon, place = arguments.device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not place.isdecimal())):
         raise ValueError(f"--device {arguments.device}: choose cpu or cuda")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {arguments.device}: torch sees no GPU here")
+    if kind == "cuda" and int(place or 0) >= (found := torch.cuda.device_count()):
+        raise ValueError(f"--device {arguments.device}: torch sees {found or 'no'} GPU{'s' * (found > 1)} here")
     if kind == "cuda" and not arguments.latency:
         raise ValueError("--device is where --latency measures; counts are the same everywhere, leave it out")
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """ValueError for files that cannot be written, before anything is measured."""
+    outputs = {f"--{name}": path for name in ("json", "out") if (path := getattr(arguments, name)) is not None}
+    for name, path in outputs.items():
+        if path.is_dir():
+            raise ValueError(f"{name} must be a file, {path} is a folder")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{name} {path}: cannot be written ({error.strerror})") from error
+    if len({path.resolve() for path in outputs.values()}) < len(outputs):
+        raise ValueError(f"--json and --out are one file, {arguments.out}")
 
 
 def profiled(experiment: str, overrides: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -109,8 +144,7 @@ def profiled(experiment: str, overrides: list[str], arguments: argparse.Namespac
     for row in sorted(dict.fromkeys(arguments.rows), key=lambda row: row != "none"):
         cfg = composed(row, given)
         inputs = inputs or Inputs(cfg)
-        module = on_meta(row, cfg, inputs, arguments)
-        found = {"row": row, **counted(cfg, module, inputs.batch(module, arguments.tokens)), "latency": None}
+        found = {"row": row, **on_meta(row, cfg, inputs, arguments), "latency": None}
         found["total"], found["macs"] = sum(found["parameters"].values()), found["flops"] / 2
         if arguments.latency:
             this = ready(cfg, inputs, found["total"], arguments.tokens, arguments.device, limit)
@@ -130,13 +164,17 @@ def profiled(experiment: str, overrides: list[str], arguments: argparse.Namespac
     return family
 
 
-def on_meta(row: str, cfg: DictConfig, inputs: Inputs, arguments: argparse.Namespace) -> nn.Module:
-    """Raises ConfigError where the model cannot be built: sizes that do not fit, a mask too small for a control."""
+def on_meta(row: str, cfg: DictConfig, inputs: Inputs, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `counted` finds. ConfigError where sizes do not fit together, or a mask is too small for a control."""
     try:
-        return built(cfg, inputs, "meta")
+        module = built(cfg, inputs, "meta")
+        return counted(cfg, module, inputs.batch(module, arguments.tokens))
+    except ConfigError:
+        raise
     except ValueError as error:
         others = " ".join(name for name in arguments.rows if name != row)
-        raise ConfigError(f"{row}: {error}" + (f"; without it: --rows {others}" if others else "")) from error
+        hint = f"; without it: --rows {others}" if others and row != "none" else ""
+        raise ConfigError(f"{row}: {error}{hint}") from error
 
 
 def described(inputs: Inputs, tokens: int) -> str:

@@ -5,48 +5,71 @@ check_base(expected=checkpoint["base_model"], found=base)
 """
 
 import hashlib
+import logging
 from typing import Any
 
 import torch
 from torch import nn
 
+from tasks.audio_description import lora as adapters
+from tasks.audio_description.lora import LoRA, is_lora
+from tasks.audio_description.quantization import StoredWeights, quantization_of
 from tasks.common.errors import CheckpointError
 
+log = logging.getLogger(__name__)
+
+LLM = "model.llm."  # how the language model's weights are called in a state dict
 SAMPLES = 64  # values of each tensor that go into a fingerprint; all 13 GB would take half a minute a start
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 
 
-def describe_base(name: str, llm: nn.Module) -> dict[str, Any]:
-    """Name, sizes and fingerprints of a language model whose weights are all here (not sharded)."""
-    return {"name": name, **{size: getattr(llm.config, size) for size in SIZES}, **fingerprints(llm)}
+def describe_base(name: str, llm: nn.Module, lora: LoRA | None = None) -> dict[str, Any]:
+    """Name, sizes and fingerprints of a language model whose weights are all here (not sharded), without adapters.
+
+    lora: the adapters that it will get.
+    """
+    sizes = {size: getattr(llm.config, size) for size in SIZES}
+    found = {"name": name, **sizes, **fingerprints(llm, name), "quantization": quantization_of(llm)}
+    return found | {"lora": None if lora is None else lora.shape()}
+
+
+def of_base(name: str) -> bool:
+    """Whether an entry of the module's state dict belongs to the language model as it was before the training."""
+    return name.startswith(LLM) and not is_lora(name)
 
 
 @torch.no_grad()
-def fingerprints(llm: nn.Module) -> dict[str, str | None]:
-    """`linear`: of the linear layers inside the blocks, None where they are quantised; `rest`: of all other weights.
+def fingerprints(llm: nn.Module, name: str) -> dict[str, str | None]:
+    """`linear`: of the linear layers inside the blocks; `rest`: of all other weights.
 
     Each covers every tensor's name and shape and `SAMPLES` evenly spaced values, rounded to bfloat16, so that the same
-    weights are recognised whether they were loaded in float32 or bfloat16.
+    weights are recognised whether they were loaded in float32 or bfloat16. Of quantised ones the originals count, as
+    they lie in the files of `name`; `linear` is None where there are none.
     """
     hashes = {"linear": hashlib.sha256(), "rest": hashlib.sha256()}
-    quantised = False
-    for name, parameter in llm.named_parameters():
-        kind = "linear" if "_proj." in name else "rest"
-        if not parameter.is_floating_point() or "bitsandbytes" in type(parameter).__module__:
-            quantised = True
+    stored = None if quantization_of(llm) == "none" else StoredWeights(name)
+    known = True
+    for key, parameter in llm.named_parameters():
+        weight = parameter.detach()
+        if not weight.is_floating_point() or "bitsandbytes" in type(parameter).__module__:
+            weight = stored and stored.get(key)
+        if weight is None:
+            known = False
             continue
-        flat = parameter.detach().flatten()
+        flat = weight.flatten()
         at = torch.linspace(0, len(flat) - 1, min(SAMPLES, len(flat)), dtype=torch.float64).long()
         values = flat[at.to(flat.device)].to(torch.bfloat16).view(torch.int16).cpu().numpy()
-        hashes[kind].update(f"{name} {tuple(parameter.shape)} ".encode() + values.tobytes())
+        kind = "linear" if "_proj." in key else "rest"
+        hashes[kind].update(f"{key} {tuple(weight.shape)} ".encode() + values.tobytes())
     found = {kind: digest.hexdigest()[:16] for kind, digest in hashes.items()}
-    return found | {"linear": None if quantised else found["linear"]}
+    return found | {"linear": found["linear"] if known else None}
 
 
 def check_base(expected: dict[str, Any] | None, found: dict[str, Any] | None) -> None:
     """Raises CheckpointError where a checkpoint's base and the language model that is here are not the same.
 
-    The name does not matter: folders are moved.
+    The name does not matter: folders are moved. Nor does quantization, which approximates the same weights: a warning
+    says that scores may differ, another one where linear layers have no fingerprint.
     """
     if expected is None and found is None:
         return
@@ -59,6 +82,20 @@ def check_base(expected: dict[str, Any] | None, found: dict[str, Any] | None) ->
             "the checkpoint holds adapters for another language model: "
             f"expected {told(expected)}, found {told(found)}; different: {', '.join(different)}. "
             "Name the one it was trained on with task.llm.pretrained"
+        )
+    if expected.get("lora") != found["lora"]:  # checkpoints from before there was LoRA have no entry
+        raise CheckpointError(
+            f"the checkpoint has {adapters.told(expected.get('lora'))}, and the model at hand has "
+            f"{adapters.told(found['lora'])}; they must be the same"
+        )
+    trained = expected.get("quantization", "none")
+    if trained != found["quantization"]:
+        message = "the adapters were trained with task.llm.quantization=%s and are loaded with %s: scores may differ"
+        log.warning(message, trained, found["quantization"])
+    if expected["linear"] is None or found["linear"] is None:
+        log.warning(
+            "whether the language model's linear layers are those that the adapters were trained on could not be "
+            "checked: their unquantised weights are not in safetensors files"
         )
 
 

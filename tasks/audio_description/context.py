@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from tasks.common.errors import CheckpointError
+
 IGNORED = -100  # label of positions that do not count in the loss
 
 
@@ -38,7 +40,7 @@ class Context:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 1:
-                raise ValueError(f"context.{field.name} must be at least 1, got {value}")
+                raise ValueError(f"{field.name} must be at least 1, got {value}")
 
 
 class History:
@@ -99,8 +101,21 @@ class PromptBuilder:
         return []
 
     def longest(self, previous: bool, subtitles: bool) -> int:
-        """The most tokens that a prompt with these kinds of context takes."""
+        """The most tokens that a prompt with these kinds of context takes.
+
+        CheckpointError: a budget that its own label uses up, so that there would never be any context.
+        """
         c = self.context
+        for used, label, name in (
+            (previous, c.previous_label, "previous_tokens"),
+            (subtitles, c.subtitles_label, "subtitle_tokens"),
+        ):
+            taken, budget = len(self.ids(label + c.separator)) if label else 0, getattr(c, name)
+            if used and taken >= budget:
+                raise CheckpointError(
+                    f"task.context.{name}: {budget} leaves no room for a sentence: the label {label!r} and its "
+                    f"separator take {taken} tokens"
+                )
         return 1 + len(self.prompt_ids) + previous * c.previous_tokens + subtitles * c.subtitle_tokens
 
     def for_training(self, prompts: list[list[int]], texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+LEAST = {"max_new_tokens": 1, "min_new_tokens": 0, "num_beams": 1, "temperature": 0}
+LEAST |= {"top_k": 0, "top_p": 0, "no_repeat_ngram_size": 0}
+OF_SAMPLING, OF_BEAMS = ("temperature", "top_k", "top_p"), ("length_penalty", "early_stopping")
+
+
 @dataclass
 class Decoding:
     """A preset and what differs from it; None is the preset's value, or else transformers' default.
@@ -45,15 +50,36 @@ class Decoding:
     no_repeat_ngram_size: int | None = None
 
     def __post_init__(self):
+        """Raises ValueError for a value that cannot be, and for one that would have no effect beside the others."""
         if self.preset not in PRESETS:
-            raise ValueError(f"decoding.preset: {self.preset!r} is unknown; allowed: {', '.join(PRESETS)}")
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise ValueError(f"decoding.max_new_tokens must be at least 1, got {self.max_new_tokens}")
+            raise ValueError(f"preset: {self.preset!r} is unknown; allowed: {', '.join(PRESETS)}")
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) is not None and not value >= least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty must be above 0 (1: none), got {self.repetition_penalty}")
+        options = self.options()
+        if (least := options.get("min_new_tokens", 0)) > options["max_new_tokens"]:
+            raise ValueError(f"min_new_tokens={least} is more than max_new_tokens={options['max_new_tokens']}")
+        if options["do_sample"] and self.temperature == 0:
+            raise ValueError("temperature=0 leaves nothing to sample; allowed: above 0, or do_sample=false")
+        beams = options.get("num_beams", 1)
+        for names, used, remedy in (
+            (OF_SAMPLING, options["do_sample"], "do_sample=true"),
+            (OF_BEAMS, beams > 1, "num_beams above 1"),
+        ):
+            if not used and (idle := [name for name in names if name in options]):
+                raise ValueError(f"{', '.join(idle)} would have no effect; add {remedy}, or leave it out")
 
     def options(self) -> dict[str, Any]:
         """The preset with the changes: options of transformers' `generate`."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
-        return PRESETS[self.preset] | {name: value for name, value in given.items() if value is not None}
+        options = PRESETS[self.preset] | {name: value for name, value in given.items() if value is not None}
+        if options.get("temperature") == 0 and not options["do_sample"]:
+            del options["temperature"]  # the name that papers have for not sampling
+        return options
 
     def generate_options(self, prompt_length: int) -> dict[str, Any]:
         """The same for prompts of `prompt_length` tokens, padding included, with repetition controls that skip them."""

@@ -16,211 +16,21 @@ Exit status: 0, or 2 with a message on standard error where a file cannot be sco
 """
 
 import argparse
-import csv
-import io
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tasks.audio_description.metrics import SHOWN, TIES, neighbour_recalls
+from tasks.audio_description.metrics import TIES, neighbour_recalls
+from tasks.audio_description.predictions import read_predictions
 from tasks.audio_description.scorers import Scorer, build_scorer
 from tasks.common.captions import METRICS, score_captions
 from tasks.common.files import write_json, write_text
-from tasks.moment_retrieval.submission import read_jsonl
-
-ALIASES = {
-    "movie": ("movie", "vid"),
-    "start": ("start", "start_time"),
-    "end": ("end", "end_time"),
-    "reference": ("text_gt", "reference", "text", "sentence"),
-    "generated": ("text_gen", "generated", "prediction"),
-}
-MISSING = ("nan", "NaN", "<NA>", "None", "null", "NULL")  # what tables write for a cell without a value
-REPLACED = "\ufffd"  # stands where a byte was not UTF-8
-
-
-class PredictionsError(ValueError):
-    """Predictions that cannot be scored. The message names the file, the line and the movie."""
-
-
-class Predictions(NamedTuple):
-    """rows: dicts of movie, start, end, reference, generated, ann_id, in (movie, start) order."""
-
-    rows: list[dict[str, Any]]
-    notes: list[str]  # what the reader of the scores should know
-    columns: dict[str, str]  # what was read from where
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_predictions(path: str | Path) -> Predictions:
-    """Reads and checks a csv file, or JSON lines where the name ends in .jsonl.
-
-    Movies stay text ("0010"). Bytes that are not UTF-8 become U+FFFD. Raises PredictionsError: unreadable or empty
-    file, no such column, an empty reference or movie, a time that is no number or in some rows only, a row twice.
-    """
-    path = Path(path)
-    if path.suffix == ".jsonl":
-        cells = read_jsonl(path)
-        lines = cells.lines
-    else:
-        cells, lines = csv_cells(path)
-    if not cells:
-        raise PredictionsError(f"{path}: has no rows")
-    columns = find_columns(path, list(dict.fromkeys(name for row in cells for name in row)))
-    read = Reader(path, cells, lines, columns)
-    notes: list[str] = []
-    movies = read.movies = read.text("movie", notes, least="a movie")
-    references = read.text("reference", notes, least="a reference; a row without one cannot be scored: take it out")
-    generated = read.text("generated", notes, least=None)
-    starts, ends = read.seconds("start"), read.seconds("end")
-    named = all(isinstance(row.get("ann_id"), str) for row in cells)
-    rows = []
-    for i, row in enumerate(cells):
-        start = starts[i] if starts else float(i)
-        times = {"start": start, "end": ends[i] if ends else start}
-        texts = {"reference": references[i], "generated": generated[i]}
-        rows.append({"ann_id": row["ann_id"] if named else i, "movie": movies[i]} | times | texts)
-    if starts:
-        read.refuse_repeats(rows, notes)
-    else:
-        notes.append(f"{path}: no start: the rows of a movie are taken to be in time order")
-    # the order of a run's own test, on which the PTB tokenizer depends
-    return Predictions(sorted(rows, key=lambda row: (row["movie"], row["start"])), notes, columns)
-
-
-def csv_cells(path: Path) -> tuple[list[dict[str, str]], list[int]]:
-    """Rows, and the line on which each begins."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise PredictionsError(f"{path}: not a readable file ({error.strerror})") from error
-    if "\0" in text:
-        raise PredictionsError(f"{path}: not a csv file, or not in UTF-8: it has zero bytes")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows, lines, header, begins = [], [], None, 1
-    try:
-        for cells in reader:
-            begins, line = reader.line_num + 1, begins
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                if twice := [name for i, name in enumerate(header) if name and name in header[:i]]:
-                    raise PredictionsError(f"{path}, line {line}: column {twice[0]!r} is there twice")
-                continue
-            if len(cells) != len(header):
-                raise PredictionsError(
-                    f"{path}, line {line}: {len(cells)} cells, but the header has {len(header)}; a sentence with a "
-                    'comma must stand in double quotes, a quote in it doubled ("")'
-                )
-            rows.append(dict(zip(header, cells, strict=True)))
-            lines.append(line)
-    except csv.Error as error:
-        raise PredictionsError(f"{path}, line {begins} or after: not csv ({error})") from error
-    return rows, lines
-
-
-def find_columns(path: Path, present: Sequence[str]) -> dict[str, str]:
-    """The column of each field; of several aliases the first in ALIASES."""
-    columns = {}
-    for field, aliases in ALIASES.items():
-        found = [alias for alias in aliases if alias in present]
-        if found:
-            columns[field] = found[0]
-        elif field not in ("start", "end"):
-            near = get_close_matches(aliases[0], present, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise PredictionsError(
-                f"{path}: no column {' or '.join(aliases)}; its columns are {', '.join(map(repr, present))}{hint}"
-            )
-    return columns
-
-
-class Reader:
-    """Columns of the table, and how messages call its rows."""
-
-    def __init__(self, path: Path, cells: Sequence[Mapping], lines: Sequence[int], columns: Mapping[str, str]):
-        self.path, self.cells, self.lines, self.columns = path, cells, lines, columns
-        self.movies: list[str] = []
-
-    def rows(self, which: Sequence[int]) -> str:
-        """ "lines 3 (movie 0010), 4 (movie 0010) and 5 more" """
-        named = [f"{self.lines[i]}" + (f" (movie {self.movies[i]})" if self.movies else "") for i in which[:SHOWN]]
-        rest = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
-        return f"line{'s' * (len(which) > 1)} {', '.join(named)}{rest}"
-
-    def column(self, field: str) -> list[Any]:
-        """Its cells, None where there is none. PredictionsError: a line of JSON without the key."""
-        name = self.columns[field]
-        absent = [i for i, row in enumerate(self.cells) if name not in row]
-        if absent:
-            raise PredictionsError(f"{self.path}: no key {name!r}, which other lines have, in {self.rows(absent)}")
-        cells = [row[name] for row in self.cells]
-        return [None if cell in MISSING or cell != cell else cell for cell in cells]
-
-    def text(self, field: str, notes: list[str], least: str | None) -> list[str]:
-        """Stripped; least: what must be there, None where nothing must."""
-        cells, name = self.column(field), self.columns[field]
-        if field == "movie":
-            cells = [str(cell) if isinstance(cell, int) else cell for cell in cells]  # JSON
-        if wrong := [i for i, cell in enumerate(cells) if not isinstance(cell, str | None)]:
-            raise PredictionsError(f"{self.path}: {name} must be text, got {cells[wrong[0]]!r} in {self.rows(wrong)}")
-        values = [(cell or "").strip() for cell in cells]
-        empty = [i for i, value in enumerate(values) if not value]
-        if empty and least:
-            raise PredictionsError(f"{self.path}: {name} is empty or nan and must be {least}: {self.rows(empty)}")
-        if empty:
-            notes.append(f"{self.path}: {name} is empty or nan: an empty answer, in {self.rows(empty)}")
-        if damaged := [i for i, value in enumerate(values) if REPLACED in value]:
-            notes.append(f"{self.path}: {name} has bytes that are not UTF-8 (now U+FFFD) in {self.rows(damaged)}")
-        return values
-
-    def seconds(self, field: str) -> list[float]:
-        """Numbers; none at all where the column is absent or empty."""
-        if field not in self.columns:
-            return []
-        cells, name = self.column(field), self.columns[field]
-        empty = [i for i, cell in enumerate(cells) if cell is None or not str(cell).strip()]
-        if len(empty) == len(cells):
-            return []
-        if empty:
-            raise PredictionsError(f"{self.path}: {name} is empty, and is not in other rows: {self.rows(empty)}")
-        values = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").astype(float).tolist()
-        if wrong := [i for i, value in enumerate(values) if not math.isfinite(value)]:
-            raise PredictionsError(
-                f"{self.path}: {name} must be a number of seconds, got {cells[wrong[0]]!r} in {self.rows(wrong)}"
-            )
-        return values
-
-    def refuse_repeats(self, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> None:
-        """A movie's start with the same reference again is a row given twice; with another one it may be meant."""
-        seen: set[tuple] = set()
-        twice, shared = [], []
-        for i, row in enumerate(rows):
-            place = (row["movie"], row["start"])
-            if (*place, row["reference"]) in seen:
-                twice.append(i)
-            elif place in seen:
-                shared.append(i)
-            seen |= {place, (*place, row["reference"])}
-        if twice:
-            raise PredictionsError(
-                f"{self.path}: the same movie, start and reference as an earlier row: {self.rows(twice)}; every "
-                "sentence is scored once"
-            )
-        if shared:
-            notes.append(f"{self.path}: the same movie and start as an earlier row in {self.rows(shared)}; all count")
-
 
 # -- scoring ----------------------------------------------------------------------------------------------------------
 
@@ -320,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(f"--{name} must be a file, {out} is a folder")
             if out is not None and out.resolve() == options.predictions.resolve():
                 raise ValueError(f"--{name} would overwrite the predictions, {out}")
+        if options.json is not None and options.csv is not None and options.json.resolve() == options.csv.resolve():
+            raise ValueError(f"--json and --csv are one file, {options.csv}")
         predictions = read_predictions(options.predictions)
         for note in predictions.notes:
             print(note, file=sys.stderr)

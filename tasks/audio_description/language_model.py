@@ -3,13 +3,17 @@
 tokenizer, llm = pretrained("huggyllama/llama-7b", dtype="bfloat16", frozen=True)
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlamaConfig, PreTrainedTokenizerBase
 
+from configs.errors import ConfigError
+from tasks.audio_description.lora import LoRA
 from tasks.audio_description.prefix import PrefixLlama
+from tasks.audio_description.quantization import Quantization, loading_options, tame
 from tasks.common.errors import CheckpointError
 
 
@@ -34,15 +38,32 @@ class LanguageModel:
     pretrained: folder or hub id of a LLaMA-family model with its tokenizer; None trains one from scratch.
     dtype, frozen: of a pretrained one. A frozen one is neither in the optimiser nor in checkpoints.
     gradient_checkpointing: keep one activation a layer and compute the others again in the backward pass.
+    quantization, lora: of a pretrained, frozen one (quantization.py, lora.py); lora may be given as a mapping.
     config, vocab_size (at most): of one from scratch.
+    Raises ConfigError where quantization or lora go with another one.
     """
 
     pretrained: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     frozen: bool = True
     gradient_checkpointing: bool = False
+    quantization: Quantization = "none"
+    lora: LoRA | None = None
     config: Sizes | None = None
     vocab_size: int | None = None
+
+    def __post_init__(self):
+        if isinstance(self.lora, Mapping):
+            self.lora = LoRA(**self.lora)
+        asked = {f"quantization={self.quantization}": "quantization=none"} if self.quantization != "none" else {}
+        asked |= {"lora": "lora=null"} if self.lora is not None else {}
+        if asked and (self.pretrained is None or not self.frozen):
+            given, without = next(iter(asked.items()))
+            has = "pretrained=null" if self.pretrained is None else "frozen=false"
+            raise ConfigError(
+                f"task.llm.{given} with task.llm.{has}: it belongs to a pretrained, frozen language model; choose "
+                f"task.llm.pretrained=<folder or hub id> task.llm.frozen=true, or task.llm.{without}"
+            )
 
 
 def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> PrefixLlama:
@@ -56,17 +77,21 @@ def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> P
     return PrefixLlama(config)
 
 
-def pretrained(name: str, dtype: str, frozen: bool) -> tuple[PreTrainedTokenizerBase, PrefixLlama]:
+def pretrained(
+    name: str, dtype: str, frozen: bool, quantization: Quantization = "none"
+) -> tuple[PreTrainedTokenizerBase, PrefixLlama]:
     """The tokenizer and the language model of a LLaMA-family folder or hub id.
 
     Decoding defaults that the folder brings along are dropped: task.decoding says everything.
     Raises CheckpointError where it cannot be found or loaded, is no LLaMA, lacks weights, or where its tokenizer marks
-    no beginning of a sentence, has no token to pad with, or knows more tokens than the model.
+    no beginning of a sentence, has no token to pad with, or knows more tokens than the model; where it is to be
+    quantised and is stored so already. ConfigError where what quantises it is not installed.
     """
+    options = loading_options(quantization)
     try:
-        check_family(name)
+        check_family(name, quantization)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model, found = PrefixLlama.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        model, found = PrefixLlama.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
     except CheckpointError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
@@ -93,6 +118,7 @@ def pretrained(name: str, dtype: str, frozen: bool) -> tuple[PreTrainedTokenizer
         )
     ids = {f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
     model.generation_config = GenerationConfig(**ids)
+    tame(model)
     # transformers hands it over in evaluation mode, in which it would silently not checkpoint activations
     return tokenizer, model.requires_grad_(not frozen).train()
 
@@ -107,14 +133,20 @@ def checkpoint_activations(llm: PrefixLlama) -> None:
     enable({"use_reentrant": False})
 
 
-def check_family(name: str) -> None:
-    """Raises CheckpointError for another architecture, whose weights a LLaMA would silently not find, and for a folder
-    whose tokenizer would silently be read as another kind."""
-    family = AutoConfig.from_pretrained(name).model_type
+def check_family(name: str, quantization: Quantization = "none") -> None:
+    """Raises CheckpointError for another architecture, whose weights a LLaMA would silently not find, for a folder
+    whose tokenizer would silently be read as another kind, and for quantised weights that are to be quantised."""
+    config = AutoConfig.from_pretrained(name)
+    family = config.model_type
     if family != "llama":
         raise CheckpointError(
             f"task.llm.pretrained: {name!r} is a {family!r} model; the prefix goes into LLaMA-family models "
             "(model_type 'llama' in their config.json: LLaMA 1 to 3, Vicuna, TinyLlama, ...)"
+        )
+    if quantization != "none" and getattr(config, "quantization_config", None) is not None:
+        raise CheckpointError(
+            f"task.llm.quantization: {quantization}, and {name!r} is stored quantised; allowed: its unquantised "
+            "original, or task.llm.quantization=none, which takes it as it is stored"
         )
     folder = Path(name)
     ready = ("tokenizer.json", "tokenizer_config.json")

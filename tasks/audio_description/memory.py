@@ -5,8 +5,8 @@
 
 `row_tokens`: prompt, context and description together. Parameters are counted; what autograd keeps of the encoder, the
 masks and the bridge is counted on two random samples on the CPU; of the language model it is a formula, which a test
-compares with autograd. Not in it: CUDA's context, fragments, work space and short-lived tensors. A pretrained language
-model that is no local folder is taken to have LLaMA-7B's sizes.
+compares with autograd. Not in it: CUDA's context, fragments, work space and short-lived tensors, such as 4-bit weights
+unpacked. A pretrained language model that is no local folder is taken to have LLaMA-7B's sizes.
 """
 
 import sys
@@ -24,8 +24,11 @@ from transformers import AutoConfig, LlamaConfig
 import configs.resolvers
 from configs.command_line import marked
 from configs.schema import ConfigError, validate
+from tasks.audio_description.lora import LoRA
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
+# of a weight: 8 bits, or 4 with a byte for each 64 and 4 bytes for each 256 of those
+QUANTISED = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 SAMPLES = 2
 
 
@@ -42,23 +45,32 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
     def describer(**changes: Any) -> nn.Module:
         return build(OmegaConf.merge(cfg.task, changes), mask=mask, facts=facts).model
 
+    plain = {"pretrained": None, "quantization": "none", "lora": None}
     with torch.device("meta"):
         skeleton = {"hidden_size": sizes.hidden_size, "num_attention_heads": sizes.num_attention_heads}
         skeleton |= {"num_hidden_layers": cfg.task.prefix_layers, "intermediate_size": 8}
-        parts = describer(llm={"config": skeleton, "pretrained": None}).parts()
-        language_model = sum(p.numel() for p in _llama(sizes).parameters())
+        parts = describer(llm={"config": skeleton, **plain}).parts()
+        llama = _llama(sizes)
+    language_model = sum(p.numel() for p in llama.parameters())
+    projections = {name: m for name, m in llama.model.named_modules() if isinstance(m, nn.Linear)}
     frozen = llm["pretrained"] is not None and llm["frozen"]
     adapters = sum(count for name, count in parts.items() if name != "language_model")
-    trained = adapters + (0 if frozen else language_model)
+    lora = LoRA(**llm["lora"]) if llm.get("lora") else None
+    low_rank = sum(lora_weights(lora, m) for name, m in projections.items() if lora and lora.adapts(name))
+    trained = adapters + low_rank + (0 if frozen else language_model)
+    weights = language_model * (BYTES[llm["dtype"]] if llm["pretrained"] is not None else 4)
+    if (kind := llm.get("quantization", "none")) != "none":
+        weights -= sum(m.weight.numel() for m in projections.values()) * (BYTES[llm["dtype"]] - QUANTISED[kind])
     tiny = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
-    before = describer(llm={"config": tiny, "pretrained": None}, prefix_layers=1)
+    before = describer(llm={"config": tiny, **plain}, prefix_layers=1)
     rows, tokens = cfg.data.batch_size, cfg.data.batch_size * row_tokens
-    layers = cfg.task.prefix_layers if frozen else sizes.num_hidden_layers
-    layer = layer_bytes(sizes)
+    layers = cfg.task.prefix_layers if frozen and lora is None else sizes.num_hidden_layers
+    layer = layer_bytes(sizes, kind, lora)
     kept = layer + (layers - 1) * 2 * sizes.hidden_size if llm["gradient_checkpointing"] else layers * layer
     found = {
-        "language model's weights": language_model * (BYTES[llm["dtype"]] if llm["pretrained"] is not None else 4),
+        "language model's weights": weights,
         "adapters' weights (encoder, masks, bridge)": 4 * adapters,
+        **({"LoRA's weights": 4 * low_rank} if lora else {}),
         "gradients": 4 * trained,
         "AdamW's two moments": 8 * trained,
         "activations of the language model": tokens * kept,
@@ -68,13 +80,26 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
     return {name: value / 1e9 for name, value in {**found, "sum": sum(found.values())}.items()}
 
 
-def layer_bytes(sizes: LlamaConfig) -> int:
+def layer_bytes(sizes: LlamaConfig, quantization: str = "none", lora: LoRA | None = None) -> int:
     """What autograd keeps of one bf16 LLaMA layer with a prefix, per token, at most.
 
     2 bytes a number: about ten of the width (norms in float32, queries, keys, values, both attentions' outputs) and
     three of the feed-forward width. Inputs of frozen linear layers are not kept: nobody wants those weights' gradient.
+    But bitsandbytes' int8 layers do keep theirs, and each LoRA its input and the `rank` numbers that it makes of it.
     """
-    return 20 * sizes.hidden_size + 6 * sizes.intermediate_size
+    width, feedforward = sizes.hidden_size, sizes.intermediate_size
+    found = 20 * width + 6 * feedforward
+    if quantization == "int8":  # queries, keys and values share one, and so do the feed-forward part's first two
+        found += 2 * (3 * width + feedforward)
+    for target in lora.targets if lora else ():
+        inputs = {"down_proj": feedforward, "o_proj": sizes.num_attention_heads * sizes.head_dim}.get(target, width)
+        found += 2 * (inputs + lora.rank)
+    return found
+
+
+def lora_weights(lora: LoRA, projection: nn.Linear) -> int:
+    """Parameters of one pair of low-rank matrices."""
+    return lora.rank * (projection.in_features + projection.out_features)
 
 
 def adapter_bytes(model: nn.Module, cfg: DictConfig) -> int:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lcaam import Encoder
 from lcaam.encoder import EncoderLayer
+from tasks.audio_description.lora import is_lora
 from tasks.audio_description.prefix import PrefixLlama, Prompts
+from tasks.audio_description.quantization import values_in
 from tasks.common.masks import mask_parameters
 
 
@@ -121,13 +123,15 @@ class Describer(nn.Module):
         return {"prefix": Prompts(self.llm, self.bridge.prompts.expand(size, -1, -1, -1), self.gates)}
 
     def parts(self) -> dict[str, int]:
-        """Parameter counts by part; `controls` is what stands in the masks' place."""
-        count = {name: sum(p.numel() for p in module.parameters()) for name, module in self.named_children()}
+        """Parameter counts by part; `controls` is what stands in the masks' place, `lora` is there if adapters are."""
+        count = {name: sum(map(values_in, module.parameters())) for name, module in self.named_children()}
+        lora = sum(p.numel() for name, p in self.llm.named_parameters() if is_lora(name))
         masks, controls = mask_parameters(self.encoder.encoder)
         return {
             "encoder": count["encoder"] - masks - controls,
             "masks": masks,
             "controls": controls,
             "bridge": count["bridge"] + self.gates.numel(),
-            "language_model": count["llm"],
+            "language_model": count["llm"] - lora,
+            **({"lora": lora} if lora else {}),
         }

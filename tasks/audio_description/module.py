@@ -20,12 +20,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from lcaam import Encoder
 from lcaam.analysis import record
 from tasks.audio_description import tokenizer as scratch_tokenizer
-from tasks.audio_description.base_model import check_base, describe_base
+from tasks.audio_description.base_model import check_base, describe_base, of_base
 from tasks.audio_description.context import IGNORED, Context, History, PromptBuilder
 from tasks.audio_description.decoding import Decoding
 from tasks.audio_description.language_model import LanguageModel, checkpoint_activations, from_scratch, pretrained
+from tasks.audio_description.lora import add_lora
 from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
+from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.sharding import is_sharded, shard
 from tasks.common.captions import best_constant, score_captions
 from tasks.common.errors import CheckpointError
@@ -34,8 +36,6 @@ from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
-
-LLM = "model.llm."  # how the language model's weights are called in a state dict
 
 
 class AudioDescription(pl.LightningModule):
@@ -103,8 +103,8 @@ class AudioDescription(pl.LightningModule):
         llm = LanguageModel(**llm)
         self.base_model = None  # what the language model was before this training; None for one from scratch
         if llm.pretrained is not None:
-            self.tokenizer, language_model = pretrained(llm.pretrained, llm.dtype, llm.frozen)
-            self.base_model = describe_base(llm.pretrained, language_model)
+            self.tokenizer, language_model = pretrained(llm.pretrained, llm.dtype, llm.frozen, llm.quantization)
+            self.base_model = describe_base(llm.pretrained, language_model, llm.lora)
         else:
             if tokenizer is None:
                 self.tokenizer = scratch_tokenizer.train(facts["train_texts"], llm.vocab_size or 512)
@@ -126,6 +126,8 @@ class AudioDescription(pl.LightningModule):
         encoder = AudioVisualEncoder(stack, *widths, facts["tokens"], position_base, position_scale)
         llm_dim = language_model.config.hidden_size
         joint = Bridge(bridge, width, llm_dim, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
+        if llm.lora is not None:  # its random numbers come last: the rest starts as it does without
+            add_lora(language_model, llm.lora)
         self.model = Describer(encoder, joint, language_model, gate_init)
         self.check_positions(language_model.config.max_position_embeddings)
 
@@ -284,7 +286,7 @@ class AudioDescription(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.frozen:
             weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {name: value for name, value in weights.items() if not name.startswith(LLM)}
+            checkpoint["state_dict"] = {name: value for name, value in weights.items() if not of_base(name)}
             checkpoint["base_model"] = self.base_model
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -296,7 +298,7 @@ class AudioDescription(pl.LightningModule):
         if not self.frozen:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         keys = super().load_state_dict(state_dict, strict=False, assign=assign)
-        keys.missing_keys[:] = [name for name in keys.missing_keys if not name.startswith(LLM)]
+        keys.missing_keys[:] = [name for name in keys.missing_keys if not of_base(name)]
         if keys.missing_keys or keys.unexpected_keys:
             raise RuntimeError(f"missing weights: {keys.missing_keys}, unexpected weights: {keys.unexpected_keys}")
         return keys
@@ -326,8 +328,12 @@ class AudioDescription(pl.LightningModule):
         return self.model.parts()
 
     def flops(self, batch: dict) -> int | None:
-        """FLOPs of one teacher-forced forward pass of the batch's first scene; None where the weights are sharded."""
-        if is_sharded(self.model):  # only the first rank asks, and could not run it alone
+        """FLOPs of one teacher-forced forward pass of the batch's first scene; None where they cannot be counted.
+
+        Sharded weights: only the first rank asks, and could not run it alone. Quantised ones: bitsandbytes' products
+        are invisible to torch's counter.
+        """
+        if is_sharded(self.model) or quantization_of(self.model.llm) != "none":
             return None
         one = {name: value[:1] for name, value in batch.items()}
         return count_flops(self.model, lambda: self.sentence_loss(one))

@@ -11,7 +11,9 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from configs.errors import ConfigError
 from tasks.audio_description.model import Describer
+from tasks.audio_description.quantization import quantization_of
 
 
 class FSDP2Strategy(ModelParallelStrategy):
@@ -29,10 +31,15 @@ class FSDP2Strategy(ModelParallelStrategy):
 def shard(model: Describer, mesh: DeviceMesh) -> None:
     """Shards `model` in place over a mesh of one dimension; every layer of the language model is a unit of its own.
 
-    A model that is sharded already stays as it is.
+    A model that is sharded already stays as it is. Raises ConfigError for a quantised language model.
     """
     if is_sharded(model):
         return
+    if (kind := quantization_of(model.llm)) != "none":
+        raise ConfigError(
+            f"task.llm.quantization: {kind} with trainer.strategy=FSDP2Strategy: quantised weights cannot be sharded; "
+            "choose task.llm.quantization=none, or trainer=ddp, where each GPU holds all weights"
+        )
     for part in (*model.llm.model.layers, model.llm, model.encoder, model):
         fully_shard(part, mesh=mesh)
     for method in ("prefix", "constant_prefix"):  # not called through forward

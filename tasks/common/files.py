@@ -1,9 +1,9 @@
-"""Files that are either whole or not there."""
+"""Files that are written whole or not at all, and JSON lines that know where they stand."""
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,43 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line."""
     write_text(path, "".join(json.dumps(_strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+class JsonLines(list):
+    """The rows of a file, and the line where each stands."""
+
+    def __init__(self, rows: Sequence[dict], path: Path, lines: Sequence[int]):
+        super().__init__(rows)
+        self.path, self.lines = path, lines
+
+
+def read_jsonl(path: str | Path) -> JsonLines:
+    """The objects of a file, one a line; empty lines are skipped.
+
+    Raises ValueError: no such file, not UTF-8, a line that is not a JSON object.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable text file ({error})") from error
+    rows, lines = [], []
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028 in a query
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}): {line.strip()[:60]!r}"
+            ) from error
+        except RecursionError as error:
+            raise ValueError(f"{path}, line {number}: lists in lists, too deep to be read") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: needs a JSON object, got {line.strip()[:60]!r}")
+        rows.append(row)
+        lines.append(number)
+    return JsonLines(rows, path, lines)
 
 
 def _strict(value: Any) -> Any:

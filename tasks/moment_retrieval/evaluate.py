@@ -19,9 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tasks.common.files import write_json
+from tasks.common.files import read_jsonl, write_json
 from tasks.moment_retrieval.scores import LENGTHS, RATINGS, evaluate
-from tasks.moment_retrieval.submission import read_jsonl
 
 
 def tables(metrics: Mapping[str, Mapping]) -> list[Table]:

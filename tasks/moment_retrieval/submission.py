@@ -1,11 +1,11 @@
-"""Submissions and ground truth of QVHighlights: read, checked and put into arrays. One JSON object a line:
+"""Submissions and ground truth of QVHighlights: checked and put into arrays. One JSON object a line:
 
     submission    {"qid": 2579, "vid": "NUsG9BgSes0_210.0_360.0", "pred_relevant_windows": [[0.0, 70.0, 0.9986], ...],
                    "pred_saliency_scores": [-0.24, ...]}
     ground truth  {"qid": 2579, "vid": "NUsG9BgSes0_210.0_360.0", "duration": 150, "relevant_windows": [[82, 150]],
                    "relevant_clip_ids": [41, ...], "saliency_scores": [[1, 1, 2], ...]}
 
-    rows = read_jsonl("submission.jsonl")        # a list of dicts that knows the line of each
+    rows = read_jsonl("submission.jsonl")        # tasks.common.files: a list of dicts that knows the line of each
     pairs = pair(rows, read_jsonl("truth.jsonl"), clip_length=2.0, max_windows=10)
 
 A window is [start, end] in seconds, a predicted one [start, end, score]. A saliency list has a number per clip. A
@@ -13,14 +13,14 @@ submission needs no vid; where it has one, it must be the truth's.
 Letters: Q queries, P predicted windows, G true windows, C clips, A annotators.
 """
 
-import json
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from tasks.common.files import JsonLines
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,6 @@ SALIENCY = ("relevant_clip_ids", "saliency_scores")
 
 class SubmissionError(ValueError):
     """A submission or its ground truth cannot be scored. The message names the query, its video, file and line."""
-
-
-class JsonLines(list):
-    """The rows of a file, and the line where each stands."""
-
-    def __init__(self, rows: Sequence[dict], path: Path, lines: Sequence[int]):
-        super().__init__(rows)
-        self.path, self.lines = path, lines
 
 
 class Pairs(NamedTuple):
@@ -56,33 +48,6 @@ class Saliency(NamedTuple):
     scores: np.ndarray  # (Q, C) predicted
     is_clip: np.ndarray  # (Q, C) bool, False in the padding
     levels: np.ndarray  # (Q, C, A) annotated, 0 where not relevant
-
-
-def read_jsonl(path: str | Path) -> JsonLines:
-    """The objects of a file, one a line; empty lines are skipped.
-
-    Raises SubmissionError: no such file, not UTF-8, a line that is not a JSON object.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SubmissionError(f"{path}: not a readable text file ({error})") from error
-    rows, lines = [], []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028 in a query
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SubmissionError(
-                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}): {line.strip()[:60]!r}"
-            ) from error
-        if not isinstance(row, dict):
-            raise SubmissionError(f"{path}, line {number}: needs a JSON object, got {line.strip()[:60]!r}")
-        rows.append(row)
-        lines.append(number)
-    return JsonLines(rows, path, lines)
 
 
 def pair(submission: Sequence[Mapping], ground_truth: Sequence[Mapping], clip_length: float, max_windows: int) -> Pairs:

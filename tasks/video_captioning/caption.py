@@ -42,7 +42,7 @@ def load(checkpoint: str | Path, **decoding: Any) -> tuple[VideoCaptioning, Any]
     validate(cfg)
     path = Path(checkpoint)
     path = find_checkpoint(path, "last") if path.is_dir() else path
-    module = load_module(VideoCaptioning, path, decoding={**(OmegaConf.to_container(cfg.task.decoding)), **decoding})
+    module = load_module(VideoCaptioning, path, decoding={**(cfg.task.get("decoding") or {}), **decoding})
     return module.eval(), build(cfg.data)
 
 
@@ -61,13 +61,15 @@ def moved(module: VideoCaptioning, batch: dict) -> dict:
 
 
 def draw(found: dict[str, Any], path: Path, title: str) -> list[Path]:
-    """A heat map of every mask; the files. ConfigError: the model has no mask."""
+    """A heat map of every mask; the files, .png where `path` has no ending. ConfigError: the model has no mask."""
     from tasks.common.figures import mask_heat_map
 
     masks = found["masks"]
     if not masks:
         raise ConfigError("--plot: this model has no mask to draw")
     several = len(masks) > 1
+    path = path if path.suffix else path.with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
     files = []
     for layer, mask in masks.items():
         file = path.with_name(f"{path.stem}_{layer.replace(' ', '_')}{path.suffix}") if several else path
@@ -90,10 +92,16 @@ def main(arguments: list[str] | None = None) -> None:
     decoding = {name: getattr(chosen, name) for name in ("num_beams", "max_length")}
     try:
         module, datamodule = load(chosen.checkpoint, **{k: v for k, v in decoding.items() if v is not None})
-        module.to(chosen.device)
+        try:
+            module.to(chosen.device)
+        except (RuntimeError, AssertionError) as error:  # torch's own two ways to say so
+            raise ConfigError(f"--device {chosen.device}: {str(error).splitlines()[0]}") from error
         for path in chosen.video:
             batch = datamodule.example(path)
-            text = caption(module, batch)
+            try:
+                text = caption(module, batch)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
             print(text if len(chosen.video) == 1 else f"{path}\t{text}", flush=True)
             if chosen.plot:
                 files = draw(masks_of(module, batch, text), chosen.plot, path.name)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertPredictionHeadTransform
 
+from configs.errors import ConfigError
 from lcaam.controls import count
 from tasks.common.errors import CheckpointError
 from tasks.common.masks import mask_options, mask_parameters
@@ -189,17 +190,20 @@ class SwinBert(nn.Module):
 
 
 def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, text: int) -> dict[str, Any]:
-    """What BertStack is built with. ValueError for a mask that [video; text] cannot have."""
+    """What BertStack is built with. ConfigError (a ValueError) for a mask that [video; text] cannot have."""
     if mask is None:
         return {}
     static = mask.get("kind", "context") == "static"
     if not static and mask["scope"] != "none":
         if mask.get("length", "fixed") == "interpolate":
-            raise ValueError(
+            raise ConfigError(
                 "mask.length=interpolate moves a mask's columns with every word that is written: use fixed or content"
             )
         if mask.get("num_keys") and mask["num_keys"] < video + text and mask.get("length", "fixed") == "fixed":
-            raise ValueError(f"mask.num_keys={mask['num_keys']}, but there are {video} + {text} tokens")
+            raise ConfigError(
+                f"mask.num_keys: {mask['num_keys']} is fewer than the {video} + {text} tokens of video and text; "
+                "leave mask.num_keys=null to fit the data"
+            )
     if static:
         mask = {**mask, "num_keys": None}
     return mask_options(mask, layers, width, num_keys=video if static else video + text)
@@ -213,22 +217,22 @@ def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:
         found = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"pretrained: {name!r} is neither a folder with a BERT nor one that can be fetched from the hub "
+            f"task.bert: {name!r} is neither a folder with a BERT nor one that can be fetched from the hub "
             f"({str(error).splitlines()[0]})"
         ) from error
     if found.model_type != "bert":
-        raise CheckpointError(f"pretrained: {name!r} is a model of type {found.model_type!r}, expected 'bert'")
+        raise CheckpointError(f"task.bert: {name!r} is a model of type {found.model_type!r}, expected 'bert'")
     other = [
         f"{ours}={getattr(config, theirs)} (its own: {getattr(found, theirs)})"
         for theirs, ours in BERT_SIZES.items()
         if getattr(found, theirs) != getattr(config, theirs)
     ]
     if other:
-        raise CheckpointError(f"pretrained BERT {name!r} is of other sizes than the model: {', '.join(other)}")
+        raise CheckpointError(f"task.bert: {name!r} is of other sizes than the model: {', '.join(other)}")
     try:
         bert = BertForMaskedLM.from_pretrained(name)
     except OSError as error:
-        raise CheckpointError(f"pretrained: no weights in {name!r} ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"task.bert: no weights in {name!r} ({str(error).splitlines()[0]})") from error
     model.embeddings.load_state_dict(bert.bert.embeddings.state_dict())
     for layer, theirs in zip(model.stack.layers, bert.bert.encoder.layer, strict=False):
         layer.load_state_dict(theirs.state_dict(), strict=False)  # a control's module is not in it

@@ -41,7 +41,8 @@ class VideoCaptioning(pl.LightningModule):
     facts: the data module's: frames, image_size, grid and feature_dim (None where the data are frames), train_texts.
     backbone: the fields of Backbone, as a plain dict; not built where the data are features. A checkpoint of this
         module holds its weights, so it does not ask for the file again.
-    tokenizer: folder or hub id of a BERT's; None learns one of at most `vocab_size` entries from the training captions.
+    tokenizer: folder or hub id of a BERT's; None learns one of at most `vocab_size` entries, or as many as the
+        characters need, from the training captions.
     text_tokens: of the longest caption with [CLS] and [SEP]; longer ones are cut.
     video_dim ... dropout, video_positions, backend: as in SwinBert. bert: its `pretrained`.
     mask_probability, most_masked: masking.hide. decoding: the fields of Decoding, as a plain dict.
@@ -97,10 +98,16 @@ class VideoCaptioning(pl.LightningModule):
             self.tokenizer = words.train(facts["train_texts"], vocab_size)
         self.hparams["tokenizer_json"] = words.dump(self.tokenizer)
         self.special, self.decoding = words.special(self.tokenizer), Decoding(**(decoding or {}))
+        if self.decoding.num_beams > (most := len(self.tokenizer) // 2):
+            raise ConfigError(
+                f"task.decoding.num_beams: {self.decoding.num_beams} is more than half of the tokenizer's "
+                f"{len(self.tokenizer)} entries; allowed: 1 to {most}"
+            )
 
         swin, self.backbone_lr = None, 1.0
         if facts["grid"] is None:
             swin, self.backbone_lr = build_backbone(Backbone(**(backbone or {})))
+            swin.requires_grad_(bool(self.backbone_lr) and not blind)  # DDP waits for the gradient of all that have one
             self.hparams["backbone"] = {**(backbone or {}), "weights": None}
         side = facts["image_size"]
         tokens = facts["grid"] if swin is None else swin.tokens(facts["frames"], side, side)
@@ -136,12 +143,12 @@ class VideoCaptioning(pl.LightningModule):
         if self.hparams.blind:
             size = (len(batch["video"]), self.model.video_tokens, self.model.feature_dim)
             return torch.zeros(size, device=self.device)
+        if ("features" in batch) != (self.model.backbone is None):
+            kinds = ("features of videos (data.source=features)", "frames (data.source=frames or video)")
+            mine, given = kinds if self.model.backbone is None else reversed(kinds)
+            raise CheckpointError(f"the model was trained on {mine}, these are {given}")
         if "features" in batch:
             return batch["features"]
-        if self.model.backbone is None:
-            raise CheckpointError(
-                "the model was trained on features of videos (data.source=features), these are frames"
-            )
         if self.backbone_lr:
             return self.model.encode(batch["frames"])
         self.model.backbone.eval()  # frozen: its stochastic depth as well

@@ -31,7 +31,7 @@ class Decoding:
 
 
 def build_backbone(settings: Backbone) -> tuple[VideoSwin, float]:
-    """The Video Swin, without gradients where its rate is 0, and the factor on that rate."""
+    """The Video Swin and the factor on its learning rate."""
     options = asdict(settings)
     lr = options.pop("lr")
-    return VideoSwin(**options).requires_grad_(lr > 0), lr
+    return VideoSwin(**options), lr

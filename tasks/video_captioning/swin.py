@@ -149,15 +149,21 @@ def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
     names = {} if size is None else {weight.name: weight for weight in WEIGHTS[size]}
     path = Path(weights)
     if weights in names:
-        state = names[weights].get_state_dict(progress=True, check_hash=True)
+        try:
+            state = names[weights].get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as error:  # no network; a file that is not the published one
+            raise CheckpointError(
+                f"VideoSwin: weights {weights!r} cannot be fetched from {names[weights].url} ({error}); "
+                "task.backbone.weights=<a file of them>, or null to start at random"
+            ) from error
     elif path.is_file():
         state = read(path)
     else:
         near = get_close_matches(weights, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(
-            f"VideoSwin: weights {weights!r} are neither a file nor torchvision's for size {size}; those are "
-            f"{', '.join(names) or 'none'}.{hint}"
+            f"VideoSwin: weights {weights!r} (task.backbone.weights) are neither a file nor torchvision's for size "
+            f"{size}; those are {', '.join(names) or 'none'}.{hint}"
         )
     try:
         load_backbone(swin, state)

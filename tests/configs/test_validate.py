@@ -95,6 +95,17 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("task.weight_decay=-0.1", "task.weight_decay: -0.1 is out of range; allowed: a finite number, at least 0"),
         ("task.prefix_layers=0", "task.prefix_layers: 0 is out of range; allowed: at least 1"),
         ("task.prefix_layers=2", "task.prefix_layers: 2 is more than the language model has; allowed: 1 to 1"),
+        ("task.bridge_layers=0", "task.bridge_layers: 0 is out of range; allowed: at least 1"),
+        ("task.prompts=0", "task.prompts: 0 is out of range; allowed: at least 1"),
+        ("task.prompt_std=-1", "task.prompt_std: -1 is out of range; allowed: a finite number, at least 0"),
+        ("task.position_base=0", "task.position_base: 0 is out of range; allowed: a finite number above 0"),
+        ("task.position_scale=-1", "task.position_scale: -1 is out of range"),
+        ("task.llm.vocab_size=0", "task.llm.vocab_size: 0 is out of range; allowed: at least 1"),
+        ("task.llm.config.hidden_size=0", "task.llm.config.hidden_size: 0 is out of range; allowed: at least 1"),
+        ("task.llm.config.num_hidden_layers=0", "task.llm.config.num_hidden_layers: 0 is out of range"),
+        ("+task.decoding.temperature=0.5", "task.decoding: temperature would have no effect; add do_sample=true"),
+        ("task.decoding.max_new_tokens=0", "task.decoding: max_new_tokens must be at least 1, got 0"),
+        ("task.context.previous_tokens=0", "task.context: previous_tokens must be at least 1, got 0"),
         ("task.bridge_heads=0", "task.bridge_heads: 0 is out of range; allowed: at least 1"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval: 0 is out of range; allowed: at least 1 batch"),
         ("trainer.val_check_interval=0.0", "trainer.val_check_interval: 0.0 is out of range"),
@@ -128,6 +139,15 @@ def test_all_problems_are_told_at_once(compose_run: Compose) -> None:
             "test_checkpoint: best with trainer.val_check_interval=250 and trainer.max_steps=249: the run ends before",
         ),
         (
+            ["scale=mini", "task.llm.config.num_attention_heads=3"],
+            "num_attention_heads: 3 does not divide task.llm.config.hidden_size=64 into heads of an even number",
+        ),
+        (["scale=mini", "task.llm.config.num_attention_heads=64"], "num_attention_heads: 64 does not divide task.llm"),
+        (
+            ["scale=mini", "+task.llm.config.num_key_value_heads=3"],
+            "num_key_value_heads: 3 does not divide task.llm.config.num_attention_heads=4",
+        ),
+        (
             ["scale=mini", "task.bridge=queries", "task.bridge_heads=3"],
             "task.bridge_heads: 3 does not divide task.width=64 (task.bridge=queries); allowed: 1, 2, 4, 8, 16, 32, 64",
         ),
@@ -146,6 +166,8 @@ def test_a_contradiction_is_explained(compose_run: Compose, overrides: list[str]
         ["test_checkpoint=last", "trainer.max_steps=10"],
         ["test_checkpoint=best", "trainer.val_check_interval=1.0"],
         ["task.bridge=tokens", "task.bridge_heads=3"],
+        ["task.llm.config.num_attention_heads=32", "+task.llm.config.num_key_value_heads=1"],
+        ["task.decoding.preset=autoad", "+task.decoding.length_penalty=0.5", "+task.decoding.min_new_tokens=1"],
         ["task.prefix_layers=2", "task.llm.config.num_hidden_layers=2"],
         ["task.prefix_layers=9", "task.llm.pretrained=some/model"],  # its size stands elsewhere
         ["seed=4294967295", "data.seed=0", "task.dropout=0", "task.warmup=0", "task.weight_decay=0"],
@@ -243,6 +265,82 @@ def test_validation_changes_nothing(compose_run: Compose) -> None:
 def test_static_masks_and_controls_that_contradict_themselves(compose_run, overrides, message) -> None:
     with pytest.raises(ConfigError, match=message):
         validate(compose_run("scale=mini", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task.vocab_size=0"], "task.vocab_size: 0 is out of range; allowed: at least 1"),
+        (["task.text_tokens=2"], "task.text_tokens: 2 is out of range; allowed: at least 3"),
+        (["task.text_tokens=33"], "task.text_tokens: 33 is more than task.positions=32, .* allowed: 3 to 32"),
+        (["task.positions=2"], "task.positions: 2 is out of range; allowed: at least 3"),
+        (["task.video_dim=0"], "task.video_dim: 0 is out of range"),
+        (["task.mask_probability=0"], "task.mask_probability: 0 is out of range; allowed: above 0 and at most 1"),
+        (["task.mask_probability=1.1"], "task.mask_probability: 1.1 is out of range"),
+        (["task.mask_probability=nan"], "task.mask_probability: nan is out of range"),
+        (["task.most_masked=0"], "task.most_masked: 0 is out of range; allowed: at least 1"),
+        (["task.decoding.num_beams=0"], "task.decoding.num_beams: 0 is out of range; allowed: at least 1"),
+        (["task.decoding.max_length=1"], "task.decoding.max_length: 1 is out of range; allowed: at least 2"),
+        (
+            ["task.decoding.max_length=33"],
+            "task.decoding.max_length: 33 is more than task.text_tokens=32, .* allowed: 2 to",
+        ),
+        (["task.decoding.length_penalty=nan"], "length_penalty: nan is out of range; allowed: a finite number"),
+        (["task.decoding.length_penalty=inf"], "length_penalty: inf is out of range"),
+        (["mask.length=interpolate"], "mask.length: interpolate would move .* allowed: fixed, content"),
+        (["mask=extra_linear", "mask.length=interpolate"], "mask.length: interpolate would move"),
+        (["mask=static_swinbert", "mask.num_keys=32"], "mask.num_keys: 32 with mask.kind=static: .* allowed: null"),
+        (["mask=static_swinbert", "mask.sparsity=nan"], "mask.sparsity: nan is out of range"),
+        (["task.backbone.lr=-1"], "task.backbone.lr: -1 is out of range; allowed: a finite number, at least 0"),
+        (["task.backbone.drop_path=1"], "task.backbone.drop_path: 1 is out of range"),
+        (["data.source=video", "task.backbone.embed_dim=0"], "task.backbone.embed_dim: 0 is out of range"),
+        (["task.backbone.window=[3,4]"], r"task.backbone.window: \[3, 4\] is out of range; allowed: three numbers"),
+        (["task.backbone.window=[0,4,4]"], "task.backbone.window: .* is out of range"),
+        (["data.source=video", "task.backbone.depths=[2,0,1]"], "task.backbone.depths: .* is out of range"),
+        (["data.source=video", "task.backbone.depths=[2,2]"], r"depths: \[2, 2\] with task.backbone.heads=\[1, 2, 4\]"),
+        (
+            ["data.source=video", "task.backbone.depths=[1]", "task.backbone.heads=[1]"],
+            r"depths: \[1\] .* at least 2 bl",
+        ),
+        (["data.source=video", "task.backbone.heads=[0,2,4]"], "task.backbone.heads: .* is out of range; allowed"),
+        (["data.source=video", "task.backbone.heads=[1,5,4]"], "heads: 5 does not divide the 48 features of stage 2"),
+        (["data.source=video", "task.backbone.size=tiny"], "task.backbone.size: tiny has its own embed_dim, depths"),
+        (
+            ["data.source=video", "task.backbone.heads=null"],
+            "task.backbone.size: null needs task.backbone.heads as well",
+        ),
+        (["data.splits.test=null"], "data.splits.test: null: a run ends with a test"),
+        (
+            ["~data.annotations", "+data.annotations={train:a.json}"],
+            "data.annotations.test: null: a run ends with a test",
+        ),
+        (["data.splits.val=null", "test_checkpoint=best"], "data.splits.val: null with test_checkpoint=best"),
+    ],
+)
+def test_settings_of_video_captioning_that_cannot_be(compose_run, overrides, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(compose_run("experiment=msrvtt_lcaam", "scale=mini", *overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["scale=paper"],
+        ["scale=paper", "task.backbone=null", "task.decoding=null"],
+        ["task.text_tokens=3", "task.positions=3", "task.decoding.max_length=3", "task.vocab_size=1"],
+        ["task.decoding.max_length=2", "task.decoding.length_penalty=-1", "task.mask_probability=1"],
+        ["mask=none", "mask.length=interpolate"],
+        ["mask.num_keys=64", "mask.groups=4"],
+        ["mask=static_swinbert", "mask.sparsity=0"],
+        ["data.source=video", "task.backbone.lr=0", "task.backbone.depths=[1,1]", "task.backbone.heads=[3,6]"],
+        ["task.backbone.size=base"],  # the data are features
+        ["data.splits=null", "test_checkpoint=best"],
+        ["data.splits.val=null"],
+        ["~data.annotations", "+data.annotations={train:a.json,test:b.json}"],
+    ],
+)
+def test_settings_of_video_captioning_that_are_just_allowed(compose_run, overrides) -> None:
+    validate(compose_run("experiment=msrvtt_lcaam", "scale=mini", *overrides))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every defect of MAD's files is named: repaired or left out with a line in the log, or the run stops."""
 
+import gzip
 import json
 import logging
 
@@ -136,6 +137,14 @@ def _lose_zeros(folder):
                 file.move(movie, str(int(movie)))
 
 
+def _number(folder, name):
+    """A column ann_id that counts each movie's rows, in every file from 0 on."""
+    head, *rows = read_rows(folder / name)
+    last = movies(folder, "TRAIN" if name == FILES.train else "VAL")[-1]
+    rows = sorted(rows, key=lambda row: row[0] != last)
+    write_rows(folder / name, [[*head, "ann_id"], *([*row, str(i)] for i, row in enumerate(rows))])
+
+
 STOPS = {
     "truncated h5": (lambda f: _cut(f, FILES.video), r"pictures\.h5: cannot be opened as HDF5, probably truncated"),
     "not h5": (lambda f: _write(f, FILES.audio, "no"), r"sounds\.h5: cannot be opened as HDF5"),
@@ -167,6 +176,33 @@ STOPS = {
     ),
     "empty file": (lambda f: _write(f, FILES.train, ""), r"train\.csv: not a readable csv file"),
     "header only": (lambda f: _write(f, FILES.train, "movie,start,end,text\n"), r"train\.csv: no usable row"),
+    "a column twice": (
+        lambda f: _write(f, FILES.train, "movie,start,end,text,text\n1,1,2,x,y\n"),
+        r"train\.csv: more than one column is called text\.",
+    ),
+    "a cell more than the header has": (  # pandas would take the movie for the row's name
+        lambda f: _write(f, FILES.train, "movie,start,end,text\n1,1,2,x,y\n1,2,3,x,y\n"),
+        r"train\.csv: not a readable csv file \(.*Expected 4 fields in line 2, saw 5\)\.$",
+    ),
+    "an HDF5 data set without values": (
+        lambda f: change_features(f, FILES.video, movies(f, "TRAIN")[1], lambda values: h5py.Empty("f4")),
+        r"pictures\.h5: movie \d{4} has shape \(\), expected \(rows, 64\)",
+    ),
+    "no feature rows at all": (
+        lambda f: [
+            change_features(f, name, movie, lambda values: values[:0])
+            for name in (FILES.video, FILES.audio)
+            for movie in movies(f, "TRAIN")
+        ],
+        r"train: all 120 segments begin after the features of their movies end",
+    ),
+    "ann_id in both files": (
+        lambda f: (
+            [_number(f, name) for name in (FILES.train, FILES.eval)]
+            + [_lists(f, lambda lists: lists["VAL"].append(lists["TRAIN"].pop()))]
+        ),
+        r"val: ann_id not unique among its annotation files: \d+, \d+",
+    ),
     "ann_id twice": (
         lambda f: _write(f, FILES.train, "movie,start,end,text,ann_id\n1,1,2,x,a\n1,2,3,y,a\n"),
         r"train\.csv: ann_id not unique: a",
@@ -265,6 +301,24 @@ def test_a_missing_file_stops_before_anything_is_read(folder, name):
     message = str(stop.value)
     assert f"missing {name};" in message and str(folder.resolve()) in message
     assert "docs/datasets.md#mad-v2" in message and "scale=mini" in message
+
+
+def test_a_validation_list_of_test_movies_alone_is_refused(open_data):
+    with pytest.raises(DataError, match=r"data\.val_split=EVAL: all its movies are tested on \(data\.test_split="):
+        open_data(val_split="EVAL")
+
+
+@pytest.mark.parametrize("ending, damage", [(".gz", lambda raw: gzip.compress(raw)[:300]), (".zip", lambda raw: raw)])
+def test_a_damaged_archive_of_a_csv_is_named(folder, ending, damage):
+    path = folder / f"train.csv{ending}"
+    path.write_bytes(damage((folder / FILES.train).read_bytes()))
+    with pytest.raises(DataError, match=rf"train\.csv{ending}: not a readable csv file"):
+        read_annotations(path)
+
+
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path):
+    (tmp_path / "a.csv").write_text('\ufeff"movie" , start,end ,text\n007,1,2,x\n', encoding="utf-8")
+    assert read_annotations(tmp_path / "a.csv")["movie"].tolist() == ["007"]
 
 
 def test_a_held_out_number_larger_than_the_training_list_is_refused(open_data):

@@ -82,6 +82,9 @@ DAMAGE = {
     "truncated": (
         lambda path: path.write_bytes(path.read_bytes()[:-1]), r"0017\.npy: movie 0017 cannot be read, probably",
     ),
+    "header cut": (
+        lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': bad!  \n"), r"0017\.npy: movie 0017 can",
+    ),
     "no array": (lambda path: path.write_text("no"), r"0017\.npy: movie 0017 cannot be read"),
     "objects": (
         lambda path: np.save(path, np.array([{}]), allow_pickle=True), r"0017\.npy: movie 0017 cannot be read",
@@ -197,6 +200,10 @@ JSON = {
     "not finite": (
         '{"a": {"movie": "1", "sentence": "x", "timestamps": [1, Infinity]}}',
         r"column end is not a number",
+    ),
+    "sentence a list": (
+        '{"a": {"movie": "1", "sentence": ["x", "y"], "timestamps": [1, 2]}}',
+        r"under a, sentence is no text",
     ),
     "id twice": (
         '{"a": {"movie": "1", "sentence": "x", "timestamps": [1, 2]}, "a": {"movie": "1", "sentence": "y", '

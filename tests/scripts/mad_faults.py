@@ -170,6 +170,10 @@ FAULTS = {
         mad_features.UNREADABLE, FILES.train, "no column start or start_time; its columns are movie, begin, end, text",
     ),
     "no csv": (lambda f: (f / FILES.eval).write_text(""), mad_features.UNREADABLE, FILES.eval, "not a readable csv"),
+    "header only": (
+        lambda f: write_rows(f / FILES.eval, read_rows(f / FILES.eval)[:1]),
+        mad_features.UNREADABLE, FILES.eval, "no rows",
+    ),
     "duration unlike the features": (
         lambda f: with_column(f, FILES.eval, "movie_duration", lambda rows: ["9999"] * len(rows)),
         mad_rows.LENGTH, FILES.eval, r"0119 \(9999 s, features \d+\.\d s\)",

@@ -55,9 +55,19 @@ FIRST = "experiment=madv2_baseline"
         ([FIRST, "--rows", "lcam"], "invalid choice: 'lcam'"),
         ([FIRST, "--device", "tpu"], "--device tpu: choose cpu or cuda"),
         ([FIRST, "--tokens", "0"], "'0' is no whole number of at least 1"),
+        ([FIRST, "--memory", "nan"], "'nan' is no finite number above 0"),
+        ([FIRST, "--memory", "-1"], "'-1' is no finite number above 0"),
+        ([FIRST, "--latency", "--device", "cpu:1"], "--device cpu:1: choose cpu or cuda"),
+        ([FIRST, "--latency", "--device", "cuda:99"], "--device cuda:99: torch sees"),
+        ([FIRST, FIRST], "experiment= is there 2 times; write experiment=a,b"),
+        ([FIRST, "--json", "."], "--json must be a file, . is a folder"),
+        ([FIRST, "--out", "pyproject.toml/x"], "--out pyproject.toml/x: cannot be written"),
+        ([FIRST, "--json", "new", "--out", "new"], "--json and --out are one file, new"),
     ],
 )
-def test_a_wrong_command_line_stops_with_what_is_allowed(given, message, capsys):
+def test_a_wrong_command_line_stops_with_what_is_allowed(given, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pyproject.toml").touch()
     with pytest.raises(SystemExit) as stopped:
         main(given)
     assert stopped.value.code == 2
@@ -82,11 +92,14 @@ def test_a_gpu_that_is_not_there_is_said(capsys):
         ([FIRST, "task.llm.pretrained=huggyllama/lama-7b"], "did you mean 'huggyllama/llama-7b'?"),
         (["experiment=qvhighlights_baseline", "scale=paper", "mask.depth=1", "--rows", "none", "extra_layers"],
          "compare with extra_linear, or with a deeper mask; without it: --rows none"),
+        (["experiment=madv2_baseline,madv2_basline"], "did you mean 'madv2_baseline'?"),
+        ([FIRST, "task.prefix_layers=33", "--rows", "none"], "none: prompts for 33 layers and gates (33, 32) do not"),
         ([FIRST, "--tokens", "2", "--rows", "none"], "--tokens 2: the prompt and one word are"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_a_wrong_configuration_stops_with_the_nearest_match(given, message):
+def test_a_wrong_configuration_stops_with_the_nearest_match(given, message, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # nobody is asked for a misspelt model
     with pytest.raises(SystemExit) as stopped:
         main(given)
     assert message in str(stopped.value.code)

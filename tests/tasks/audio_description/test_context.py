@@ -59,8 +59,20 @@ def test_empty_sentences_and_marks_inside_sentences_are_left_out():
 
 @pytest.mark.parametrize("name", ["previous_tokens", "subtitle_tokens"])
 def test_a_budget_of_nothing_is_refused(name):
-    with pytest.raises(ValueError, match=rf"context.{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=rf"^{name} must be at least 1, got 0"):
         Context(**{name: 0})
+
+
+@pytest.mark.parametrize("kind", ["previous", "subtitles"])
+def test_a_budget_that_its_label_uses_up_is_refused_where_it_is_used(kind):
+    name, label = {"previous": ("previous_tokens", "before"), "subtitles": ("subtitle_tokens", "now")}[kind]
+    taken = len(ids(f"{label} : "))
+    labels = {"previous_label": "before", "subtitles_label": "now"}
+    kinds = {"previous": kind == "previous", "subtitles": kind == "subtitles"}
+    with pytest.raises(CheckpointError, match=rf"task\.context\.{name}: {taken} leaves no room .* take {taken} tokens"):
+        builder(**labels, **{name: taken}).longest(**kinds)
+    builder(**labels, **{name: taken + 1}).longest(**kinds)
+    builder(**labels, **{name: taken}).longest(**{other: not used for other, used in kinds.items()})
 
 
 def test_training_pads_on_the_right_and_counts_the_description_alone():

@@ -28,13 +28,35 @@ def test_presets_are_the_papers_and_autoads():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"preset": "beam"}, r"decoding.preset: 'beam' is unknown; allowed: greedy, autoad"),
+        ({"preset": "beam"}, "^preset: 'beam' is unknown; allowed: greedy, autoad"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be at least 0, got -1"),
+        ({"repetition_penalty": 0.0}, r"repetition_penalty must be above 0 \(1: none\), got 0.0"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty must be above 0"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+        ({"do_sample": True, "top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature=0 leaves nothing to sample; allowed: above 0, or"),
+        ({"do_sample": True, "temperature": -1.0}, "temperature must be at least 0, got -1.0"),
+        ({"temperature": 0.5, "top_k": 3}, "temperature, top_k would have no effect; add do_sample=true, or leave it"),
+        ({"early_stopping": True}, "early_stopping would have no effect; add num_beams above 1, or leave it out"),
+        ({"preset": "autoad", "num_beams": 1, "length_penalty": 2.0}, "length_penalty would have no effect"),
+        ({"min_new_tokens": 65}, "min_new_tokens=65 is more than max_new_tokens=64"),
     ],
 )
 def test_what_cannot_be_decoded_with_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Decoding(**options)
+
+
+def test_temperature_0_is_the_greedy_preset():
+    assert Decoding(temperature=0.0).options() == Decoding().options()
+
+
+def test_options_that_go_together_are_taken():
+    sampled = Decoding(do_sample=True, temperature=0.1, top_p=1.0, top_k=0, min_new_tokens=64).options()
+    assert (sampled["temperature"], sampled["top_p"], sampled["top_k"], sampled["min_new_tokens"]) == (0.1, 1.0, 0, 64)
+    assert Decoding(preset="autoad", early_stopping=False, length_penalty=2.0).options()["length_penalty"] == 2.0
 
 
 def by_hand(llm, ids, prefix, steps, penalty, ngram):

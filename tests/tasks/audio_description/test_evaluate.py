@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.audio_description.evaluate import evaluate, main, read_predictions
+from tasks.audio_description.evaluate import evaluate, main
 from tasks.audio_description.metrics import neighbour_recalls, recall_over_movies
+from tasks.audio_description.predictions import read_predictions
 from tasks.audio_description.scorers import BERTScore, RougeL, TokenF1
 from tasks.common.captions import score_captions
 from tests.tasks.audio_description.test_scorers import some_sentences, write_bert
@@ -311,6 +312,7 @@ def test_references_without_a_word_are_refused(tmp_path, capsys):
     "lines, message",
     [
         ('{"movie": "a"', "line 1: not JSON"),
+        ("[" * 100_000, "line 1: lists in lists, too deep to be read"),
         ("", "has no rows"),
         (
             '{"movie": "a", "reference": "x", "generated": "y"}\n{"movie": "a", "reference": "x"}',
@@ -349,6 +351,7 @@ def test_files_that_are_not_there_are_named(tmp_path, capsys):
         (("--n", "1"), "n >= 2"),
         (("--json", "{folder}"), "--json must be a file"),
         (("--csv", "{folder}/P.csv"), "--csv would overwrite the predictions"),
+        (("--json", "{folder}/S", "--csv", "{folder}/x/../S"), "--json and --csv are one file"),
     ],
 )
 def test_options_that_cannot_be_are_named(tmp_path, capsys, options, message):

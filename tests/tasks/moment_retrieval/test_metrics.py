@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_curve
 
+from tasks.common.files import read_jsonl
 from tasks.moment_retrieval.metrics import MomentMetrics, evaluate, headline
 from tasks.moment_retrieval.scores import ranking_precision
-from tasks.moment_retrieval.submission import read_jsonl
 from tests.parity import QVHIGHLIGHTS, needs_qvhighlights
 from tests.tasks.moment_retrieval.literal_metrics import literal_evaluate, truth_row
 

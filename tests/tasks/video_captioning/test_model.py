@@ -266,7 +266,7 @@ def test_bert_starts_as_the_original_s_and_masks_and_linear_controls_as_their_ow
 
 REFUSED = {
     "mask.length=interpolate moves": dict(mask=CONTEXT | {"length": "interpolate"}),
-    r"mask.num_keys=9, but there are 7 \+ 11": dict(mask=CONTEXT | {"num_keys": 9}),
+    r"mask.num_keys: 9 is fewer than the 7 \+ 11 tokens": dict(mask=CONTEXT | {"num_keys": 9}),
     "heads=5 does not divide width=12": dict(heads=5),
     "video_tokens must be at least 1, got 0": dict(video_tokens=0),
     "11 text_tokens need as many positions, there are 10": dict(positions=10),
@@ -296,7 +296,7 @@ def test_a_pretrained_bert_that_is_missing_or_of_other_sizes_is_refused(tmp_path
     with pytest.raises(CheckpointError, match="is a model of type 'roberta', expected 'bert'"):
         captioner(pretrained=str(tmp_path))
     bert_config(layers=2).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="pretrained: no weights in"):
+    with pytest.raises(CheckpointError, match="task.bert: no weights in"):
         captioner(pretrained=str(tmp_path))
     BertForMaskedLM(bert_config(layers=3)).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"of other sizes than the model: layers=2 \(its own: 3\)"):

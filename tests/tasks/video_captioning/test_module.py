@@ -88,6 +88,29 @@ def test_a_draw_hides_the_same_words_again_and_another_draw_others():
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_a_step_hides_by_seed_epoch_batch_and_rank(monkeypatch):
+    module, draws = module_of(), []
+    monkeypatch.setattr(module, "hidden_loss", lambda batch, draw: (draws.append(draw) or torch.zeros(()), 1))
+    module.log = lambda *args, **options: None
+    for seed, epoch, index, rank in ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)):
+        torch.manual_seed(seed)
+        module._trainer = type("T", (), {"current_epoch": epoch, "global_rank": rank, "world_size": 2})()
+        module.training_step(batch_of(), index)
+    assert len(set(draws)) == 5
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_on_a_line():
+    module = module_of(lr=1.0, warmup=0.2)
+    module._trainer = type("T", (), {"estimated_stepping_batches": 10})()
+    configured = module.configure_optimizers()
+    rates = []
+    for _ in range(10):
+        rates.append(configured["lr_scheduler"]["scheduler"].get_last_lr()[0])
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
+    assert rates == pytest.approx([0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
+
+
 def test_the_sparsity_loss_is_added_with_its_weight():
     plain, heavy = (module_of(STATIC | {"sparsity": weight}) for weight in (0.0, 2.0))
     losses = []
@@ -132,9 +155,26 @@ def test_pixels_train_the_backbone_at_its_own_rate_and_a_frozen_one_not_at_all()
         assert rates["head.decoder.bias"] == rates["embeddings.LayerNorm.weight"] == (1e-3, 0.0)
 
 
-def test_frames_for_a_model_of_features_are_refused():
-    with pytest.raises(CheckpointError, match="trained on features of videos"):
+def test_frames_for_a_model_of_features_are_refused_and_the_other_way_round():
+    with pytest.raises(CheckpointError, match="trained on features of videos .* these are frames"):
         module_of().write(frames_batch())
+    of_pixels = module_of(of_data=facts(grid=None, feature_dim=None), backbone=SWIN)
+    with pytest.raises(CheckpointError, match="trained on frames .* these are features of videos"):
+        of_pixels.write(batch_of())
+
+
+def test_a_blind_model_trains_no_backbone_that_ranks_would_wait_for():
+    module = module_of(of_data=facts(grid=None, feature_dim=None), backbone=SWIN, blind=True).train()
+    module.hidden_loss(frames_batch(), (0,))[0].backward()
+    assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+    assert not any(p.requires_grad for p in module.model.backbone.parameters())
+
+
+def test_more_beams_than_half_the_vocabulary_stop_before_training():
+    most = len(module_of().tokenizer) // 2
+    assert module_of(decoding={"num_beams": most}).decoding.num_beams == most
+    with pytest.raises(ConfigError, match=rf"task.decoding.num_beams: {most + 1} is more .* allowed: 1 to {most}"):
+        module_of(decoding={"num_beams": most + 1})
 
 
 def test_rows_hold_the_caption_that_decoding_gives_and_its_references():

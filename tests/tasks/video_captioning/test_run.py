@@ -11,13 +11,14 @@ import av
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from configs.saved import open_run
 from datamodules.mini.mp4 import write_mp4
 from eval import evaluate
 from tasks.common.build import build_datamodule
 from tasks.video_captioning.caption import caption, load, main
+from tasks.video_captioning.settings import Decoding
 from tests.composing import ROOT, composed
 from train import train
 
@@ -112,12 +113,38 @@ def test_a_file_gets_the_caption_that_the_test_gave_it_whatever_its_name(trained
     assert printed == [f"{file}\t{row['generated']}" for file, row in zip(files, rows, strict=True)]
 
 
-def test_plot_writes_a_picture_a_layer(trained, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("name", ["mask.png", "no ending"])
+def test_plot_writes_a_picture_a_layer_into_a_new_folder(trained, tmp_path: Path, capsys, name: str) -> None:
     cfg, videos = trained
-    main([str(videos / "video3.mp4"), "--checkpoint", cfg.paths.run_dir, "--plot", str(tmp_path / "mask.png")])
-    for number in (1, 2):
-        assert (tmp_path / f"mask_layer_{number}.png").read_bytes().startswith(b"\x89PNG")
-    assert "mask_layer_2.png" in capsys.readouterr().err
+    path = tmp_path / "new" / name
+    main([str(videos / "video3.mp4"), "--checkpoint", cfg.paths.run_dir, "--plot", str(path)])
+    files = [path.parent / f"{path.stem}_layer_{number}.png" for number in (1, 2)]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+    assert f"masks: {files[0]}, {files[1]}" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_a_sentence_for_devices_and_features_that_do_not_fit(trained, tmp_path: Path) -> None:
+    cfg, videos = trained
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(SystemExit, match=f"--device {device}: "):
+            main([str(videos / "video0.mp4"), "--checkpoint", cfg.paths.run_dir, "--device", device])
+    np.save(tmp_path / "short.npy", np.zeros((31, 229), np.float32))
+    with pytest.raises(SystemExit, match=r"short.npy: features must be \(B, 32, C\)"):
+        main([str(tmp_path / "short.npy"), "--checkpoint", cfg.paths.run_dir])
+
+
+def test_a_run_without_options_of_decoding_has_the_default_ones(trained) -> None:
+    cfg, _ = trained
+    saved = Path(cfg.paths.run_dir) / "config.yaml"
+    text = saved.read_text(encoding="utf-8")
+    try:
+        changed = OmegaConf.create(text)
+        changed.task.decoding = None
+        saved.write_text(OmegaConf.to_yaml(changed), encoding="utf-8")
+        module, _ = load(cfg.paths.run_dir)
+        assert module.decoding == Decoding()
+    finally:
+        saved.write_text(text, encoding="utf-8")
 
 
 def test_wrong_files_are_named_and_end_without_a_caption(trained, tmp_path: Path, capsys) -> None:
@@ -193,6 +220,17 @@ def test_two_ranks_test_every_video_once_and_score_as_one(tmp_path: Path) -> Non
     alone = json.loads((tmp_path / "one" / "metrics.json").read_text(encoding="utf-8"))
     for name in record["metrics"].keys() - {"train_loss"}:
         assert record["metrics"][name] == pytest.approx(alone[name], rel=1e-5), name
+
+
+def test_a_clip_s_features_are_those_of_the_generated_set_whatever_frames_the_run_asks_for(trained) -> None:
+    """data.frames and data.image_size are of pixels; features come from the set's own number of frames and size."""
+    cfg, videos = trained
+    _, datamodule = load(cfg.paths.run_dir)
+    expected = datamodule.example(videos / "video30.mp4")["features"]
+    datamodule.setup()
+    assert torch.equal(datamodule.clips["test"][0]["features"], expected)
+    datamodule.frames, datamodule.image_size, datamodule.short_side = 16, 32, 40
+    assert torch.equal(datamodule.example(videos / "video30.mp4")["features"], expected)
 
 
 def test_a_video_of_another_shape_is_cut_to_the_model_s(trained, tmp_path: Path, capsys) -> None:

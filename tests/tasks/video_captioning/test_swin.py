@@ -2,10 +2,11 @@
 
 import copy
 import re
+from urllib.error import URLError
 
 import pytest
 import torch
-from torchvision.models.video import SwinTransformer3d, swin3d_b
+from torchvision.models.video import Swin3D_T_Weights, SwinTransformer3d, swin3d_b
 
 from tasks.common.errors import CheckpointError
 from tasks.video_captioning.swin import SIZES, VideoSwin, load_backbone, torchvision_names
@@ -139,6 +140,15 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
         VideoSwin("tiny", weights="KINETICS400V1")
     with pytest.raises(CheckpointError, match="neither a file nor torchvision's for size None; those are none"):
         small(weights="KINETICS400_V1")
+
+
+def test_published_weights_that_cannot_be_fetched_are_named(monkeypatch):
+    def offline(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(type(Swin3D_T_Weights.KINETICS400_V1), "get_state_dict", offline)
+    with pytest.raises(CheckpointError, match=r"'KINETICS400_V1' cannot be fetched from https://.*no network.*a file"):
+        VideoSwin("tiny", weights="KINETICS400_V1")
 
 
 REFUSED = {

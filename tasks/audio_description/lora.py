@@ -1,0 +1,84 @@
+"""Low-rank adapters inside the frozen language model (LoRA, arXiv:2106.09685), by peft (the extra `lora`).
+
+add_lora(llm, LoRA(rank=8, targets=["q_proj", "v_proj"]))  # in place: W x becomes W x + alpha / rank B A x
+
+They stand beside the gated prefix. Prefix keys and values go through adapted projections as well: they come from the
+layer's own projections, which these now are, and folding B A into W leaves the model the same. B starts at zero, and
+with it the language model as it was.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from configs.errors import ConfigError, listed, nearest
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass
+class LoRA:
+    """`task.llm.lora`. Raises ConfigError for values out of range.
+
+    rank: of B A, at least 1. alpha: above 0; B A is multiplied by alpha / rank. dropout: of A's inputs, in [0, 1).
+    targets: names of linear layers, adapted in every layer of the language model.
+    """
+
+    rank: int = field(default=8, metadata={"min": 1})
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: list[Literal[PROJECTIONS]] = field(default_factory=lambda: ["q_proj", "v_proj"])
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ConfigError(f"task.llm.lora.rank: {self.rank} is too small; the least is 1")
+        if not 0 < self.alpha < float("inf"):
+            raise ConfigError(f"task.llm.lora.alpha: {self.alpha} is out of range; allowed: a finite number above 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"task.llm.lora.dropout: {self.dropout} is out of range; allowed: at least 0 and below 1")
+        for name in self.targets:
+            if name not in PROJECTIONS:
+                hint = nearest(name, PROJECTIONS)
+                raise ConfigError(f"task.llm.lora.targets: unknown {name!r}{hint} (allowed: {listed(PROJECTIONS)})")
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            given = listed(self.targets) or "an empty list"
+            raise ConfigError(
+                f"task.llm.lora.targets: {given}; wanted: one or more of {listed(PROJECTIONS)}, each once "
+                "(no adapters: task.llm.lora=null)"
+            )
+
+    def adapts(self, name: str) -> bool:
+        """Whether the linear layer of this name in a language model gets an adapter."""
+        return name.rpartition(".")[2] in self.targets
+
+    def shape(self) -> dict[str, Any]:
+        """What two models must share to exchange adapters."""
+        return {"rank": self.rank, "alpha": float(self.alpha), "targets": sorted(self.targets)}
+
+
+def add_lora(llm: nn.Module, lora: LoRA) -> None:
+    """Puts trained adapters, in float32, into a frozen language model. Raises ConfigError where there is no peft."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError(
+            f"task.llm.lora needs peft ({error}): pip install 'lcaam[lora]', or task.llm.lora=null"
+        ) from error
+    options = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
+    inject_adapter_in_model(LoraConfig(target_modules=list(lora.targets), **options), llm)
+    for name, parameter in llm.named_parameters():
+        if is_lora(name):
+            parameter.data = parameter.data.float()  # peft gives them the frozen weights' type
+
+
+def is_lora(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter."""
+    return ".lora_" in name
+
+
+def told(shape: dict[str, Any] | None) -> str:
+    if shape is None:
+        return "no LoRA (task.llm.lora=null)"
+    targets = listed(shape["targets"])
+    return f"LoRA (task.llm.lora={{rank: {shape['rank']}, alpha: {shape['alpha']:g}, targets: [{targets}]}})"
