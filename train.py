@@ -30,7 +30,7 @@ def train(cfg: DictConfig) -> float | None:
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
     from tasks.common.analysis_figures import statistics
     from tasks.common.build import build_datamodule, build_module, build_trainer
-    from tasks.common.checkpoints import checkpoint_to_resume, checkpoint_to_test, saved_checkpoints
+    from tasks.common.checkpoints import checkpoint_to_resume, checkpoint_to_test, save_last, saved_checkpoints
     from tasks.common.files import write_jsonl
     from tasks.common.floors import all_floors
     from tasks.common.loggers import log_settings, log_summary, wandb_closed
@@ -49,6 +49,7 @@ def train(cfg: DictConfig) -> float | None:
 
         with record.timed("fit"):
             trainer.fit(module, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
+            save_last(trainer)
         # before the test, which sets the callbacks back to where the tested checkpoint was saved
         record.update(checkpoints=saved_checkpoints(trainer, record.folder), analysis=statistics(trainer))
         optimized = trainer.callback_metrics.get(cfg.optimized_metric)

@@ -22,6 +22,9 @@ TRAINED = (  # what the weights were made for
     "data.text_stream.dim",
     "data.features.dim",
     "data.frames",
+    "task.heads",
+    "task.tokenizer",
+    "task.vocab_size",
 )
 ADDED = {"resume": None}  # root keys that the saved config.yaml of earlier runs does not have
 

@@ -16,8 +16,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -25,8 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import configs  # noqa: E402, F401  (registers the resolvers that the YAML files use)
-from configs.command_line import marked  # noqa: E402
+from configs.composing import composed  # noqa: E402
 from configs.schema import ConfigError, validate  # noqa: E402
 from datamodules.errors import DataError  # noqa: E402
 
@@ -40,11 +37,9 @@ def configuration(name: str, overrides: list[str]) -> DictConfig:
 
     ConfigError: arguments that train.py would refuse, or that choose another data set.
     """
-    GlobalHydra.instance().clear()
+    chosen = any(override.startswith(("experiment=", "data=")) for override in overrides)
     try:
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            chosen = any(override.startswith(("experiment=", "data=")) for override in overrides)
-            cfg = compose("train", [*([] if chosen else [f"data={name}"]), *marked(overrides)])
+        cfg = composed(*([] if chosen else [f"data={name}"]), *overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     validate(cfg)

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-import configs  # noqa: F401  (registers the resolvers that the YAML files use)
+from configs.composing import composed as plainly_composed
 from tasks.common.build import build
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,9 +13,7 @@ CONFIGS = ROOT / "configs"
 
 def composed(folder: Path, *overrides: str) -> DictConfig:
     """What train.py would get for these overrides; outputs and data below `folder`."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*overrides, f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data"])
+    return plainly_composed(*overrides, f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data")
 
 
 def facts_of(cfg: DictConfig) -> dict:

@@ -25,19 +25,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-import configs  # noqa: F401  (registers the resolvers that the YAML files use)
+from configs import composing
 from scripts.benchmarks.common import about, at_least_one
 from scripts.benchmarks.qd_detr_plain import PlainQDDETR, plain_loss
 from scripts.pack_features import pack_folder
 from tasks.common.build import build, build_module
 from tasks.common.optimisation import adamw
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PLAIN = "plain"
 EXPERIMENTS = {"none": "baseline", "lcaam": "lcaam", "multi_lcaam": "multi_lcaam"}
 BF16 = "+bf16"
@@ -124,9 +121,7 @@ def composed(experiment: str, folder: Path, arguments: argparse.Namespace) -> Di
         "mask.depth": a.depth,
     }
     overrides = [f"experiment=qvhighlights_{experiment}", *(f"{key}={value}" for key, value in changes.items())]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides)
+    return composing.composed(*overrides)
 
 
 def loaded(datamodule, clock: Callable[[], float]) -> tuple[list[dict[str, Any]], float]:

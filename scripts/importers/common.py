@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-import configs  # noqa: F401  (registers the resolvers that the YAML files use)
-from configs.resolvers import ROOT
 from tasks.common.errors import CheckpointError
 
 if TYPE_CHECKING:  # it takes seconds to import
@@ -30,13 +26,6 @@ class Imported:
     module: "LightningModule"
     cfg: DictConfig | None
     remarks: list[str]
-
-
-def composed(*overrides: str) -> DictConfig:
-    """What train.py would get for these overrides."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def read(path: Path) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from scripts.importers.common import Imported, composed, tensors_of
+from configs.composing import composed
+from scripts.importers.common import Imported, tensors_of
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.upstream import UNUSED, options_of, translated

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from scripts.importers.common import Imported, composed, tensors_of
+from configs.composing import composed
+from scripts.importers.common import Imported, tensors_of
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.video_captioning.swin import INDEX, WINDOW, VideoSwin

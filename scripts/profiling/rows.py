@@ -5,13 +5,11 @@
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.command_line import marked
+from configs import composing
 from configs.errors import ConfigError, listed, nearest
 from configs.schema import validate
 
@@ -48,10 +46,8 @@ def composed(row: str, overrides: list[str]) -> DictConfig:
             raise ConfigError(f"{override}: the rows of the table set {key}; choose them with --rows")
     if row == "none":  # a mask that is not there has no size
         overrides = [override for override in overrides if not override.lstrip("+~").startswith("mask.")]
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", marked([*overrides, *row_overrides(row)]))
+        cfg = composing.composed(*overrides, *row_overrides(row))
     except (HydraException, OmegaConfBaseException) as error:
         chosen = next((item.partition("=")[2] for item in overrides if item.startswith("experiment=")), None)
         known = options("experiment")

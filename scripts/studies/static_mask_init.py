@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from configs.composing import composed
 from lcaam import LayerMasks, StaticMask
 from scripts.benchmarks.common import at_least_one
-from scripts.studies.composing import composed, plain_mask
 from scripts.studies.openness import (
     HALF,
     LEAST,
@@ -47,6 +48,11 @@ POWERS = np.arange(-46.0, 0.5, 0.5)  # of ten, the same for gradients
 ADAM_EPS = 1e-8  # AdamW divides by the gradient's size plus this
 
 
+def mask_of(name: str) -> dict[str, Any]:
+    """The mask node of mask=<name> in video captioning."""
+    return OmegaConf.to_container(composed("experiment=msrvtt_baseline", f"mask={name}").mask, resolve=True)
+
+
 def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--layers", type=at_least_one, help="of BERT, where 12 are too slow")
     command.add_argument("--seed", type=int, default=0, help="of weights, table, features and words")
@@ -56,7 +62,7 @@ def options(command: argparse.ArgumentParser) -> None:
 def study(arguments: argparse.Namespace) -> dict[str, Any]:
     forms, logits = {}, {}
     for form, name in FORMS.items():
-        start, mask = time.perf_counter(), plain_mask(composed("experiment=msrvtt_baseline", f"mask={name}"))
+        start, mask = time.perf_counter(), mask_of(name)
         model = model_of(arguments, mask)
         net, batch = model.stack.masks.nets[0], batch_of(model, arguments.seed)
         forms[form] = {"mask": name} | of_the_table(net)

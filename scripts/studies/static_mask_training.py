@@ -21,10 +21,10 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from configs.composing import composed
 from configs.schema import validate
 from lcaam import StaticMask
 from scripts.benchmarks.common import at_least_one
-from scripts.studies.composing import composed
 from scripts.studies.openness import HALF, LEAST, gradient, openness, scientific, sigmoid_for
 from tasks.common.build import build_datamodule, build_module, build_trainer
 from tasks.common.remarks import quiet

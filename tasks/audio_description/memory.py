@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from transformers import AutoConfig, LlamaConfig
 
-import configs.resolvers
-from configs.command_line import marked
+from configs.composing import composed
 from configs.schema import ConfigError, validate
 from tasks.audio_description.lora import LoRA
 
@@ -130,7 +128,13 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
 def llama_config(llm: dict[str, Any]) -> LlamaConfig:
     """The sizes of a local folder, of task.llm.config, or LLaMA-7B's."""
     if llm["pretrained"] is not None and Path(llm["pretrained"]).is_dir():
-        return AutoConfig.from_pretrained(llm["pretrained"])
+        try:
+            return AutoConfig.from_pretrained(llm["pretrained"])
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"task.llm.pretrained: {llm['pretrained']} has no config.json of a model ({reason})"
+            ) from None
     given = {} if llm["pretrained"] is not None else llm["config"] or {}
     return LlamaConfig(**{name: value for name, value in given.items() if value is not None})
 
@@ -148,18 +152,18 @@ def main(arguments: list[str]) -> None:
         return
     own = [argument for argument in arguments if argument.startswith("row_tokens=")]
     try:
-        with initialize_config_dir(str(configs.resolvers.ROOT / "configs"), version_base="1.3"):
-            cfg = compose("train", marked([argument for argument in arguments if argument not in own]))
+        cfg = composed(*(argument for argument in arguments if argument not in own))
         validate(cfg)
         if "llm" not in cfg.task:
             raise ConfigError("the chosen task has no language model; choose experiment=madv2_baseline or one like it")
         given = own[-1].partition("=")[2] if own else "32"
         if not (given.isdecimal() and int(given)):
             raise ConfigError(f"row_tokens={given}: a whole number from 1 on is wanted")
+        found = memory(cfg, int(given))
     except (HydraException, ConfigError) as error:
         sys.exit(str(error))
     print(f"{cfg.name}, batch of {cfg.data.batch_size} rows of {given} tokens; computed, not measured on a GPU")
-    for name, value in memory(cfg, int(given)).items():
+    for name, value in found.items():
         print(f"{value:9.3f} GB  {name}")
 
 

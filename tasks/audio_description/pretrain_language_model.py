@@ -11,12 +11,10 @@ model.safetensors, tokenizer. Any other argument is one of train.py's; trainer.m
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-import configs.resolvers
-from configs.command_line import marked
+from configs.composing import composed
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from tasks.common.errors import CheckpointError, NonFiniteLossError
@@ -68,8 +66,7 @@ def main(arguments: list[str]) -> None:
     try:
         if len(outputs) != 1 or not outputs[0]:
             raise ConfigError("output=<a new folder> is missing, or given more than once")
-        with initialize_config_dir(str(configs.resolvers.ROOT / "configs"), version_base="1.3"):
-            cfg = compose("train", marked(overrides))
+        cfg = composed(*overrides)
         loss = pretrain(cfg, Path(outputs[0]))
     except (HydraException, ConfigError, DataError, CheckpointError, NonFiniteLossError) as error:
         sys.exit(str(error))

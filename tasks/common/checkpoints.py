@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tasks.common.errors import CheckpointError
 
@@ -25,6 +26,16 @@ def checkpoint_to_test(trainer: Trainer, rule: str) -> str | None:
             "(trainer.val_check_interval, trainer.limit_val_batches), or use test_checkpoint=last"
         )
     return path
+
+
+def save_last(trainer: Trainer) -> None:
+    """Brings last.ckpt up to the weights that training ended with: Lightning saves it after validations alone."""
+    callback = trainer.checkpoint_callback
+    if not isinstance(callback, ModelCheckpoint) or not callback.save_last or trainer.fast_dev_run:
+        return
+    if callback._last_global_step_saved != trainer.global_step:
+        callback.last_model_path = callback.last_model_path or str(Path(callback.dirpath) / "last.ckpt")
+        trainer.save_checkpoint(callback.last_model_path)
 
 
 def saved_checkpoints(trainer: Trainer, folder: Path) -> dict[str, str]:

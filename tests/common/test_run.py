@@ -119,6 +119,15 @@ def test_the_best_checkpoint_is_tested_where_the_run_says_so(tiny_run: TinyRun) 
     assert errors["best"] < errors["last"]
 
 
+@pytest.mark.parametrize("validation", ["++trainer.val_check_interval=3", "++trainer.limit_val_batches=0"])
+def test_the_last_checkpoint_holds_the_weights_that_were_tested(tiny_run: TinyRun, validation: str) -> None:
+    """8 steps, of which no validation sees the last."""
+    cfg = tiny_run(validation, "floors.enabled=false")
+    train(cfg)
+    saved = torch.load(Path(cfg.paths.run_dir) / results(cfg)["checkpoints"]["last"], weights_only=True)
+    assert saved["global_step"] == 8
+
+
 def test_a_best_checkpoint_that_was_never_saved_is_not_replaced_by_the_last(tiny_run: TinyRun) -> None:
     cfg = tiny_run("test_checkpoint=best", "floors.enabled=false", "++trainer.limit_val_batches=0")
     with pytest.raises(CheckpointError, match=r"test_checkpoint=best: no best checkpoint was saved in 8 steps.*=last"):

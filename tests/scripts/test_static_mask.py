@@ -11,7 +11,6 @@ import torch
 from lcaam import LayerMasks, StaticMask, attention
 from scripts.static_mask import PARTS, block, main, replaced
 from scripts.studies import static_mask_init, static_mask_training
-from scripts.studies.composing import composed, plain_mask
 from scripts.studies.openness import HALF, LEAST, bias, gradient, openness, sigmoid_for
 from scripts.studies.static_mask_training import Probe, Variant, awake, digits, mask_of, trained
 from tests.composing import ROOT
@@ -100,7 +99,7 @@ def parsed(module, *given: str) -> argparse.Namespace:
 def test_both_forms_are_read_from_one_table_in_one_model():
     arguments = parsed(static_mask_init, "--small")
     models = [
-        static_mask_init.model_of(arguments, plain_mask(composed("experiment=msrvtt_baseline", f"mask={name}")))
+        static_mask_init.model_of(arguments, static_mask_init.mask_of(name))
         for name in ("static_swinbert", "static_logsigmoid")
     ]
     one, other = (model.state_dict() for model in models)
@@ -120,7 +119,7 @@ def test_the_small_model_says_that_the_published_form_is_an_identity_mask_and_ge
 
 def test_logits_of_the_study_are_the_models_own():
     arguments = parsed(static_mask_init, "--small")
-    mask = plain_mask(composed("experiment=msrvtt_baseline", "mask=static_logsigmoid"))
+    mask = static_mask_init.mask_of("static_logsigmoid")
     model = static_mask_init.model_of(arguments, mask)
     batch = static_mask_init.batch_of(model, seed=0)
     own = static_mask_init.logits_of(model, *batch, masks=model.stack.masks)
@@ -128,7 +127,7 @@ def test_logits_of_the_study_are_the_models_own():
 
 
 def test_alone_is_what_a_table_of_zeros_leaves():
-    mask = plain_mask(composed("experiment=msrvtt_baseline", "mask=static_logsigmoid"))
+    mask = static_mask_init.mask_of("static_logsigmoid")
     model = static_mask_init.model_of(parsed(static_mask_init, "--small"), mask)
     for weight in model.stack.layers.parameters():  # so that it matters who is looked at
         weight.mul_(20.0 if weight.dim() > 1 else 1.0)

@@ -150,6 +150,11 @@ def test_missing_adapters_are_an_error(base, tmp_path):
         load_module(AudioDescription, tmp_path / "lacking.ckpt")
 
 
+def test_a_prefix_for_more_layers_than_a_pretrained_model_has_is_refused(base):
+    with pytest.raises(CheckpointError, match="task.prefix_layers: 4 is more than the language model has; .*1 to 3"):
+        frozen(base, prefix_layers=4)
+
+
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(base, tmp_path):
     straight = frozen(base)
     trained(straight, tmp_path / "a", 6, accumulate_grad_batches=1)
