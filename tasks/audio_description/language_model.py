@@ -78,14 +78,15 @@ def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> P
 
 
 def pretrained(
-    name: str, dtype: str, frozen: bool, quantization: Quantization = "none"
+    name: str, dtype: str, frozen: bool, quantization: Quantization = "none", prefix_layers: int = 1
 ) -> tuple[PreTrainedTokenizerBase, PrefixLlama]:
     """The tokenizer and the language model of a LLaMA-family folder or hub id.
 
     Decoding defaults that the folder brings along are dropped: task.decoding says everything.
-    Raises CheckpointError where it cannot be found or loaded, is no LLaMA, lacks weights, or where its tokenizer marks
-    no beginning of a sentence, has no token to pad with, or knows more tokens than the model; where it is to be
-    quantised and is stored so already. ConfigError where what quantises it is not installed.
+    prefix_layers: how many layers it must have at least.
+    Raises CheckpointError where it cannot be found or loaded, is no LLaMA, lacks weights or layers, or where its
+    tokenizer marks no beginning of a sentence, has no token to pad with, or knows more tokens than the model; where it
+    is to be quantised and is stored so already. ConfigError where what quantises it is not installed.
     """
     options = loading_options(quantization)
     try:
@@ -99,6 +100,10 @@ def pretrained(
             f"task.llm.pretrained: {name!r} is neither a folder with a LLaMA-family model and its tokenizer nor one "
             f"that can be fetched from the hub ({str(error).splitlines()[0]})"
         ) from error
+    if prefix_layers > (there_are := model.config.num_hidden_layers):
+        raise CheckpointError(
+            f"task.prefix_layers: {prefix_layers} is more than the language model has; allowed: 1 to {there_are}"
+        )
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(
             f"task.llm.pretrained: {name!r} has no weights for {len(missing)} of the language model's parameters "

@@ -16,7 +16,6 @@ from lcaam.encoder import EncoderLayer
 from tasks.audio_description.lora import is_lora
 from tasks.audio_description.prefix import PrefixLlama, Prompts
 from tasks.audio_description.quantization import values_in
-from tasks.common.errors import CheckpointError
 from tasks.common.masks import mask_parameters
 
 
@@ -108,11 +107,7 @@ class Describer(nn.Module):
     def __init__(self, encoder: AudioVisualEncoder, bridge: Bridge, llm: PrefixLlama, gate_init: float = 0.0):
         super().__init__()
         self.encoder, self.bridge, self.llm = encoder, bridge, llm
-        layers, there_are = bridge.prompts.shape[0], llm.config.num_hidden_layers
-        if layers > there_are:
-            raise CheckpointError(
-                f"task.prefix_layers: {layers} is more than the language model has; allowed: 1 to {there_are}"
-            )
+        layers = bridge.prompts.shape[0]
         self.gates = nn.Parameter(torch.full((layers, llm.config.num_attention_heads), gate_init))
 
     def prefix(

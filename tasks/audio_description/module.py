@@ -103,7 +103,8 @@ class AudioDescription(pl.LightningModule):
         llm = LanguageModel(**llm)
         self.base_model = None  # what the language model was before this training; None for one from scratch
         if llm.pretrained is not None:
-            self.tokenizer, language_model = pretrained(llm.pretrained, llm.dtype, llm.frozen, llm.quantization)
+            loading = (llm.dtype, llm.frozen, llm.quantization, prefix_layers)
+            self.tokenizer, language_model = pretrained(llm.pretrained, *loading)
             self.base_model = describe_base(llm.pretrained, language_model, llm.lora)
         else:
             if tokenizer is None:

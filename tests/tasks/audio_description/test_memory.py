@@ -38,6 +38,7 @@ def test_the_parts_of_a_small_describer_add_up(compose_run):
         (["row_tokens=0"], "row_tokens=0: a whole number from 1 on"),
         (["row_tokens=many"], "row_tokens=many"),
         (["experiment=qvhighlights_lcaam"], "the chosen task has no language model"),
+        (["task.llm.pretrained=tests"], "tests has no config.json of a model"),
         (["task.widht=3"], "did you mean 'width'"),
     ],
 )
