@@ -12,6 +12,7 @@ Letters: P pairs, T word pieces, D width of the encoder.
 import difflib
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -50,7 +51,7 @@ def batches(costs: np.ndarray, budget: float) -> Iterator[np.ndarray]:
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-class WordScorer:
+class WordScorer(ABC):
     """Sentences as numbers of words; `compare` gets two padded tables and the lengths of their rows."""
 
     name: str
@@ -58,11 +59,13 @@ class WordScorer:
     def __init__(self):
         self.vocabulary: dict[Any, int] = {}
 
+    @abstractmethod
     def words(self, sentence: str) -> list[Any]:
-        raise NotImplementedError
+        """What is compared."""
 
+    @abstractmethod
     def compare(self, left: np.ndarray, right: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """A score a row; lengths (P, 2) without padding."""
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         number = self.vocabulary

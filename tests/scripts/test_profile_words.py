@@ -74,7 +74,7 @@ def test_a_wrong_command_line_stops_with_what_is_allowed(given, message, capsys,
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is about a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_said(capsys):
     with pytest.raises(SystemExit):
         main([FIRST, "--latency", "--device", "cuda"])
