@@ -14,7 +14,7 @@ from configs.errors import ConfigError
 from tasks.audio_description.lora import LoRA
 from tasks.audio_description.prefix import PrefixLlama
 from tasks.audio_description.quantization import Quantization, loading_options, tame
-from tasks.common.errors import CheckpointError
+from tasks.common.errors import CheckpointError, not_fetched
 
 
 @dataclass
@@ -96,10 +96,8 @@ def pretrained(
     except CheckpointError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"task.llm.pretrained: {name!r} is neither a folder with a LLaMA-family model and its tokenizer nor one "
-            f"that can be fetched from the hub ({str(error).splitlines()[0]})"
-        ) from error
+        what = "a LLaMA-family model and its tokenizer"
+        raise CheckpointError(not_fetched("task.llm.pretrained", name, what, error)) from error
     if prefix_layers > (there_are := model.config.num_hidden_layers):
         raise CheckpointError(
             f"task.prefix_layers: {prefix_layers} is more than the language model has; allowed: 1 to {there_are}"

@@ -20,7 +20,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertPredictio
 
 from configs.errors import ConfigError
 from lcaam.controls import count
-from tasks.common.errors import CheckpointError
+from tasks.common.errors import CheckpointError, not_fetched
 from tasks.common.masks import mask_options, mask_parameters
 from tasks.video_captioning.bert import BertStack, may_attend
 from tasks.video_captioning.decoding import Captions, Special, generate
@@ -216,10 +216,7 @@ def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:
     try:
         found = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"task.bert: {name!r} is neither a folder with a BERT nor one that can be fetched from the hub "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise CheckpointError(not_fetched("task.bert", name, "a BERT", error)) from error
     if found.model_type != "bert":
         raise CheckpointError(f"task.bert: {name!r} is a model of type {found.model_type!r}, expected 'bert'")
     other = [

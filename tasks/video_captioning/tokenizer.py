@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tasks.common.errors import CheckpointError
+from tasks.common.errors import CheckpointError, not_fetched
 from tasks.video_captioning.decoding import Special
 
 SPECIAL = {  # ids 0 to 4
@@ -53,9 +53,8 @@ def pretrained(name: str) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"tokenizer: {name!r} is neither a folder with a tokenizer nor one that can be fetched from the hub "
-            f"({str(error).splitlines()[0]}); task.tokenizer=<a folder with bert-base-uncased's tokenizer.json or "
-            "vocab.txt>, or task.tokenizer=null, which learns one from the training captions"
+            f"{not_fetched('task.tokenizer', name, 'a tokenizer', error)}; give a folder with bert-base-uncased's "
+            "tokenizer.json or vocab.txt, or task.tokenizer=null, which learns one from the training captions"
         ) from error
     if lacking := [token for token in SPECIAL if getattr(tokenizer, token, None) is None]:
         raise CheckpointError(f"tokenizer: {name!r} has no {', '.join(lacking)}: it is not a BERT's")
