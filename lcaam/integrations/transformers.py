@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 try:
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
+    from transformers import AttentionInterface, AttentionMaskInterface, Cache
 except ImportError as error:
     raise ImportError(
         "lcaam.integrations.transformers needs transformers 5 or newer: pip install 'transformers>=5.0', or all of the "
@@ -31,7 +30,8 @@ from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 
 IMPLEMENTATION = "lcaam"
-UNSUPPORTED = ("softcap", "position_bias", "s_aux", "cache")  # that change what an attention function computes
+UNSUPPORTED = ("softcap", "position_bias", "s_aux")  # that change what an attention function computes
+sdpa_mask = AttentionMaskInterface()["sdpa"]
 
 
 def masked_attention(
@@ -58,6 +58,8 @@ def masked_attention(
     for name in UNSUPPORTED:
         if options.get(name) is not None:
             raise ValueError(f"attention '{IMPLEMENTATION}' has no {name}: {type(module).__name__} cannot use it")
+    if not isinstance(options.get("cache"), Cache | None):  # a model's own cache was read before, a paged one was not
+        raise ValueError(f"attention '{IMPLEMENTATION}' has no {type(options['cache']).__name__}: use generate()")
     if attention_mask is not None and attention_mask.dtype != torch.bool:
         raise ValueError(
             f"attention '{IMPLEMENTATION}' takes a bool attention_mask (True = attend), got {attention_mask.dtype}: "

@@ -16,6 +16,7 @@ from torch import nn
 from configs.errors import ConfigError, listed
 from scripts.profiling.language_models import sizes_of
 from scripts.profiling.stand_ins import vocabulary
+from tasks.audio_description.prefix import CACHE
 from tasks.audio_description.tokenizer import SPECIAL as OF_LLAMA
 from tasks.video_captioning.tokenizer import SPECIAL as OF_BERT
 from tasks.video_captioning.tokenizer import encode
@@ -113,12 +114,12 @@ def description_calls(module: nn.Module, batch: dict) -> Calls:
 
     def prefill() -> None:
         prefix = module.prefix(batch)
-        kept.update(prefix=prefix, past=llm(input_ids=ids, use_cache=True, **prefix).past_key_values)
+        kept.update(prefix=prefix, past=llm(input_ids=ids, use_cache=True, **prefix)[CACHE])
 
     def token() -> None:  # the cache grows by one each time, as it does in decoding
         if not kept:
             prefill()
-        llm(input_ids=ids[:, :1], use_cache=True, past_key_values=kept["past"], **kept["prefix"])
+        llm(input_ids=ids[:, :1], use_cache=True, **{CACHE: kept["past"]}, **kept["prefix"])
 
     calls = {"forward": lambda: module.sentence_loss(batch), **description_encoder(module, batch)}
     return calls | {"prefill": prefill, "token": token}

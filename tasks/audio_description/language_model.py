@@ -16,10 +16,20 @@ from tasks.audio_description.prefix import PrefixLlama
 from tasks.audio_description.quantization import Quantization, loading_options, tame
 from tasks.common.errors import CheckpointError, not_fetched
 
+LLAMA_7B = {  # Touvron et al. 2023, table 2, and its config.json; as many key-value heads as heads
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.02,
+    "tie_word_embeddings": False,
+}
+
 
 @dataclass
 class Sizes:
-    """Of a language model from scratch: options of transformers' LlamaConfig; None is its default, LLaMA-7B's."""
+    """Of a language model from scratch: options of transformers' LlamaConfig; None is LLaMA-7B's value."""
 
     hidden_size: int | None = None
     intermediate_size: int | None = None
@@ -70,7 +80,7 @@ def from_scratch(sizes: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> P
     """A randomly initialised LLaMA with the tokenizer's vocabulary. Raises ValueError for sizes that do not fit."""
     options = {name: value for name, value in asdict(Sizes(**sizes)).items() if value is not None}
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    config = LlamaConfig(vocab_size=len(tokenizer), **ids, **options)
+    config = LlamaConfig(vocab_size=len(tokenizer), **ids, **LLAMA_7B | options)
     if config.hidden_size % config.num_attention_heads:
         heads, width = config.num_attention_heads, config.hidden_size
         raise ValueError(f"llm.config: num_attention_heads={heads} does not divide hidden_size={width}")

@@ -22,6 +22,7 @@ from transformers import AutoConfig, LlamaConfig
 
 from configs.composing import composed
 from configs.schema import ConfigError, validate
+from tasks.audio_description.language_model import LLAMA_7B
 from tasks.audio_description.lora import LoRA
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
@@ -136,7 +137,8 @@ def llama_config(llm: dict[str, Any]) -> LlamaConfig:
                 f"task.llm.pretrained: {llm['pretrained']} has no config.json of a model ({reason})"
             ) from None
     given = {} if llm["pretrained"] is not None else llm["config"] or {}
-    return LlamaConfig(**{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    return LlamaConfig(vocab_size=32000, **LLAMA_7B | given)
 
 
 def _llama(sizes: LlamaConfig) -> nn.Module:

@@ -15,14 +15,19 @@ With all gates at zero the language model is unchanged.
 Either way the prefix is projected once per sample, however many words are written.
 """
 
+import inspect
+
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, LlamaForCausalLM
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, LlamaForCausalLM
 
 IMPLEMENTATION = "lcaam_gated_prefix"
+PARENT = inspect.signature(LlamaForCausalLM.forward)  # its names and their order change between releases
+*_NAMED, _REST = PARENT.parameters.values()  # _REST: **kwargs
+CACHE = "cache" if "cache" in PARENT.parameters else "past_key_values"  # its keyword and the field of its output
+sdpa, sdpa_mask = AttentionInterface()["sdpa"], AttentionMaskInterface()["sdpa"]
 
 
 def gated_prefix(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> Tensor:
@@ -63,8 +68,7 @@ class Prompts:
         if layer in self.kept and len(self.kept[layer]) == rows:
             return self.kept[layer]
         pair = project(attention, self.prompts[:, layer], self.gates[layer])
-        if rows != len(pair):
-            pair = pair.repeat_interleave(rows // len(pair), 0)
+        pair = of_rows(pair, rows)
         if not torch.is_grad_enabled():
             self.kept[layer] = pair
         return pair
@@ -98,22 +102,38 @@ def check_fit(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> None:
         )
 
 
-def attention_with_prefix(module, query, key, value, attention_mask, prefix=None, prefix_keep=None, **options):
+class Receipt:
+    """How many layers have read the prefix in one forward pass."""
+
+    layers = 0
+
+
+def attention_with_prefix(
+    module, query, key, value, attention_mask, prefix=None, prefix_keep=None, prefix_receipt=None, **options
+):
     """transformers' attention function: its own scaled dot-product attention plus the prefix term."""
-    out, weights = sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # (B, T, H, d)
+    out, weights = sdpa(module, query, key, value, attention_mask, **options)  # (B, T, H, d)
     if prefix is None:
         return out, weights
     lazy = isinstance(prefix, Prompts)
     layer = module.layer_idx - module.config.num_hidden_layers + (len(prefix) if lazy else prefix.shape[1])
     if layer < 0:  # only the last L layers have one
         return out, weights
-    pair = prefix.read(module, layer, len(query)) if lazy else prefix[:, layer]
+    if prefix_receipt is not None:  # a layer may be called by itself
+        prefix_receipt.layers += 1
+    rows = len(query)
+    pair = prefix.read(module, layer, rows) if lazy else of_rows(prefix[:, layer], rows)
     prefix_key, prefix_value = pair.to(query.dtype).unbind(1)  # (B, H, P, d)
-    keep = None if prefix_keep is None else prefix_keep[:, None, None, :]
+    keep = None if prefix_keep is None else of_rows(prefix_keep, rows)[:, None, None, :]
     extra = F.scaled_dot_product_attention(query, prefix_key, prefix_value, attn_mask=keep, scale=module.scaling)
     if keep is not None:
         extra = extra.masked_fill(~keep.any(-1, keepdim=True), 0.0)  # nothing to read: no term, never NaN
     return out + extra.transpose(1, 2), weights
+
+
+def of_rows(x: Tensor, rows: int) -> Tensor:
+    """x (B, ...) -> (rows, ...): a batch may have several rows a sample, next to each other (beams)."""
+    return x if len(x) == rows else x.repeat_interleave(rows // len(x), 0)
 
 
 AttentionInterface.register(IMPLEMENTATION, attention_with_prefix)
@@ -124,41 +144,35 @@ class PrefixLlama(LlamaForCausalLM):
     """LlamaForCausalLM that takes `prefix` ((B, L, 2, H, P, d) or Prompts) and `prefix_keep` (B, P; bool, True =
     readable) in `forward` and `generate`; without them it is the LLaMA it inherits from.
 
-    The parent's arguments are spelled out because `generate` reads this signature: were `position_ids` hidden in
-    **options, left-padded batches would change silently, since the prefix term depends on absolute query positions.
+    The parent's arguments are bound by its own signature and handed on by keyword, so it does not matter how a release
+    of transformers names or orders them. `generate` reads this method's signature, which is the parent's and two more.
+    RuntimeError where transformers does not hand the prefix down to the attention of each layer that should read it.
     """
 
     def __init__(self, config):
         super().__init__(config)
         self.set_attn_implementation(IMPLEMENTATION)
 
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        labels=None,
-        use_cache=None,
-        logits_to_keep=0,
-        prefix=None,
-        prefix_keep=None,
-        **options,
-    ):
-        padding = attention_mask is not None and attention_mask.dim() == 2
-        if position_ids is None and past_key_values is None and padding:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        return super().forward(
-            input_ids,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            inputs_embeds,
-            labels,
-            use_cache,
-            logits_to_keep,
-            prefix=prefix,
-            prefix_keep=prefix_keep,
-            **options,
-        )
+    def forward(self, *args, prefix=None, prefix_keep=None, **options):
+        given = PARENT.bind_partial(self, *args, **options).arguments
+        given |= given.pop(_REST.name, {})
+        del given["self"]
+        mask, cached = given.get("attention_mask"), any(isinstance(value, Cache) for value in given.values())
+        if given.get("position_ids") is None and not cached and mask is not None and mask.dim() == 2:
+            # the prefix term depends on absolute query positions: of a left-padded row they start at its first word
+            given["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        if prefix is None:
+            return super().forward(**given)
+        receipt = Receipt()
+        out = super().forward(**given, prefix=prefix, prefix_keep=prefix_keep, prefix_receipt=receipt)
+        wanted = len(prefix) if isinstance(prefix, Prompts) else prefix.shape[1]
+        if receipt.layers < wanted:  # more: activations that are computed again
+            raise RuntimeError(
+                f"transformers {transformers.__version__} showed the prefix to {receipt.layers} of {wanted} layers: it "
+                "does not hand unknown keywords down to the attention function; use a release of docs/versions.md"
+            )
+        return out
+
+
+_OWN = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ("prefix", "prefix_keep")]
+PrefixLlama.forward.__signature__ = PARENT.replace(parameters=[*_NAMED, *_OWN, _REST])

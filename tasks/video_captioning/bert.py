@@ -14,13 +14,13 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig
-from transformers.models.bert.modeling_bert import BertLayer, BertSelfOutput
+from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention, BertSelfOutput
 
 from lcaam import LayerMasks, StaticMask
+from lcaam.attention import attention
 from lcaam.encoder import MaskedStack
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from lcaam.integrations.transformers import IMPLEMENTATION
 from tasks.video_captioning.memory import Memory
 
 
@@ -35,6 +35,38 @@ def may_attend(text_keep: Tensor, video: int) -> Tensor:
     past = torch.ones(text, text, dtype=torch.bool, device=text_keep.device).tril()
     may[:, 0, video:, video:] = past & text_keep[:, None, :]
     return may
+
+
+class SelfAttention(nn.Module):
+    """BERT's self-attention, by lcaam: the projections of transformers', and none of its `forward`.
+
+    What `forward` takes and calls its arguments changes between releases; the projections' names are those of every
+    published checkpoint.
+    """
+
+    def __init__(self, theirs: BertSelfAttention, config: BertConfig, number: int):
+        super().__init__()
+        self.query, self.key, self.value = theirs.query, theirs.key, theirs.value
+        self.heads, self.dropout, self.number = config.num_attention_heads, config.attention_probs_dropout_prob, number
+
+    def forward(
+        self,
+        x: Tensor,
+        keep: Tensor | None,
+        mask: Mask | None,
+        memory: Memory | None,
+        fusion: Fusion,
+        backend: str,
+    ) -> Tensor:
+        """x (B, N, D) -> (B, N, D), not projected yet; arguments as in BertStack.forward."""
+        query, key, value = (
+            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
+        )  # (B, H, N, d)
+        if memory is not None:
+            key, value = memory.extend(("key", self.number), key), memory.extend(("value", self.number), value)
+        dropout = self.dropout if self.training else 0.0
+        out = attention(query, key, value, mask, fusion=fusion, keep=keep, dropout=dropout, backend=backend)
+        return out.transpose(1, 2).flatten(2)
 
 
 class SelfOutput(BertSelfOutput):
@@ -53,13 +85,27 @@ class Layer(BertLayer):
 
     def __init__(self, config: BertConfig, number: int, feedforward: int, after: nn.Module | None = None):
         config = copy.copy(config)
-        config.intermediate_size, config._attn_implementation = feedforward, IMPLEMENTATION
-        super().__init__(config, layer_idx=number)
+        config.intermediate_size = feedforward
+        super().__init__(config)
+        self.attention.self = SelfAttention(self.attention.self, config, number)
         self.attention.output = SelfOutput(config, after)
 
     @property
     def after_attention(self) -> nn.Module:
         return self.attention.output.after
+
+    def forward(
+        self,
+        x: Tensor,
+        keep: Tensor | None = None,
+        mask: Mask | None = None,
+        memory: Memory | None = None,
+        fusion: Fusion = Fusion.none,
+        backend: str = "auto",
+    ) -> Tensor:
+        """x (B, N, D) -> (B, N, D); arguments as in BertStack.forward."""
+        x = self.attention.output(self.attention.self(x, keep, mask, memory, fusion, backend), x)
+        return self.output(self.intermediate(x), x)
 
 
 class BertStack(MaskedStack):
@@ -100,7 +146,7 @@ class BertStack(MaskedStack):
         shared = soft_mask(masks, x, memory)
         for number, layer in enumerate(self.layers):
             mask = soft_mask(masks, x, memory, number, shared) if number < masks.num_layers else None
-            x = layer(x, keep, past_key_values=memory, soft_mask=mask, fusion=self.fusion, backend=self.backend)
+            x = layer(x, keep, mask, memory, self.fusion, self.backend)
         return x
 
 

@@ -36,10 +36,6 @@ class Memory:
         self.buffers[name][:, :, self.kept : end] = rows
         return self.buffers[name][:, :, :end]
 
-    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
-        """What transformers' attention asks a cache for: all keys and values of a layer."""
-        return self.extend(("key", layer_idx), key), self.extend(("value", layer_idx), value)
-
     def keep(self, rows: int | None = None) -> None:
         """The first `rows` of the rows that came last stay; None is all. The next ones overwrite the others."""
         self.kept += self.new if rows is None else rows

@@ -152,7 +152,7 @@ class SwinBert(nn.Module):
         if stop > self.text_tokens:
             raise ValueError(f"a caption of {stop} tokens, the model was built for {self.text_tokens} (text_tokens)")
         place = torch.arange(start, stop, device=input_ids.device)[None]
-        return self.embeddings(input_ids, token_type_ids=torch.zeros_like(input_ids), position_ids=place)
+        return self.embeddings(input_ids=input_ids, token_type_ids=torch.zeros_like(input_ids), position_ids=place)
 
     def text_states(self, features: Tensor, input_ids: Tensor, text_keep: Tensor) -> Tensor:
         """The encoder's output at the words, (B, T, D); arguments as in `forward`."""

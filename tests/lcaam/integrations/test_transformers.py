@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, BertConfig, LlamaConfig
 
 from lcaam import ContextAwareMask, LayerMasks
 from lcaam.analysis import record
@@ -24,13 +24,13 @@ FUSIONS = {
 def bert(implementation, **changes):
     torch.manual_seed(0)
     config = BertConfig(**SIZES, initializer_range=0.3, **changes)
-    return BertModel._from_config(config, attn_implementation=implementation).eval()
+    return AutoModel.from_config(config, attn_implementation=implementation).eval()
 
 
 def llama(implementation, key_value_heads=4):
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES, num_key_value_heads=key_value_heads, initializer_range=0.3, pad_token_id=0)
-    return LlamaForCausalLM._from_config(config, attn_implementation=implementation).eval()
+    return AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
 
 
 def padded(*lengths, left=False):
@@ -115,7 +115,8 @@ def test_a_layer_by_itself_can_have_a_mask_of_its_own():
     grads = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         model.train().zero_grad()
         masks.zero_grad()
         model(IDS).last_hidden_state.square().mean().backward()
@@ -128,7 +129,7 @@ def test_a_layer_by_itself_can_have_a_mask_of_its_own():
 
 def test_it_survives_saving(tmp_path):
     bert(IMPLEMENTATION).save_pretrained(tmp_path)
-    again = BertModel.from_pretrained(tmp_path, attn_implementation=IMPLEMENTATION)
+    again = AutoModel.from_pretrained(tmp_path, attn_implementation=IMPLEMENTATION)
     assert torch.equal(again(IDS).last_hidden_state, bert(IMPLEMENTATION)(IDS).last_hidden_state)
 
 

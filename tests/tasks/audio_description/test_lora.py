@@ -13,7 +13,7 @@ from configs.errors import ConfigError
 from configs.schema import validate
 from tasks.audio_description import memory
 from tasks.audio_description.base_model import describe_base
-from tasks.audio_description.language_model import LanguageModel
+from tasks.audio_description.language_model import LanguageModel, checkpoint_activations
 from tasks.audio_description.lora import PROJECTIONS, LoRA, add_lora, is_lora
 from tasks.audio_description.module import AudioDescription
 from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
@@ -214,7 +214,7 @@ def sharded_and_whole(mesh=None):
 
     torch.manual_seed(0)
     llm = PrefixLlama(LlamaConfig(**config().to_dict())).bfloat16().requires_grad_(False)
-    llm.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(llm)
     add_lora(llm, LoRA(rank=2))
     moved_apart(llm)
     model = TinyDescriber(llm).train()

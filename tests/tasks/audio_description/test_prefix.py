@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tasks.audio_description.language_model import checkpoint_activations
 from tasks.audio_description.prefix import IMPLEMENTATION, PrefixLlama, gated_prefix
 from tests.parity import PARITY, fill, needs_parity
 
@@ -143,7 +144,7 @@ def test_gradients_reach_prompts_and_gates_of_a_frozen_model_with_checkpointing(
     results = []
     for checkpointing in (False, True):
         if checkpointing:
-            llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            checkpoint_activations(llm)
         p, g = prompts().requires_grad_(), gates().requires_grad_()
         llm(input_ids=IDS, prefix=gated_prefix(llm, p, g), use_cache=False).logits.square().sum().backward()
         results.append((p.grad, g.grad))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tasks.audio_description.language_model import checkpoint_activations
 from tasks.audio_description.model import Describer
 from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
 from tests.tasks.audio_description.test_prefix import IDS, config, gates, prompts
@@ -121,7 +122,7 @@ def sharded_and_whole(mesh=None):
 
     torch.manual_seed(0)
     llm = PrefixLlama(LlamaConfig(**config().to_dict())).requires_grad_(False)
-    llm.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(llm)
     model = TinyDescriber(llm).train()
     if mesh is not None:
         shard(model, mesh)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertForMaskedLM, RobertaConfig
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, RobertaConfig
 
 from lcaam.analysis import record
 from lcaam.controls import TOLERANCE
@@ -148,7 +148,7 @@ def test_without_its_mask_it_is_transformers_bert(name, tmp_path):
     """Weights copied from a folder, outputs compared with transformers' own attention; an additive mask is a bias."""
     torch.manual_seed(0)
     config = bert_config(layers=2, initializer_range=0.5)
-    bert = BertForMaskedLM._from_config(config, attn_implementation="eager").double().eval()
+    bert = AutoModelForMaskedLM.from_config(config, attn_implementation="eager").double().eval()
     bert.save_pretrained(tmp_path)
     model = captioner(MASKS[name] | {"fusion": "none" if name == "none" else "add"})
     own = SwinBert(23, 5, VIDEO, TEXT, 6, WIDTH, 2, 3, 20, 16, mask=NONE, pretrained=str(tmp_path)).double()
