@@ -102,8 +102,9 @@ def attention(
                 "cache would compute another function than the whole sequence: use length='fixed' or length='content'"
             )
     keep = check_keep(keep, query, key)
-    for watcher in WATCHERS.get():
-        watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale))
+    if not torch.compiler.is_compiling():  # older compilers cannot read a ContextVar, and none should record calls
+        for watcher in WATCHERS.get():
+            watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale))
     if backend == "auto":
         backend = cheapest(mask, fusion, query, key)
         if not torch.compiler.is_compiling():

@@ -17,7 +17,7 @@ from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.stack import LayerMasks
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
 class MultiheadAttention(nn.Module):
@@ -159,7 +159,7 @@ class MaskedStack(nn.Module):
         self.masks = LayerMasks(num_layers=num_layers) if masks is None else masks
         if self.masks.num_layers != num_layers:
             raise ValueError(f"{name}: masks for {self.masks.num_layers} layers given to a stack of {num_layers}")
-        after = [None] * num_layers if after_attention is None else list(after_attention)
+        after: list[nn.Module | None] = [None] * num_layers if after_attention is None else list(after_attention)
         if len(after) != num_layers:
             raise ValueError(f"{name}: {len(after)} modules after attention given to a stack of {num_layers}")
         widths = [feedforward] * num_layers + list(extra_feedforward)

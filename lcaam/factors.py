@@ -8,6 +8,7 @@ a backend decides that it is cheaper, or somebody wants to look:
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
@@ -63,21 +64,26 @@ class Mask:
         return self.left is not None
 
     @property
+    def values(self) -> Tensor:
+        """The mask itself where it has no factors, (B or 1, G, N_q, N_k)."""
+        return cast(Tensor, self.bias)
+
+    @property
     def num_queries(self) -> int:
-        return self.left.shape[-2] if self.factored else self.bias.shape[-2]
+        return (self.values if self.left is None else self.left).shape[-2]
 
     @property
     def num_keys(self) -> int:
-        return self.right.shape[-2] if self.factored else self.bias.shape[-1]
+        return self.values.shape[-1] if self.right is None else self.right.shape[-2]
 
     @property
     def groups(self) -> int:
-        return self.right.shape[1] if self.factored else self.bias.shape[1]
+        return (self.values if self.right is None else self.right).shape[1]
 
     def dense(self) -> Tensor:
         """The mask multiplied out: (B or 1, G, N_q, N_k)."""
-        if not self.factored:
-            return self.bias
+        if self.left is None or self.right is None:
+            return self.values
         product = self.left @ self.right.transpose(-2, -1)  # (B, G, N_q, N_k)
         return product if self.bias is None else product + self.bias
 
@@ -86,7 +92,8 @@ class Mask:
         if count == self.num_keys:
             return self
         bias = None if self.bias is None else self.bias[..., :count]
-        return Mask(self.left, self.right[..., :count, :], bias) if self.factored else Mask(None, None, bias)
+        right = None if self.right is None else self.right[..., :count, :]
+        return Mask(self.left, right, bias)
 
     def of_batch(self, size: int) -> "Mask":
         """The mask of a batch that repeats this one's samples, in order, until there are `size` of them."""

@@ -87,13 +87,13 @@ class ContextAwareMask(nn.Module):
             key_dim = dim if key_dim is None else key_dim
             self.key_hidden = nn.Linear(key_dim, hidden)
             self.last = nn.Linear(hidden, groups * (self.rank + 1))  # g(y), and c(y) last
-        else:
+        elif num_keys is not None:  # checked above
             self.last = nn.Linear(self.rank, groups * num_keys)
         self.reset_parameters(init, Fusion.parse(fusion))
 
     def reset_parameters(self, init: str, fusion: Fusion) -> None:
         """Draw the parameters again, as `init` says."""
-        for linear in (module for module in self.modules() if isinstance(module, nn.Linear)):
+        for linear in [module for module in self.modules() if isinstance(module, nn.Linear)]:
             linear.reset_parameters()
             if init == "xavier":
                 nn.init.xavier_uniform_(linear.weight)
@@ -110,10 +110,10 @@ class ContextAwareMask(nn.Module):
                 bias.fill_(fusion.neutral)
         if self.residual and init != "default":
             # ReLU outputs are positive and would double the stream at every skip: share one unit of growth
-            skips = [linear for linear in self.hidden if linear.in_features == linear.out_features]
-            for linear in skips:
+            skips = [h.weight for h in self.hidden if isinstance(h, nn.Linear) and h.in_features == h.out_features]
+            for weight in skips:
                 with torch.no_grad():
-                    linear.weight.div_(len(skips))
+                    weight.div_(len(skips))
 
     def forward(self, x: Tensor, keys: Tensor | None = None, grid: tuple[int, int] | None = None) -> Mask:
         """x (B, N_q, dim) -> Mask (B, G, N_q, N_k).

@@ -56,7 +56,7 @@ class StaticMask(nn.Module):
 
     def logits(self) -> Tensor:
         """The table with what `hard` and the fixed diagonal make of it."""
-        logits = self.table
+        logits: Tensor = self.table
         if self.hard:
             logits = torch.where(logits >= 0, OPEN, -OPEN).to(logits.dtype)
         return logits if self.own is None else logits.masked_fill(self.own, OPEN)

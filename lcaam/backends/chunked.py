@@ -6,8 +6,9 @@ O(block x N_k) beside inputs and outputs; values and gradients are exact. It has
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ def chunked(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Te
     if not (query.numel() and key.numel() and value.numel()):  # there is no block of nothing
         return reference(query, key, value, mask, fusion, keep, causal, dropout, scale)
     left, right, bias = (None, None, None) if mask is None else (mask.left, mask.right, mask.bias)
-    seed = torch.randint(2**62, ()).item() if dropout > 0.0 else 0
+    seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
     settings = Settings(fusion, scale, causal and query.shape[2] > 1, dropout, seed)
     return BlockAttention.apply(query, key, value, left, right, bias, keep, settings)
 
@@ -182,7 +183,7 @@ class BlockMask:
         self.heads = slice(block.heads[0].start, block.heads[-1].stop)
         self.left, self.right = self.cut(left, block.rows), self.cut(right, block.keys)
         values = self.cut(bias, block.rows, block.keys)
-        if left is not None:
+        if self.left is not None and self.right is not None:
             product = self.left @ self.right.transpose(-2, -1)
             values = product if values is None else product.add_(values)
         self.values = values  # (samples, G, rows, keys) or None
@@ -229,31 +230,46 @@ class BlockMask:
 
     def unfuse(self, d_fused: Tensor, heads: slice, out: Tensor) -> Tensor:
         """From the gradient of the fused score to that of the score; `out` is free to be used."""
-        if not self.multiplies:
+        if not self.multiplies or self.term is None:
             return d_fused
         torch.mul(self.by_head(heads, d_fused), self.of(heads, self.term), out=self.by_head(heads, out))
         return out
 
     def collect(self, d_fused: Tensor, score: Tensor, heads: slice) -> None:
         """Adds these heads' part to the gradient of the term; overwrites `score`."""
+        if self.d_term is None:
+            return
         part = self.by_head(heads, score.mul_(d_fused) if self.multiplies else d_fused)
         d_term = self.of(heads, self.d_term)
         d_term += part.sum_to_size(d_term.shape)
 
     def spread(self, d_left: Tensor | None, d_right: Tensor | None, d_bias: Tensor | None) -> None:
         """Adds the block's part to the gradients of the whole mask's tensors."""
+        if self.d_term is None or self.values is None:
+            return
         d_values = self.d_term if self.slope is None else self.d_term.mul_(self.slope(self.values))
         rows, keys = self.block.rows, self.block.keys
-        if d_left is not None:
+        if self.left is not None and self.right is not None:
             self.add(d_left, d_values @ self.right, rows)
             self.add(d_right, d_values.transpose(-2, -1) @ self.left, keys)
         self.add(d_bias, d_values, rows, keys)
 
     def add(self, whole: Tensor | None, part: Tensor, *slices: slice) -> None:
         if whole is not None:
-            view = self.cut(whole, *slices)
+            view = cast(Tensor, self.cut(whole, *slices))
             view += part.sum_to_size(view.shape)
 
 
-TERM = {Fusion.add: lambda m: m, Fusion.mul: lambda m: m, Fusion.gate: F.logsigmoid, Fusion.temper: F.softplus}
-SLOPE = {Fusion.add: None, Fusion.mul: None, Fusion.gate: lambda m: torch.sigmoid(-m), Fusion.temper: torch.sigmoid}
+Elementwise = Callable[[Tensor], Tensor]
+TERM: dict[Fusion, Elementwise] = {
+    Fusion.add: lambda m: m,
+    Fusion.mul: lambda m: m,
+    Fusion.gate: F.logsigmoid,
+    Fusion.temper: F.softplus,
+}
+SLOPE: dict[Fusion, Elementwise | None] = {
+    Fusion.add: None,
+    Fusion.mul: None,
+    Fusion.gate: lambda m: torch.sigmoid(-m),
+    Fusion.temper: torch.sigmoid,
+}

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.structure import allowed
 
@@ -23,7 +22,7 @@ def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tenso
         )
     bias = None
     if mask is not None and fusion is Fusion.add and mask.factored:
-        query, key = folded(query, key, mask, scale)
+        query, key = folded(query, key, mask.left, mask.right, mask.bias, scale)
         scale = 1.0
     elif mask is not None:
         values = mask.dense()
@@ -39,14 +38,15 @@ def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tenso
     return out if alone is None else out.masked_fill(alone, 0.0)
 
 
-def folded(query: Tensor, key: Tensor, mask: Mask, scale: float) -> tuple[Tensor, Tensor]:
+def folded(
+    query: Tensor, key: Tensor, left: Tensor, right: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
     """Query and key features that contain the additive mask: (B, H, N_q, d + R + 1) and (B, H, N_k, d + R + 1)."""
     b, h, n_q, _ = query.shape
     n_k = key.shape[2]
-    left = mask.left.to(query.dtype).expand(b, h, -1, -1)
-    right = mask.right.to(key.dtype).expand(b, h, -1, -1)
+    left, right = left.to(query.dtype).expand(b, h, -1, -1), right.to(key.dtype).expand(b, h, -1, -1)
     queries, keys = [query * scale, left], [key, right]
-    if mask.bias is not None:
+    if bias is not None:
         queries.append(query.new_ones(()).expand(b, h, n_q, 1))
-        keys.append(mask.bias.to(key.dtype).transpose(-2, -1).expand(b, h, n_k, 1))
+        keys.append(bias.to(key.dtype).transpose(-2, -1).expand(b, h, n_k, 1))
     return torch.cat(queries, -1), torch.cat(keys, -1)

@@ -10,7 +10,7 @@ timm's layer-wise learning rates count `lcaam.` to the head: new weights learn a
 How a mask gets to the attention without any state between forwards: lcaam/integrations/timm_forward.py.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ try:
     from timm.models.vision_transformer import init_weights_vit_timm as timm_init
 except ImportError as error:
     raise ImportError(
-        "lcaam.integrations.timm needs timm 1.0.16 or newer: pip install 'timm>=1.0.16', or all of the laboratory with "
+        "lcaam.integrations.timm needs timm 1.0.22 or newer: pip install 'timm>=1.0.22', or all of the laboratory with "
         "pip install 'lcaam[lab]'"
     ) from error
 
@@ -97,6 +97,7 @@ def graft(
     layers, dim, prefix = len(vit.blocks), vit.embed_dim, vit.num_prefix_tokens
     grid = vit.patch_embed.grid_size
     tokens = None if grid is None else prefix + grid[0] * grid[1]
+    options: dict[str, Any]
     if kind == "static":
         patches = (prefix, tokens)
         options = dict(num_queries=tokens, num_keys=tokens, rows=patches, columns=patches, fusion=fusion.value)
@@ -135,10 +136,12 @@ def ungraft(vit: VisionTransformer) -> VisionTransformer:
     """
     if not isinstance(vit, Grafted):
         raise ValueError(f"ungraft: this {type(vit).__name__} has no graft")
-    vit.__class__ = vit.plain_class
+    plain: Any = vit.plain_class
+    vit.__class__ = plain
+    original: Any = Attention
     for module in vit.modules():
         if type(module) is MaskedAttention:
-            module.__class__ = Attention
+            module.__class__ = original
     del vit.lcaam
     return vit
 
@@ -193,13 +196,14 @@ def extra_block(vit: VisionTransformer, width: int, init: str) -> Block:
     last = vit.blocks[-1]
     if type(last) is not Block:
         raise ValueError(f"graft: extra_layers are pre-norm Blocks; this model has {type(last).__name__}")
-    block = Block(
+    attention: Any = last.attn
+    block: Any = Block(
         vit.embed_dim,
-        last.attn.num_heads,
+        attention.num_heads,
         mlp_ratio=(width + 0.5) / vit.embed_dim,  # which Block rounds down to width / embed_dim
         qkv_bias=True,
-        attn_drop=last.attn.attn_drop.p,
-        proj_drop=last.attn.proj_drop.p,
+        attn_drop=attention.attn_drop.p,
+        proj_drop=attention.proj_drop.p,
         drop_path=getattr(last.drop_path1, "drop_prob", 0.0),
     )
     named_apply(timm_init, block)

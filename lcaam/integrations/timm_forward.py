@@ -15,7 +15,8 @@ checkpointing cannot send gradients to a closure, so it is refused for scope sha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
+from typing import Any, cast
 
 import torch
 from timm.layers import Attention, use_reentrant_ckpt
@@ -159,8 +160,8 @@ class Steps(list):
 class View:
     """A model as timm's forward functions see it for one pass over `images` (B, C, height, width)."""
 
-    def __init__(self, vit: VisionTransformer, images: Tensor):
-        part = vit.lcaam
+    def __init__(self, vit: Any, images: Tensor):
+        part: Graft = vit.lcaam
         reentrant = vit.grad_checkpointing and use_reentrant_ckpt() and torch.is_grad_enabled()
         if part.masks.scope == "shared" and reentrant:
             raise ValueError(
@@ -168,7 +169,8 @@ class View:
                 "timm.layers.set_reentrant_ckpt(False)"
             )
         self.vit = vit
-        self.run = Forward(part, tuple(vit.patch_embed.dynamic_feat_size(images.shape[-2:])))
+        rows, columns = vit.patch_embed.dynamic_feat_size(images.shape[-2:])
+        self.run = Forward(part, (rows, columns))
         blocks = (*vit.blocks, *part.extra_layers)
         self.blocks = Steps(partial(step, block, number, self.run) for number, block in enumerate(blocks))
 
@@ -189,10 +191,10 @@ class Grafted:
     plain_class: type[VisionTransformer]
 
     def forward_features(self, x: Tensor, *args, **kwargs):
-        return VisionTransformer.forward_features(View(self, x), x, *args, **kwargs)
+        return VisionTransformer.forward_features(cast(Any, View(self, x)), x, *args, **kwargs)
 
     def forward_intermediates(self, x: Tensor, *args, **kwargs):
-        return VisionTransformer.forward_intermediates(View(self, x), x, *args, **kwargs)
+        return VisionTransformer.forward_intermediates(cast(Any, View(self, x)), x, *args, **kwargs)
 
     def init_weights(self, *args, **kwargs):
         """Refused: it would draw the masks' weights by timm's rules too, or stop halfway, by timm's version."""
@@ -204,12 +206,18 @@ class Grafted:
         return empty, (self.plain_class,), *state
 
 
-@cache
+GRAFTED: dict[type, type] = {}  # by what a model's class was before
+
+
 def grafted_class(plain: type[VisionTransformer]) -> type:
-    return type(f"Grafted{plain.__name__}", (Grafted, plain), {"plain_class": plain, "__module__": __name__})
+    """The class of grafted models that were `plain` before, made once."""
+    if plain not in GRAFTED:
+        members = {"plain_class": plain, "__module__": __name__}
+        GRAFTED[plain] = type(f"Grafted{plain.__name__}", (Grafted, plain), members)
+    return GRAFTED[plain]
 
 
-def empty(plain: type[VisionTransformer]) -> nn.Module:
+def empty(plain: type[VisionTransformer]) -> Any:
     """A grafted model of that class whose state is yet to come."""
-    mixed = grafted_class(plain)
+    mixed: Any = grafted_class(plain)
     return mixed.__new__(mixed)
