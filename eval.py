@@ -31,7 +31,7 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     from tasks.common.checkpoints import find_checkpoint, load_module
     from tasks.common.files import write_json, write_jsonl
     from tasks.common.seeding import seed_run
-    from tasks.common.table import closing_table, show
+    from tasks.common.table import closing_table, published, show
 
     run = Path(settings.run)
     path = run if run.suffix == ".ckpt" else find_checkpoint(run, settings.checkpoint or cfg.test_checkpoint)
@@ -48,7 +48,8 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     output = Path(settings.output or Path(cfg.paths.run_dir) / "eval" / run_stamp())
     write_json(output / "metrics.json", {"checkpoint": str(path), "changes": sorted(changes), **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
-    show(closing_table(f"{cfg.name}, {path.name}", module.headline, module.test_metrics, {}, cfg.paper), output)
+    title = f"{cfg.name}, {path.name}"
+    show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output)
     return output
 
 

@@ -137,4 +137,5 @@ class Run:
     resume: str | None = None
     test_checkpoint: TestCheckpoint = TestCheckpoint.last
     optimized_metric: str | None = None
+    paper_data: str | None = None
     paper: dict[str, str] = field(default_factory=dict)

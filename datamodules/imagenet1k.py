@@ -89,14 +89,16 @@ class ImageNet1K(pl.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         mini: dict[str, int | float] | None = None,
+        name: str = "ImageNet-1K",
     ):
-        """Paths are relative to `root`; `mini`: sizes of the generated set (MiniSettings), None = the real data.
+        """Paths are relative to `root`; `name` stands in messages; `mini`: sizes of the generated set
+        (MiniSettings), None = the real data.
 
         Raises DataError: a number out of its range, an unknown option; mini settings that are unknown, missing or of a
         wrong type.
         """
         super().__init__()
-        self.root, self.format, self.class_index = Path(root), format, class_index
+        self.name, self.root, self.format, self.class_index = name, Path(root), format, class_index
         self.train, self.val_split, self.test = train, val_split, test
         self.image_size, self.fraction, self.corrupt, self.in_memory = image_size, fraction, corrupt, in_memory
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -129,7 +131,7 @@ class ImageNet1K(pl.LightningDataModule):
         if missing:
             what = "shards" if self.format == "parquet" else "folders"
             raise DataError(
-                f"ImageNet-1K: missing {some(missing)} (data.format={self.format}: {what}); looked in "
+                f"{self.name}: missing {some(missing)} (data.format={self.format}: {what}); looked in "
                 f"{self.root.resolve()}. How to get the files and where to put them: docs/datasets.md#imagenet-1k. "
                 "Another place: data.root=... or paths.data_dir=... . scale=mini runs the same experiment on "
                 "generated data."

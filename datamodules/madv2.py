@@ -110,14 +110,16 @@ class MADv2(pl.LightningDataModule):
         sounds: Literal["tones", "speech"] | None = None,
         speech_dir: str | None = None,
         mini: dict[str, int | float] | None = None,
+        name: str = "MAD-v2",
     ):
-        """File names are relative to `root`; `mini`: sizes of the generated set (MiniSettings), None = the real data.
+        """File names are relative to `root`; `name` stands in messages; `mini`: sizes of the generated set
+        (MiniSettings), None = the real data.
 
         Raises DataError: a number below its least value, an unknown option; mini settings that are unknown, missing or
         of a wrong type.
         """
         super().__init__()
-        self.root = Path(root)
+        self.name, self.root = name, Path(root)
         self.files = mini_madv2.Files(video_features, audio_features, train_annotations, eval_annotations, split)
         self.splits = {"train": train_split, "val": val_split, "test": test_split}
         self.video_dim, self.audio_dim = video_dim, audio_dim
@@ -158,8 +160,8 @@ class MADv2(pl.LightningDataModule):
         missing = [name for name in names if name is not None and not (self.root / name).exists()]
         if missing:
             raise DataError(
-                f"MAD-v2: missing {some(missing)}; looked in {self.root.resolve()}. How to get the files and where "
-                "to put them: docs/datasets.md#mad-v2. Another place: data.root=... or paths.data_dir=... . "
+                f"{self.name}: missing {some(missing)}; looked in {self.root.resolve()}. How to get the files and "
+                "where to put them: docs/datasets.md#mad-v2. Another place: data.root=... or paths.data_dir=... . "
                 "scale=mini runs the same experiment on generated data."
             )
 

@@ -50,15 +50,19 @@ def version_of(requirement: Requirement) -> str:
     return pin.version
 
 
+def linux(python: str) -> dict[str, str]:
+    """What markers see on 64-bit Linux under a version of Python."""
+    system = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
+    return system | {"python_version": python, "python_full_version": f"{python}.0"}
+
+
 def chosen(lock: list[Requirement], python: str) -> dict[str, str]:
     """What the lock installs under a version of Python on 64-bit Linux, by normalised name."""
-    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
-    linux |= {"python_version": python, "python_full_version": f"{python}.0"}
-    return {canonicalize_name(line.name): version_of(line) for line in lock if applies(line.marker, linux)}
+    return {canonicalize_name(line.name): version_of(line) for line in lock if applies(line.marker, linux(python))}
 
 
-def applies(marker: Marker | None, changes: dict[str, str]) -> bool:
-    return marker is None or marker.evaluate(default_environment() | changes)
+def applies(marker: Marker | None, environment: dict[str, str]) -> bool:
+    return marker is None or marker.evaluate(default_environment() | environment)
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:

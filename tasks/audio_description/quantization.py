@@ -63,9 +63,21 @@ def tame(llm: nn.Module) -> None:
     int8 ones compute with a second reference to their weights, and with scales, which `module.to(device)` of a module
     around them leaves where they were. 4-bit ones repack their weights, and round the scales again, when they are first
     evaluated on a CPU with AVX512-BF16; from then on no gradient would pass them, also in training.
+
+    Models that something else quantised, or nothing, are left alone. RuntimeError where a model of int8 or
+    4-bit weights has no such layer of this release of bitsandbytes: then none of this would have been done.
     """
-    for module in llm.modules():
-        if type(module).__name__ == "Linear8bitLt":
+    kind = quantization_of(llm)
+    if kind not in ("int8", "fp4", "nf4"):
+        return
+    import bitsandbytes
+
+    layer = bitsandbytes.nn.Linear8bitLt if kind == "int8" else bitsandbytes.nn.Linear4bit
+    layers = [module for module in llm.modules() if isinstance(module, layer)]
+    if not layers:
+        raise RuntimeError(f"a model of {kind} weights without any {layer.__name__} of bitsandbytes {bitsandbytes.__version__}")
+    for module in layers:
+        if kind == "int8":
             module.register_forward_pre_hook(_fetch)
         elif hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

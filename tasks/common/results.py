@@ -26,6 +26,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from tasks.common import environment
 from tasks.common.files import write_json, write_text
+from tasks.common.table import published
 
 FORMAT = 1  # of results.json; a reader refuses what it does not know
 
@@ -55,7 +56,7 @@ class RunRecord:
             "metrics": {},
             "floors": {},
             "analysis": {},
-            "paper": plain["paper"],
+            "paper": published(cfg),
             "parameters": {},
             "flops": None,
             "seconds": {},

@@ -3,12 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 ORDER = ("constant", "input_blind", "linear")  # before this run; what else there is (a ceiling) comes after it
+
+
+def published(cfg: DictConfig) -> dict[str, str]:
+    """The paper's figures by metric, or none where the run's data are not the data that they belong to."""
+    own = cfg.scale_name == "paper" and cfg.data.get("name") == cfg.get("paper_data")
+    return dict(cfg.paper) if own else {}
 
 
 def closing_table(
@@ -20,13 +27,15 @@ def closing_table(
 ) -> Table:
     """Rows: the headline metrics that the run has, then the paper's others. Columns: floors, this run, the rest, paper.
 
-    A headline metric that neither has (CIDEr's plain twin where there is Java) is left out.
+    A headline metric that neither has (CIDEr's plain twin where there is Java) is left out, and so is the last column
+    without figures of the paper (`published`).
     """
     floors = [name for name in ORDER if name in references]
     others = [name for name in references if name not in ORDER]
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
-    for name in (*floors, "this run", *others, "paper"):
+    last = ["paper"] if paper else []
+    for name in (*floors, "this run", *others, *last):
         table.add_column(name.replace("_", " "), justify="right", style="bold" if name == "this run" else None)
     for metric in dict.fromkeys((*(name for name in headline if name in metrics), *paper)):
         table.add_row(
@@ -34,7 +43,7 @@ def closing_table(
             *(_number(references[name].get(metric)) for name in floors),
             _number(metrics.get(metric)),
             *(_number(references[name].get(metric)) for name in others),
-            paper.get(metric, "not recorded"),
+            *(paper.get(metric, "not recorded") for _ in last),
         )
     return table
 

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
 from tasks.common.progress import ProgressLines, progress_bar
-from tasks.common.table import closing_table
+from tasks.common.table import closing_table, published
 from train import train
 
 
@@ -38,6 +38,27 @@ def test_a_headline_metric_without_a_value_is_left_out() -> None:
 
 def test_a_figure_that_only_the_paper_has_is_shown() -> None:
     assert "rouge_l" in printed(closing_table("t", ["cider"], {"cider": 1.0}, {}, {"rouge_l": "13.54 ± 0.5"}))
+
+
+def test_without_figures_of_the_paper_there_is_no_column_for_them() -> None:
+    assert "paper" not in printed(closing_table("t", ["cider"], {"cider": 1.0}, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mean"),
+    [
+        (["experiment=qvhighlights_lcaam"], "42.32 ± 0.6"),
+        (["experiment=qvhighlights_lcaam", "scale=mini"], None),
+        (["experiment=qvhighlights_lcaam", "scale=smoke"], None),
+        (["experiment=qvhighlights_lcaam", "data=charades_sta"], None),
+        (["experiment=qvhighlights_lcaam", "data.name=TACoS"], None),
+        (["task=moment_retrieval", "data=qvhighlights"], None),
+    ],
+)
+def test_the_papers_figures_stand_beside_its_own_data_alone(
+    compose_run, overrides: list[str], mean: str | None
+) -> None:
+    assert published(compose_run(*overrides)).get("mAP") == mean
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [(True, RichProgressBar), (False, ProgressLines)])

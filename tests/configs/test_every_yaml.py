@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs import targets
 from configs.schema import validate
+from tasks.common.table import published
 from tests.composing import CONFIGS
 
 Compose = Callable[..., DictConfig]
@@ -66,6 +67,7 @@ def test_every_experiment_is_valid_at_every_scale(compose_run: Compose, experime
     assert cfg.name == experiment
     assert cfg.scale_name == scale
     assert cfg.floors.enabled == (scale != "paper")
+    assert published(cfg) == (dict(cfg.paper) if scale == "paper" else {})
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
