@@ -1,4 +1,4 @@
-"""The lock holds what pyproject.toml asks for, on every Python that it is made for; the page of versions says the same."""
+"""The lock holds what pyproject.toml asks for, on every Python that it is made for; docs/versions.md says the same."""
 
 import re
 import sys

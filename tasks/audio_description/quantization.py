@@ -75,7 +75,8 @@ def tame(llm: nn.Module) -> None:
     layer = bitsandbytes.nn.Linear8bitLt if kind == "int8" else bitsandbytes.nn.Linear4bit
     layers = [module for module in llm.modules() if isinstance(module, layer)]
     if not layers:
-        raise RuntimeError(f"a model of {kind} weights without any {layer.__name__} of bitsandbytes {bitsandbytes.__version__}")
+        release = f"bitsandbytes {bitsandbytes.__version__}"
+        raise RuntimeError(f"a model of {kind} weights without any {layer.__name__} of {release}")
     for module in layers:
         if kind == "int8":
             module.register_forward_pre_hook(_fetch)

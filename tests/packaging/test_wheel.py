@@ -24,6 +24,7 @@ def wheel(tmp_path_factory):
 def test_it_holds_the_library_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "lcaam/backends/chunked.py" in names
+    assert "lcaam/py.typed" in names, "type checkers read the annotations of what is installed"
     assert {name.split("/")[0] for name in names} == {"lcaam", re.sub(r"-py3.*", ".dist-info", wheel.name)}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "lcaam").rglob("*.py")}
     assert sources <= set(names), "every module of the library is packaged"

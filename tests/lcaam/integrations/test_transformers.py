@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, BertConfig, LlamaConfig
+from transformers import AutoModel, AutoModelForCausalLM, BertConfig, DynamicCache, LlamaConfig
 
 from lcaam import ContextAwareMask, LayerMasks
 from lcaam.analysis import record
@@ -141,7 +141,10 @@ def test_masks_of_numbers_and_options_of_other_attentions_are_refused():
     for name in ("softcap", "position_bias", "s_aux"):
         with pytest.raises(ValueError, match=f"attention 'lcaam' has no {name}: BertLayer cannot use it"):
             masked_attention(layer, q, k, v, None, **{name: torch.ones(1)})
-    out, weights = masked_attention(layer, q, k, v, None, softcap=None, output_attentions=False)
+    with pytest.raises(ValueError, match=r"attention 'lcaam' has no Paged: use generate\(\)"):
+        masked_attention(layer, q, k, v, None, cache=type("Paged", (), {})())
+    masked_attention(layer, q, k, v, None, cache=DynamicCache())  # a layer that hands its cache on has read it before
+    out, weights = masked_attention(layer, q, k, v, None, softcap=None, output_attentions=False, cache=None)
     assert out.shape == (1, 7, 4, 6) and weights is None
 
 

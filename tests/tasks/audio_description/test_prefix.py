@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.audio_description.language_model import checkpoint_activations
-from tasks.audio_description.prefix import IMPLEMENTATION, PrefixLlama, gated_prefix
+from tasks.audio_description.prefix import CACHE, IMPLEMENTATION, PrefixLlama, Prompts, gated_prefix
 from tests.parity import PARITY, fill, needs_parity
 
 
@@ -117,6 +117,44 @@ def test_a_row_of_a_batch_equals_the_sample_alone(llm):
     batch = llm(input_ids=IDS, attention_mask=keep, prefix=prefix).logits
     alone = llm(input_ids=IDS[:1, 2:], prefix=prefix[:1]).logits
     torch.testing.assert_close(batch[:1, 2:], alone, rtol=0, atol=1e-5)
+
+
+def test_arguments_by_place_are_those_by_name(llm):
+    prefix, keep = gated_prefix(llm, prompts(), gates()), torch.ones_like(IDS)
+    named = llm(input_ids=IDS, attention_mask=keep, prefix=prefix).logits
+    assert torch.equal(llm(IDS, keep, prefix=prefix).logits, named)
+
+
+def test_a_step_from_a_cache_continues_the_sequence(llm):
+    prefix, keep = gated_prefix(llm, prompts(), gates()), torch.ones_like(IDS)
+    whole = llm(input_ids=IDS, attention_mask=keep, prefix=prefix).logits[:, -1]
+    past = llm(input_ids=IDS[:, :-1], attention_mask=keep[:, :-1], prefix=prefix, use_cache=True)[CACHE]
+    step = llm(input_ids=IDS[:, -1:], attention_mask=keep, prefix=prefix, **{CACHE: past}).logits[:, -1]
+    torch.testing.assert_close(step, whole, rtol=0, atol=1e-5)
+
+
+def test_one_prefix_serves_several_rows_of_a_sample(llm):
+    """As beams are: the rows of a sample stand side by side."""
+    rows, keep = IDS.repeat_interleave(3, 0), torch.ones(2, 5, dtype=torch.bool)
+    prefix = gated_prefix(llm, prompts(), gates())
+    spread = llm(input_ids=rows, prefix=prefix, prefix_keep=keep).logits
+    own = llm(input_ids=rows, prefix=prefix.repeat_interleave(3, 0)).logits
+    assert torch.equal(spread, own)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_transformers_that_does_not_hand_the_prefix_down_stops(llm, lazy, monkeypatch):
+    """Instead of descriptions that have seen nothing."""
+    prefix = Prompts(llm, prompts(), gates()) if lazy else gated_prefix(llm, prompts(), gates())
+    own = llm.model.forward
+
+    def forgetful(*args, **options):
+        return own(*args, **{name: value for name, value in options.items() if not name.startswith("prefix")})
+
+    monkeypatch.setattr(llm.model, "forward", forgetful)
+    with pytest.raises(RuntimeError, match=r"transformers 5.* showed the prefix to 0 of 2 layers"):
+        llm(input_ids=IDS, prefix=prefix)
+    assert llm(input_ids=IDS).logits.isfinite().all(), "without a prefix there is nothing to hand down"
 
 
 def test_masked_prompts_are_not_read(llm):

@@ -295,6 +295,17 @@ def test_the_bytes_of_quantised_weights_are_counted(bnb, compose_run, kind, tmp_
     assert found["language model's weights"] < 0.6 * memory.memory(compose_run(*options))["language model's weights"]
 
 
+@needs_bnb
+@pytest.mark.parametrize("stored", [{"load_in_8bit": True}, {"bnb_4bit_quant_type": "nf4"}])
+def test_layers_that_are_not_of_the_kind_that_the_model_says_stop(stored):
+    """As after a release of bitsandbytes that quantises with another class."""
+    llm = PrefixLlama(LlamaConfig(vocab_size=11, num_hidden_layers=1, **SIZES))
+    quantization.tame(llm)
+    llm.config.quantization_config = SimpleNamespace(**stored)
+    with pytest.raises(RuntimeError, match="without any Linear"):
+        quantization.tame(llm)
+
+
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_the_packages_the_extra_is_named(base, kind, package, monkeypatch):
