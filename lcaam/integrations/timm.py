@@ -22,7 +22,7 @@ try:
     from timm.models.vision_transformer import init_weights_vit_timm as timm_init
 except ImportError as error:
     raise ImportError(
-        "lcaam.integrations.timm needs timm 1.0.22 or newer: pip install 'timm>=1.0.22', or all of the laboratory with "
+        "lcaam.integrations.timm needs timm 1.0.26 or newer: pip install 'timm>=1.0.26', or all of the laboratory with "
         "pip install 'lcaam[lab]'"
     ) from error
 

@@ -177,7 +177,7 @@ class VideoCaptioning(pl.LightningModule):
     def hidden(self, ids: Tensor, lengths: Tensor, draw: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """masking.hide with the choices of `draw`."""
         state = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
-        random = torch.Generator().manual_seed(int(state >> 1))
+        random = torch.Generator().manual_seed(int(state) >> 1)
         options = (self.hparams.mask_probability, self.hparams.most_masked, random)
         return hide(ids, lengths, self.special.mask, self.model.vocab_size, *options)
 

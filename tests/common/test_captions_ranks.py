@@ -1,7 +1,6 @@
 """Caption scores over ranks: those of one process, bit for bit, on every rank; an error reaches every rank."""
 
 import json
-from datetime import timedelta
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ import torch
 from tasks.common.caption_tokens import has_java
 from tasks.common.captions import CaptionScorer
 from tasks.common.gather import gather_rows, on_first_rank
+from tests.ranks import on_two_ranks
 
 REFERENCES = {  # the tokenizer reads on over a line's end after an abbreviation: order matters to it
     f"video{n}": [f"a man goes to the U.S. {n % 3} times in {'a car' if n % 2 else 'an aeroplane'}", "A man etc."]
@@ -28,21 +28,17 @@ def score_everywhere(share):
 
 
 def rank_main(rank, folder):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
     found = {name: score_everywhere(shares[rank]) for name, shares in SHARES.items()}
     found["computing"] = on_first_rank(torch.distributed.get_rank)
     with pytest.raises((ValueError, RuntimeError)) as caught:  # a caption too few
         score_everywhere([0, 1, 2])
     found["error"] = [caught.type.__name__, str(caught.value)]
     (folder / f"{rank}.json").write_text(json.dumps(found))
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(not has_java(), reason="the PTB tokenizer needs Java")
 def test_two_ranks_score_as_one_process_and_both_know_the_scores_and_the_error(tmp_path):
-    torch.multiprocessing.start_processes(rank_main, (tmp_path,), nprocs=2, start_method="fork")
+    on_two_ranks(rank_main, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     alone = CaptionScorer(REFERENCES).score(GENERATED, meteor=False)
     for name in SHARES:

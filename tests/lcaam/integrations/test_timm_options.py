@@ -202,7 +202,7 @@ def test_lcaam_alone_imports_no_timm_and_its_absence_is_explained():
         "import lcaam.integrations.timm\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: lcaam.integrations.timm needs timm 1.0.22 or newer" in done.stderr
+    assert "ImportError: lcaam.integrations.timm needs timm 1.0.26 or newer" in done.stderr
     assert "lcaam[lab]" in done.stderr
 
 

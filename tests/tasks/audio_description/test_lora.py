@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import timedelta
 
 import pytest
 import pytorch_lightning as pl
@@ -19,6 +18,7 @@ from tasks.audio_description.module import AudioDescription
 from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
 from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
+from tests.ranks import on_two_ranks
 from tests.tasks.audio_description.test_frozen import folder_of, frozen, trained, weights
 from tests.tasks.audio_description.test_module import scenes
 from tests.tasks.audio_description.test_prefix import IDS, config, gates, prompts
@@ -235,16 +235,13 @@ def sharded_and_whole(mesh=None):
 def rank_main(rank, folder):
     from torch.distributed.device_mesh import init_device_mesh
 
-    meeting = {"init_method": f"file://{folder}/meet", "rank": rank, "world_size": 2}
-    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=60), **meeting)
     (folder / f"{rank}.json").write_text(json.dumps(sharded_and_whole(init_device_mesh("cpu", (2,)))))
-    torch.distributed.destroy_process_group()
 
 
 @needs_peft
 def test_a_sharded_language_model_gives_the_same_loss_and_gradients(tmp_path):
     """FSDP2 over two ranks with the same batch, whose mean gradient is that of one."""
-    torch.multiprocessing.start_processes(rank_main, (tmp_path,), nprocs=2, start_method="fork")
+    on_two_ranks(rank_main, tmp_path)
     whole = sharded_and_whole()
     assert sum(is_lora(name) for name in whole) == 2 * 2 * 3
     for rank in (0, 1):

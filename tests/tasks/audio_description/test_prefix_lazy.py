@@ -1,7 +1,6 @@
 """Prompts, the prefix that layers project themselves: equal to gated_prefix, projected once, fit for FSDP."""
 
 import json
-from datetime import timedelta
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tasks.audio_description.language_model import checkpoint_activations
 from tasks.audio_description.model import Describer
 from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
+from tests.ranks import on_two_ranks
 from tests.tasks.audio_description.test_prefix import IDS, config, gates, prompts
 
 KEEP = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])  # padded on the left
@@ -154,17 +154,13 @@ def sharded_and_whole(mesh=None):
 def rank_main(rank, folder):
     from torch.distributed.device_mesh import init_device_mesh
 
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
     found = sharded_and_whole(init_device_mesh("cpu", (2,)))
     (folder / f"{rank}.json").write_text(json.dumps(found))
-    torch.distributed.destroy_process_group()
 
 
 def test_a_sharded_language_model_gives_the_same_loss_gradients_and_words(tmp_path):
     """FSDP2 over two ranks with the same batch, whose mean gradient is that of one."""
-    torch.multiprocessing.start_processes(rank_main, (tmp_path,), nprocs=2, start_method="fork")
+    on_two_ranks(rank_main, tmp_path)
     whole = sharded_and_whole()
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

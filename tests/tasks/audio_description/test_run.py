@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader
 
 import eval as evaluation
 from tasks.audio_description import pretrain_language_model
+from tests.ranks import on_two_ranks
 from tests.tasks.audio_description.test_frozen import folder_of
 from tests.tasks.audio_description.test_module import FACTS, build, scenes
 from train import train
@@ -63,23 +63,19 @@ def train_on(ranks, folder, base):
 
 
 def rank_main(rank, folder, base):
-    """As torchrun would start it; the ranks meet in a file, so that no port is taken."""
+    """With what torchrun sets."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
     _, module = train_on(2, folder, base)
     weights = {name: value for name, value in module.state_dict().items() if "llm" not in name}
     torch.save(weights, folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_ranks_with_a_bf16_language_model_are_one_with_accumulated_gradients(tmp_path):
     """bf16 language model, fp32 adapters, activation checkpointing, bf16-mixed, DDP on gloo."""
     base = folder_of(tmp_path / "base")
     (tmp_path / "two").mkdir()
-    torch.multiprocessing.start_processes(rank_main, (tmp_path / "two", base), nprocs=2, start_method="fork")
+    on_two_ranks(rank_main, tmp_path / "two", base)
     ranks = [torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     _, alone = train_on(1, tmp_path / "one", base)
     for name, value in ranks[0].items():

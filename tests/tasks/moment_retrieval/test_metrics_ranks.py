@@ -2,7 +2,6 @@
 
 import json
 import math
-from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 from tasks.moment_retrieval.metrics import MomentMetrics, evaluate
 from tasks.moment_retrieval.submission import SubmissionError
+from tests.ranks import on_two_ranks
 from tests.tasks.moment_retrieval.literal_metrics import truth_row
 
 
@@ -60,9 +60,6 @@ SHARES = {  # what either of two ranks gets, batch by batch: uneven, overlapping
 
 
 def rank_main(rank, folder):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
     metrics = {}
     for name, shares in SHARES.items():
         metric = MomentMetrics(decimals=None)
@@ -72,12 +69,10 @@ def rank_main(rank, folder):
         kept = {qid for qid, _ in metric.rows}  # the other rank's rows are gone again
         assert kept == {qid for batch in shares[rank] for qid in batch}
     (folder / f"{rank}.json").write_text(json.dumps(metrics))
-    torch.distributed.destroy_process_group()
 
 
 def test_two_ranks_with_uneven_overlapping_shares_score_as_one_process(tmp_path):
-    # forked: to import torch and torchmetrics in fresh processes takes longer than all of these tests
-    torch.multiprocessing.start_processes(rank_main, (tmp_path,), nprocs=2, start_method="fork")
+    on_two_ranks(rank_main, tmp_path)
     per_rank = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert per_rank[0] == per_rank[1]
     for name, count in (("overlapping", 13), ("empty", 5)):
