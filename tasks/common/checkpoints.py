@@ -33,9 +33,11 @@ def save_last(trainer: Trainer) -> None:
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or not callback.save_last or trainer.fast_dev_run:
         return
-    if callback._last_global_step_saved != trainer.global_step:
-        callback.last_model_path = callback.last_model_path or str(Path(callback.dirpath) / "last.ckpt")
-        trainer.save_checkpoint(callback.last_model_path)
+    path = Path(callback.last_model_path or Path(callback.dirpath) / "last.ckpt")
+    saved = torch.load(path, map_location="meta", weights_only=True)["global_step"] if path.is_file() else None
+    if trainer.strategy.broadcast(saved) != trainer.global_step:  # the first rank's word counts: it has the file
+        callback.last_model_path = str(path)
+        trainer.save_checkpoint(path)
 
 
 def saved_checkpoints(trainer: Trainer, folder: Path) -> dict[str, str]:

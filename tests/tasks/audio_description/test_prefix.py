@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.audio_description.language_model import checkpoint_activations
-from tasks.audio_description.prefix import CACHE, IMPLEMENTATION, PrefixLlama, Prompts, gated_prefix
+from tasks.audio_description.prefix import CACHE, PrefixLlama, Prompts, gated_prefix
 from tests.parity import PARITY, fill, needs_parity
 
 
@@ -76,9 +76,11 @@ def test_equals_llama_adapter():
 
 
 def test_it_chooses_its_attention_by_itself(llm, tmp_path):
-    assert llm.config._attn_implementation == IMPLEMENTATION
     llm.save_pretrained(tmp_path)
-    assert PrefixLlama.from_pretrained(tmp_path).config._attn_implementation == IMPLEMENTATION
+    prefix = gated_prefix(llm, prompts(), gates())
+    expected = llm(input_ids=IDS, prefix=prefix).logits
+    assert torch.equal(PrefixLlama.from_pretrained(tmp_path)(input_ids=IDS, prefix=prefix).logits, expected)
+    assert not torch.equal(llm(input_ids=IDS).logits, expected)
 
 
 def test_without_a_prefix_or_with_zero_gates_it_is_a_llama(llm):
