@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.composing import ROOT
+from tests.offline import records_of
 
 CAPTION_METRICS = {"rouge_l", "cider"} if shutil.which("java") else {"rouge_l_plain", "cider_plain"}
 
@@ -77,20 +78,15 @@ def test_the_same_seed_again_gives_the_same_numbers_even_alone(four_jobs, tmp_pa
     for part in ("metrics", "floors", "analysis", "flops"):
         assert again[part] == before[part], part
     assert "this run" in done.stdout
-    assert "13.54 ± 0.5" in done.stdout
+    assert "paper" not in done.stdout, "its figures belong to other data"
 
 
 def test_its_wandb_run_holds_metrics_settings_and_heat_maps(four_jobs):
     run = next(path for path in four_jobs.rglob("offline-run-*") if "multi" in str(path))
-    program = Path(sys.executable).with_name("wandb")
-    if not program.exists():
-        pytest.skip("no wandb command beside this Python")
-    done = subprocess.run(
-        [str(program), "leet", "inspect", "--json", str(run)], capture_output=True, text=True, timeout=120, check=True
-    )
+    text = json.dumps(records_of(run))
     caption = sorted(CAPTION_METRICS)[0]
     for expected in (f"test/{caption}", "train/loss", "figures/mask_layer 1", "mask.depth", "git.commit", "per_layer"):
-        assert expected in done.stdout, expected
+        assert expected in text, expected
     assert list(run.rglob("*.png")), "the pictures are in the run's files"
 
 

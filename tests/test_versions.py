@@ -61,3 +61,14 @@ def test_the_page_of_versions_says_what_pyproject_and_the_lock_say():
     table = re.findall(r"^\| ([\w.-]+) \| ([\w.]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     stated = {name: (low, locked) for name, low, locked, _ in table if name != "package"}
     assert stated == {name: (low, locked) for name, low, locked, _ in versions.rows()}
+
+
+def test_messages_that_say_what_to_install_state_the_lowest_version():
+    hints = [
+        (file.name, *hint)
+        for file in (ROOT / "lcaam").rglob("*.py")
+        for hint in re.findall(r"pip install '([\w-]+)>=([\d.]+)'", file.read_text(encoding="utf-8"))
+    ]
+    assert len(hints) >= 2, "those of the integrations"
+    for file, name, version in hints:
+        assert version == versions.lowest(versions.direct()[canonicalize_name(name)]), file

@@ -21,7 +21,7 @@ try:
     from transformers import AttentionInterface, AttentionMaskInterface, Cache
 except ImportError as error:
     raise ImportError(
-        "lcaam.integrations.transformers needs transformers 5 or newer: pip install 'transformers>=5.0', or all of the "
+        "lcaam.integrations.transformers needs transformers 5.4 or newer: pip install 'transformers>=5.4', or all of the "
         "laboratory with pip install 'lcaam[lab]'"
     ) from error
 

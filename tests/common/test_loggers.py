@@ -1,8 +1,6 @@
 """W&B: offline without a key, never a question, and what is logged can be read back."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from tasks.common.loggers import flat, logged_in, wandb_mode
+from tests.offline import records_of
 from train import train
 
 KEYS = ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC")
@@ -24,16 +23,6 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for key in KEYS:
         monkeypatch.delenv(key, raising=False)
     return home
-
-
-def inspect(run: Path) -> list[dict]:
-    program = Path(sys.executable).with_name("wandb")
-    if not program.exists():
-        pytest.skip("no wandb command beside this Python")
-    done = subprocess.run(
-        [str(program), "leet", "inspect", "--json", str(run)], capture_output=True, text=True, timeout=60, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.usefixtures("nobody")
@@ -62,7 +51,7 @@ def test_an_offline_run_can_be_read_back(tiny_run: Callable[..., DictConfig]) ->
     cfg = tiny_run("logger=many", "seed=5")
     train(cfg)
     (run,) = Path(cfg.paths.run_dir).glob("wandb/offline-run-*")
-    text = json.dumps(inspect(run))
+    text = json.dumps(records_of(run))
     for expected in ("madv2_lcaam-s5", "val/loss", "test/loss", "figures/mask_layer 1", "mask.fusion", "git.commit",
                      "command", "floors.input_blind.error", "job_type", "shared"):  # fmt: skip
         assert expected in text, expected

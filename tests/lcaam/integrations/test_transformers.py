@@ -156,4 +156,4 @@ def test_importing_lcaam_imports_no_transformers():
 def test_without_transformers_the_message_says_what_to_install():
     code = "import sys; sys.modules['transformers'] = None; import lcaam.integrations.transformers"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert "pip install 'transformers>=5.0'" in done.stderr and "lcaam[lab]" in done.stderr
+    assert "pip install 'transformers>=5.4'" in done.stderr and "lcaam[lab]" in done.stderr
