@@ -21,8 +21,8 @@ try:
     from transformers import AttentionInterface, AttentionMaskInterface, Cache
 except ImportError as error:
     raise ImportError(
-        "lcaam.integrations.transformers needs transformers 5.4 or newer: pip install 'transformers>=5.4', or all of the "
-        "laboratory with pip install 'lcaam[lab]'"
+        "lcaam.integrations.transformers needs transformers 5.4 or newer: pip install 'transformers>=5.4', or all of "
+        "the laboratory with pip install 'lcaam[lab]'"
     ) from error
 
 from lcaam.attention import attention
