@@ -14,7 +14,7 @@ def weights(query: Tensor, key: Tensor, mask: Mask | None, fusion: Fusion, keep:
     score = (query * scale) @ key.transpose(-2, -1)  # (B, H, N_q, N_k)
     score = score.to(torch.promote_types(score.dtype, torch.float32))
     if mask is not None:
-        # not fusion(...): torch.compile traces no call of an enum's member before torch 2.13
+        # not fusion(...): the compiler of torch 2.9 does not trace calls of an enum's members
         score = EQUATION[fusion](score, mask.dense().to(score.dtype))
     if keep is None:
         return score.softmax(-1)
