@@ -204,9 +204,16 @@ def test_hold_out_takes_as_many_as_asked_and_leaves_every_class_one(sizes, data)
     for order, a, b in zip(orders, held, rest, strict=True):
         assert [*a, *b] == order.tolist()
         share = count * len(order) / sum(sizes)
-        assert len(a) <= share + 1 or len(order) - 1 < share
+        # more than its share only where another class has given all that it can
+        assert len(a) <= share + 1 or any(len(others) == 1 for others in rest)
     if all(count * size / sum(sizes) + 1 <= size - 1 for size in sizes):
         assert all(abs(len(a) - count * s / sum(sizes)) < 1 for a, s in zip(held, sizes, strict=True))
+
+
+def test_hold_out_takes_from_the_large_class_what_small_ones_cannot_give():
+    held, rest = hold_out(np.split(np.arange(7), [1, 2]), 4)
+    assert [len(order) for order in held] == [0, 0, 4]
+    assert [len(order) for order in rest] == [1, 1, 1]
 
 
 @settings(max_examples=60, deadline=None)
