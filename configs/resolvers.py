@@ -27,14 +27,8 @@ def run_dir(base: str) -> str:
     return str(Path(base).absolute() / run_stamp())
 
 
-def module_name(target: str) -> str:
-    """`datamodules.madv2.MADv2` -> `madv2`."""
-    return target.split(".")[-2]
-
-
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
 OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()), replace=True)
 OmegaConf.register_new_resolver("multiply", lambda a, b: a * b, replace=True)
-OmegaConf.register_new_resolver("module_name", module_name, replace=True)
 OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("run_stamp", run_stamp, replace=True, use_cache=True)

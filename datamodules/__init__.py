@@ -1,1 +1,1 @@
-"""LightningDataModules, one a data set; `mini` writes small data sets in the same on-disk formats."""
+"""One folder per task: its LightningDataModule, readers, and `mini/`, which generates small data in the same files."""

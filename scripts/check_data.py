@@ -27,7 +27,7 @@ from configs.composing import composed  # noqa: E402
 from configs.schema import ConfigError, validate  # noqa: E402
 from datamodules.errors import DataError  # noqa: E402
 
-SETS = {"madv2": "datamodules.madv2.MADv2"}  # data set -> who reads it
+SETS = {"madv2": "datamodules.audio_description.Descriptions"}  # data set -> who reads it
 NAMES = 5  # names a place that are printed without --all
 CLEAN, FINDINGS, CANNOT = 0, 1, 2
 

@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader, Dataset
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datamodules.captions_json import LAYOUTS, Clip  # noqa: E402
-from datamodules.clip_sources import FrameFolders, VideoFiles  # noqa: E402
-from datamodules.clips import Pixels  # noqa: E402
 from datamodules.errors import DataError  # noqa: E402
-from datamodules.extraction import clips_of, finish, keep_settings, only_run, progress  # noqa: E402
-from datamodules.feature_files import write_features  # noqa: E402
 from datamodules.loading import whole  # noqa: E402
+from datamodules.video_captioning.captions import LAYOUTS, Clip  # noqa: E402
+from datamodules.video_captioning.clips import Pixels  # noqa: E402
+from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress  # noqa: E402
+from datamodules.video_captioning.feature_files import write_features  # noqa: E402
+from datamodules.video_captioning.sources import FrameFolders, VideoFiles  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = ("tiny", "small", "base")

@@ -25,10 +25,10 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from datamodules.captions_json import LAYOUTS, Clip  # noqa: E402
-from datamodules.clip_sources import VideoFiles  # noqa: E402
 from datamodules.errors import DataError  # noqa: E402
-from datamodules.extraction import clips_of, finish, keep_settings, only_run, progress  # noqa: E402
+from datamodules.video_captioning.captions import LAYOUTS, Clip  # noqa: E402
+from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress  # noqa: E402
+from datamodules.video_captioning.sources import VideoFiles  # noqa: E402
 
 PARTIAL = ".partial"
 

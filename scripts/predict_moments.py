@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 # ruff: noqa: E402
 from datamodules.errors import DataError, some
-from datamodules.moment_arrays import moment_batches
+from datamodules.moment_retrieval.arrays import moment_batches
 from datamodules.streams import read_array
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl, write_jsonl
@@ -54,8 +54,8 @@ def predict(
 
     video: stream -> (T, width) array; an array alone for a model of one stream. queries: (N, width) arrays.
     windows: at most so many a query; None: as many as the model predicts at once (10 as published).
-    clip_length, duration, stride, batch_size: as in datamodules/moment_arrays.py; overlap: tasks/moment_retrieval/
-    excerpts.py. Raises DataError and ValueError as these do.
+    clip_length, duration, stride, batch_size: as in datamodules/moment_retrieval/arrays.py; overlap: as in
+    tasks/moment_retrieval/excerpts.py. Raises DataError and ValueError as these do.
     """
     batches = moment_batches(
         model.hparams.facts, video, queries,

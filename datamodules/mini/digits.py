@@ -3,11 +3,13 @@
 No image of one split is in another:
 
     images, labels = digit_images("test", seed=0)   # (N, 8, 8) and (N,)
+    rows = enlargement(20)                          # (20, 8): rows @ image @ rows.T is the image at 20 x 20
 """
 
 import numpy as np
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SIDE = 8  # pixels along a side of a digit
 SPLITS = {"train": (0.0, 0.70), "val": (0.70, 0.80), "test": (0.80, 1.0)}  # shares of each class
 
 
@@ -35,3 +37,10 @@ def digit_images(split: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     index = digit_indices(split, seed)
     data = handwriting()
     return (data.images[index] / 16).astype(np.float32), data.target[index].astype(np.int64)
+
+
+def enlargement(side: int) -> np.ndarray:
+    """(side, 8) float32: linear interpolation of 8 pixels to `side`, whole pixels at both ends; rows sum to 1."""
+    at = (np.arange(side) + 0.5) * SIDE / side - 0.5
+    weights = np.clip(1 - np.abs(at.clip(0, SIDE - 1)[:, None] - np.arange(SIDE)), 0, None)
+    return weights.astype(np.float32)

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from datamodules.audio_description.rows import MovieFeatures
 from datamodules.errors import DataError
-from datamodules.mad_rows import MovieFeatures
 from scripts.checks.report import Report
 
 UNREADABLE = "cannot be read (stops training)"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.annotations import seconds
-from datamodules.mad_tables import REPLACED
+from datamodules.audio_description.annotations import seconds
+from datamodules.audio_description.tables import REPLACED
 from scripts.checks.report import Report
 
 NUMBER = "a time is no number of seconds (stops training)"

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from datamodules.audio_description.splits import EVALUATION, Described, lost_zeros, read_splits
+from datamodules.audio_description.titles import TITLES, read_titles, shared_titles
 from datamodules.errors import DataError
-from datamodules.mad_titles import TITLES, read_titles, shared_titles
 from datamodules.options import near
-from datamodules.splits import EVALUATION, Described, lost_zeros, read_splits
 from scripts.checks.report import Report
 
 UNKNOWN = "no such list for a split (stops training)"

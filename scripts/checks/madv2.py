@@ -1,6 +1,6 @@
 """The checks of MAD-v2: what training would read, file by file, without stopping at the first fault.
 
-    report = check_madv2(datamodule, deep=None)      # a datamodules.madv2.MADv2; deep: None, "sample" or "all"
+    report = check_madv2(datamodule, deep=None)      # deep: None, "sample" or "all"
 
 What is not found here does not stop training: where no finding would, the data module itself is asked at the end.
 """
@@ -15,13 +15,13 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
+from datamodules.audio_description import Descriptions
+from datamodules.audio_description.rows import MovieFeatures
+from datamodules.audio_description.splits import Described, read_lists
+from datamodules.audio_description.subtitles import ALIASES as SUBTITLES
+from datamodules.audio_description.subtitles import by_movie, lost_zeros
+from datamodules.audio_description.tables import ANNOTATIONS, Aliases, read_table
 from datamodules.errors import DataError
-from datamodules.mad_rows import MovieFeatures
-from datamodules.mad_subtitles import ALIASES as SUBTITLES
-from datamodules.mad_subtitles import by_movie, lost_zeros
-from datamodules.mad_tables import ANNOTATIONS, Aliases, read_table
-from datamodules.madv2 import MADv2
-from datamodules.splits import Described, read_lists
 from scripts.checks import mad_rows
 from scripts.checks.mad_features import UNREADABLE, Depth, check_shapes, check_tracks, check_values
 from scripts.checks.mad_rows import check_rows, check_times
@@ -41,7 +41,7 @@ class NothingToCheck(Exception):
     """There are no data where they should be."""
 
 
-def check_madv2(data: MADv2, deep: Depth | None = None) -> Report:
+def check_madv2(data: Descriptions, deep: Depth | None = None) -> Report:
     """Every fault of the files that `data` names. Raises NothingToCheck: no folder, or none of the files in it."""
     if data.mini is not None or not data.root.is_dir():
         _found(data)
@@ -63,18 +63,18 @@ def check_madv2(data: MADv2, deep: Depth | None = None) -> Report:
     return report
 
 
-def _found(data: MADv2) -> None:
+def _found(data: Descriptions) -> None:
     try:
         data.prepare_data()
     except (DataError, OSError) as error:
         raise NothingToCheck(str(error)) from error
 
 
-def _annotations(data: MADv2) -> list[str]:
+def _annotations(data: Descriptions) -> list[str]:
     return [name for name in dict.fromkeys([data.files.train, data.files.eval, data.val_annotations]) if name]
 
 
-def _files(report: Report, data: MADv2) -> set[str]:
+def _files(report: Report, data: Descriptions) -> set[str]:
     """The configured files that are there."""
     names = [name for name in (*vars(data.files).values(), data.val_annotations) if name is not None]
     if data.subtitles is not None and data.mini is None:
@@ -87,7 +87,7 @@ def _files(report: Report, data: MADv2) -> set[str]:
     return there
 
 
-def _table(report: Report, data: MADv2, name: str, there: set[str]) -> pd.DataFrame | None:
+def _table(report: Report, data: Descriptions, name: str, there: set[str]) -> pd.DataFrame | None:
     if name not in there:
         return None
     expected = {} if data.mini is None else GENERATED | (TRAPS if name == data.files.train else {})
@@ -108,7 +108,9 @@ def _rows(report: Report, path: Path, aliases: Aliases, expected: dict[str, int]
     return table
 
 
-def _splits(report: Report, data: MADv2, tables: dict[str, pd.DataFrame], there: set[str]) -> dict[str, list[str]]:
+def _splits(
+    report: Report, data: Descriptions, tables: dict[str, pd.DataFrame], there: set[str]
+) -> dict[str, list[str]]:
     """split -> movies that training would use, as far as that can be known."""
     every = {"": sorted({movie for table in tables.values() for movie in table["movie"]} - {""})}
     if data.files.split not in there:
@@ -138,7 +140,9 @@ def usable(table: pd.DataFrame) -> set[str]:
     return set(table["movie"][(table["text"] != "") & (end > start.clip(lower=0))])
 
 
-def _features(report: Report, data: MADv2, movies: list[str], there: set[str], deep: Depth | None) -> dict[str, int]:
+def _features(
+    report: Report, data: Descriptions, movies: list[str], there: set[str], deep: Depth | None
+) -> dict[str, int]:
     """Rows of each movie that both tracks have."""
     found: dict[str, dict[str, int]] = {}
     tracks: dict[str, MovieFeatures] = {}
@@ -160,7 +164,7 @@ def _features(report: Report, data: MADv2, movies: list[str], there: set[str], d
     return {movie: min(rows[movie] for rows in every if movie in rows) for movie in set().union(*every)}
 
 
-def _subtitles(report: Report, data: MADv2, movies: list[str], there: set[str]) -> dict[str, pd.DataFrame]:
+def _subtitles(report: Report, data: Descriptions, movies: list[str], there: set[str]) -> dict[str, pd.DataFrame]:
     if data.mini is None and data.subtitles not in there:
         return {}
     path = data.subtitles_path()
@@ -178,7 +182,7 @@ def _subtitles(report: Report, data: MADv2, movies: list[str], there: set[str]) 
     return {data.subtitles: lines}
 
 
-def _train(report: Report, data: MADv2) -> None:
+def _train(report: Report, data: Descriptions) -> None:
     """Asks the data module itself; features are looked at, not read."""
     asked = copy.copy(data)
     asked.segments, asked.in_memory, asked.normalise = {}, False, "none"

@@ -83,10 +83,10 @@ def msrvtt_batch(facts: dict[str, Any], words: int) -> dict[str, Any]:
 
 
 DATA = {  # the data node's _target_ -> facts, batch
-    "datamodules.madv2.MADv2": (madv2, madv2_batch),
-    "datamodules.qvhighlights.QVHighlights": (qvhighlights, qvhighlights_batch),
-    "datamodules.imagenet1k.ImageNet1K": (imagenet1k, imagenet1k_batch),
-    "datamodules.msrvtt.MSRVTT": (msrvtt, msrvtt_batch),
+    "datamodules.audio_description.Descriptions": (madv2, madv2_batch),
+    "datamodules.moment_retrieval.Moments": (qvhighlights, qvhighlights_batch),
+    "datamodules.image_classification.Images": (imagenet1k, imagenet1k_batch),
+    "datamodules.video_captioning.Captions": (msrvtt, msrvtt_batch),
 }
 
 

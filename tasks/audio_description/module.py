@@ -1,8 +1,8 @@
 """Audio description as a Lightning module: train, describe, score (paper section 4.1, Table 1a).
 
-The batch is the data module's (datamodules/madv2.py says its keys, shapes and polarity); sentences are tokenised here.
-Where the data module is told to, a batch also has `previous` and `subtitles`, a list of B lists of sentences, oldest
-first: they go into the prompt (context.py).
+datamodules/audio_description/datamodule.py says which keys, shapes and polarity a batch has; sentences are tokenised
+here. Where the data module is told to, a batch also has `previous` and `subtitles`, a list of B lists of sentences,
+oldest first: they go into the prompt (context.py).
 
     python train.py experiment=madv2_multi_lcaam scale=mini
 """

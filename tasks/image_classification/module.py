@@ -1,6 +1,6 @@
 """Image classification as a Lightning module: a Vision Transformer with masks, DeiT's recipe (paper Tables 1d, 5).
 
-The batch is the data module's (datamodules/imagenet1k.py says its keys and shapes).
+datamodules/image_classification/datamodule.py says which keys and shapes a batch has.
 """
 
 from typing import Any, Literal

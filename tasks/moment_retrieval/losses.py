@@ -29,7 +29,7 @@ class LossSettings:
 
 
 class MomentLosses(nn.Module):
-    """Outputs of QDDETR and a batch (datamodules/qvhighlights.py) -> total and terms. Keywords: LossSettings'."""
+    """Outputs of QDDETR and a batch -> total and terms. Keywords: those of LossSettings."""
 
     def __init__(self, **settings: float):
         super().__init__()

@@ -1,6 +1,6 @@
 """Moment retrieval and highlight detection as a Lightning module (paper section 4.2, Table 1b and c).
 
-The batch is the data module's (datamodules/qvhighlights.py says its keys, shapes and polarity).
+datamodules/moment_retrieval/datamodule.py says which keys, shapes and polarity a batch has.
 """
 
 from collections.abc import Sequence

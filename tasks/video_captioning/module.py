@@ -1,6 +1,6 @@
 """Video captioning as a Lightning module: SwinBERT with masks (paper Table 1d).
 
-The batch is the data module's (datamodules/msrvtt.py says its keys and shapes); captions are tokenised here.
+datamodules/video_captioning/datamodule.py says which keys and shapes a batch has; captions are tokenised here.
 """
 
 import zlib

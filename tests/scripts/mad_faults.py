@@ -6,11 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from datamodules.madv2 import MADv2
+from datamodules.audio_description import Descriptions
 from scripts.checks import mad_features, mad_rows, mad_splits, madv2
 from scripts.checks.madv2 import check_madv2
 from scripts.checks.report import Report
-from tests.datamodules.small import (
+from tests.datamodules.audio_description.small import (
     FILES,
     KEYWORDS,
     change_features,
@@ -36,7 +36,7 @@ def write_faultless(root: Path) -> Path:
 
 
 def check(folder: Path, deep=None, **changes) -> Report:
-    return check_madv2(MADv2(**{**KEYWORDS, "root": str(folder), **changes}), deep)
+    return check_madv2(Descriptions(**{**KEYWORDS, "root": str(folder), **changes}), deep)
 
 
 def found(report: Report, *, note: bool = False) -> dict[str, dict[str, list[str]]]:

@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
-from datamodules.madv2 import MADv2
+from datamodules.audio_description import Descriptions
 from scripts.check_data import main
 from scripts.checks import mad_features, mad_rows, madv2
 from scripts.checks.mad_splits import ZEROS
 from scripts.checks.madv2 import NothingToCheck, check_madv2
-from tests.datamodules.small import (
+from tests.datamodules.audio_description.small import (
     FILES,
     KEYWORDS,
     SETTINGS,
@@ -165,7 +165,7 @@ def test_subtitles_are_checked_where_they_are_configured(folder):
 
 
 def test_nothing_is_found_in_generated_data(tmp_path):
-    data = MADv2(**KEYWORDS, root=str(tmp_path), mini={**SETTINGS, "train_movies": 2}, subtitles="lines.csv")
+    data = Descriptions(**KEYWORDS, root=str(tmp_path), mini={**SETTINGS, "train_movies": 2}, subtitles="lines.csv")
     report = check_madv2(data, "all")
     assert report.found == 0
     on_purpose = {mad_rows.NEGATIVE, mad_rows.REVERSED, mad_rows.EMPTY, mad_rows.BYTES, mad_rows.UNSORTED}
@@ -219,7 +219,7 @@ def test_the_command_ends_with_0_clean_1_findings_2_cannot(folder, capsys):
         (["experiment=madv3"], "madv3"),
         (
             ["experiment=qvhighlights_lcaam"],
-            "madv2 is read by datamodules.madv2.MADv2; these settings choose data read by datamodules.qv",
+            "madv2 is read by datamodules.audio_description.Descriptions; these settings choose data ",
         ),
     ],
 )

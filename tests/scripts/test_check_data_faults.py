@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.audio_description import Descriptions
 from datamodules.errors import DataError
-from datamodules.madv2 import MADv2
 from scripts.checks import mad_rows, mad_splits, madv2
-from tests.datamodules.small import FILES, KEYWORDS, read_rows, write_rows
+from tests.datamodules.audio_description.small import FILES, KEYWORDS, read_rows, write_rows
 from tests.scripts.mad_faults import FAULTS, check, found, write_faultless
 
 
@@ -40,7 +40,7 @@ def test_a_planted_fault_is_found_and_named_and_nothing_else(folder, name):
 
 
 def open_set(folder):
-    data = MADv2(**KEYWORDS, root=str(folder))
+    data = Descriptions(**KEYWORDS, root=str(folder))
     data.prepare_data()
     data.setup()
 

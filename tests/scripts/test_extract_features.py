@@ -10,11 +10,11 @@ import pytest
 import torch
 from torchvision.models.video import swin3d_t
 
-from datamodules.feature_files import write_features
+from datamodules.video_captioning.feature_files import write_features
 from scripts import extract_features
 from scripts.extract_features import main
 from scripts.extract_frames import main as extract_frames
-from tests.datamodules.small_videos import footage, write_video
+from tests.datamodules.video_captioning.small import footage, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -60,8 +60,8 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_features_are_the_backbones_on_the_normalised_central_square(videos, tmp_path, means):
-    from datamodules.clip_transforms import cut
-    from datamodules.video import read_video
+    from datamodules.video_captioning.transforms import cut
+    from datamodules.video_captioning.video import read_video
 
     main([str(videos), str(tmp_path / "out"), *SMALL])
     found = arrays(tmp_path / "out")

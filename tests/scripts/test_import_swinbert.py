@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from configs.schema import validate
-from datamodules.mini.mp4 import write_mp4
+from datamodules.video_captioning.mini.mp4 import write_mp4
 from scripts.import_checkpoint import main
 from scripts.importers.swinbert import convert, released
 from tasks.common.errors import CheckpointError

@@ -17,7 +17,7 @@ from datamodules.errors import DataError
 from datamodules.packed import PackedFeatures, pack, packed_path
 from scripts import pack_features
 from scripts.pack_features import main
-from tests.datamodules.moments_small import open_set, write_set
+from tests.datamodules.moment_retrieval.small import open_set, write_set
 
 ROOT = Path(__file__).resolve().parents[2]
 

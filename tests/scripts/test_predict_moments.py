@@ -12,7 +12,7 @@ from scripts.predict_moments import main, predict
 from tasks.common.files import read_jsonl
 from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_saliency
 from tasks.moment_retrieval.scores import evaluate
-from tests.datamodules.moments_small import TEXT, WIDTHS, open_set, read_lines, write_set
+from tests.datamodules.moment_retrieval.small import TEXT, WIDTHS, open_set, read_lines, write_set
 from tests.tasks.moment_retrieval.trained import FACTS, KNOWN, build
 
 

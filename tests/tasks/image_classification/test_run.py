@@ -108,7 +108,7 @@ def test_two_ranks_count_every_test_image_once(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({row["name"] for row in rows}) == len(rows) == 37
 
-    cfg = DictConfig({"data": {"_target_": "datamodules.imagenet1k.ImageNet1K", **record["data"]}})
+    cfg = DictConfig({"data": {"_target_": "datamodules.image_classification.Images", **record["data"]}})
     datamodule = build_datamodule(cfg)
     datamodule.setup()
     kind = get_class("tasks.image_classification.module.ImageClassification")

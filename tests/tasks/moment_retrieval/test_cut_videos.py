@@ -5,7 +5,7 @@ import torch
 
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
-from tests.datamodules.moments_small import open_set, write_set
+from tests.datamodules.moment_retrieval.small import open_set, write_set
 from tests.tasks.moment_retrieval.test_module import trainer
 from tests.tasks.moment_retrieval.trained import FACTS, build
 

@@ -1,9 +1,9 @@
-"""A small moment-retrieval module with a mask, for the small set of tests/datamodules/moments_small.py."""
+"""A small moment-retrieval module with a mask, for the small set of tests/datamodules/moment_retrieval/small.py."""
 
 import torch
 
 from tasks.moment_retrieval.module import MomentRetrieval
-from tests.datamodules.moments_small import TEXT, WIDTHS
+from tests.datamodules.moment_retrieval.small import TEXT, WIDTHS
 
 STREAMS = dict(WIDTHS)
 FACTS = {

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from configs.saved import open_run
-from datamodules.mini.mp4 import write_mp4
+from datamodules.video_captioning.mini.mp4 import write_mp4
 from eval import evaluate
 from tasks.common.build import build_datamodule
 from tasks.video_captioning.caption import caption, load, main

@@ -1,0 +1,72 @@
+"""Annotations of MAD-v2, MAD-eval (csv) and MAD-v1 (json): cleaned, sorted; whatever is left out is counted and named.
+
+    table = read_annotations("mad-v2-ad-unnamed.csv")   # columns movie, start, end, text, ann_id, row
+
+Columns (aliases): movie; start | start_time; end | end_time; text | sentence | text_gt. Times are seconds. Optional
+ann_id; without it a row is named "<file stem>:<row>", row 0 being the first after the header. The files' forms:
+tables.py.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datamodules.audio_description.tables import ANNOTATIONS, REPLACED, Aliases, read_table
+from datamodules.audio_description.tables import annotation_id as annotation_id
+from datamodules.errors import DataError, some
+
+log = logging.getLogger(__name__)
+
+
+def seconds(column: pd.Series) -> pd.Series:
+    """Text -> float64 seconds; NaN where it is no finite number."""
+    values = pd.to_numeric(column, errors="coerce").astype(float)
+    return values.where(np.isfinite(values))
+
+
+def read_annotations(
+    path: str | Path, level: int = logging.WARNING, *, aliases: Aliases = ANNOTATIONS, of: str = "caption"
+) -> pd.DataFrame:
+    """Rows of an annotation file, stably sorted by (movie, start).
+
+    aliases: what its columns may be called; of: what its texts are, for the log.
+
+    Columns movie str (leading zeros kept), start, end float64 seconds, text str, ann_id str, row int (place in file).
+    Bytes that are not UTF-8 become U+FFFD; a start below 0 becomes 0. Rows with an empty caption, or with end <= start
+    after that, are left out. Each of these is logged at `level` with its number and its first rows.
+
+    Raises DataError: unreadable file, missing column, a time that is no number, no usable row, ann_id twice.
+    """
+    path = Path(path)
+    table = read_table(path, aliases, optional={})
+    twice = table["ann_id"][table["ann_id"].duplicated()]
+    if len(twice):
+        raise DataError(f"{path}: ann_id not unique: {some(twice.unique())}.")
+    for name in ("start", "end"):
+        times = seconds(table[name])
+        wrong = table[times.isna()]
+        if len(wrong):
+            first = wrong.iloc[0]
+            raise DataError(
+                f"{path}: column {name} is not a number of seconds in {len(wrong)} rows; "
+                f"the first is row {first['row']}: {first[name]!r}."
+            )
+        table[name] = times
+
+    def note(what: str, bad: pd.Series) -> None:
+        if bad.any():
+            log.log(level, "%s: %s in %d rows: row %s", path, what, bad.sum(), some(table["row"][bad]))
+
+    note("has bytes that are not UTF-8 (replaced by U+FFFD)", table["text"].str.contains(REPLACED))
+    note("start is negative (set to 0)", table["start"] < 0)
+    table["start"] = table["start"].clip(lower=0.0)
+    empty = table["text"] == ""
+    reversed_times = (table["end"] <= table["start"]) & ~empty
+    note(f"{of} is empty (left out)", empty)
+    note("end is not after start (left out)", reversed_times)
+    table = table[~empty & ~reversed_times]
+    if table.empty:
+        raise DataError(f"{path}: no usable row.")
+    return table.sort_values(["movie", "start"], kind="stable", ignore_index=True)

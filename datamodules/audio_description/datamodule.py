@@ -1,0 +1,338 @@
+"""MAD-v2 audio description: a described segment of a movie as 25 visual and 25 audio tokens, and its sentence.
+
+Batch contract (B segments, T = `tokens` per modality):
+
+    video        (B, T, video_dim) float32     zeros where video_keep is False
+    audio        (B, T, audio_dim) float32
+    video_keep   (B, T) bool                   True = real token
+    audio_keep   (B, T) bool
+    text         list of B str                 the description; the task tokenises it
+    movie        list of B str
+    start, end   (B,) float64, seconds
+    ann_id       list of B str                 unique; evaluation order is (movie, start)
+    previous     list of B list of str         only with data.previous: up to previous_count descriptions before it
+    subtitles    list of B list of str         only with data.subtitles: what was said before it
+
+    data = Descriptions(root="data/madv2", ...)       # configs/data/madv2.yaml explains every keyword
+    data.prepare_data()                        # finds or generates the files; DataError says what is missing
+    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "previous", ...}
+
+`previous` are descriptions of the same movie with an earlier start, oldest first. With previous=predicted the training
+batches have the annotated ones; evaluation batches have empty lists and come so that whoever describes can fill them
+in: all that precedes a batch's segments is in earlier batches (recurrent.py; no longer (movie, start)
+order). `subtitles` are the lines heard in the subtitle_seconds before the start, in order (context.py).
+"""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from datamodules.audio_description.annotations import read_annotations
+from datamodules.audio_description.context import Texts, context
+from datamodules.audio_description.mini import generator as mini_madv2
+from datamodules.audio_description.mini.subtitles import write_mini_subtitles
+from datamodules.audio_description.npy import open_features
+from datamodules.audio_description.recurrent import recurrent_loader
+from datamodules.audio_description.rows import MovieFeatures
+from datamodules.audio_description.sampling import SAMPLINGS, sample_rows, segment_rows
+from datamodules.audio_description.segments import Segments
+from datamodules.audio_description.splits import Described, read_splits
+from datamodules.audio_description.statistics import training_statistics
+from datamodules.audio_description.subtitles import read_subtitles
+from datamodules.audio_description.titles import warn_of_shared_titles
+from datamodules.audio_description.tracks import Track
+from datamodules.errors import DataError, some
+from datamodules.loading import loader
+from datamodules.mini.store import settings_from
+from datamodules.options import at_least, one_of
+
+log = logging.getLogger(__name__)
+
+SMALL = 512 * 2**20  # bytes of features that in_memory=auto holds at most, all splits together
+AUDIO_SLACK = 1.0  # seconds by which a movie's two tracks may differ; the longer one is cut
+NEIGHBOURS = 16  # sentences of one movie that R@k/16 compares
+LEAST = {
+    "video_dim": 1,
+    "audio_dim": 1,
+    "tokens": 1,
+    "batch_size": 1,
+    "eval_batch_size": 1,
+    "num_workers": 0,
+    "previous_count": 1,
+    "seed": 0,
+}
+ALLOWED = {
+    "sampling": SAMPLINGS,
+    "normalise": ("none", "l2", "standard"),
+    "tracks": ("both", "video", "audio"),
+    "previous": ("none", "ground_truth", "predicted"),
+}
+
+
+class Descriptions(pl.LightningDataModule):
+    """MAD-v2 for training and MAD-eval for testing, or the mini set in the same files."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        video_features: str,
+        audio_features: str | None,
+        train_annotations: str,
+        eval_annotations: str,
+        split: str,
+        train_split: str,
+        val_split: str | int,
+        test_split: str,
+        video_dim: int,
+        audio_dim: int,
+        batch_size: int,
+        eval_batch_size: int,
+        fps: float = 5.0,
+        tokens: int = 25,
+        sampling: Literal["segment_pad", "window", "linspace"] = "segment_pad",
+        normalise: Literal["none", "l2", "standard"] = "none",
+        tracks: Literal["both", "video", "audio"] = "both",
+        previous: Literal["none", "ground_truth", "predicted"] = "none",
+        previous_count: int = 3,
+        subtitles: str | None = None,
+        subtitle_seconds: float = 30.0,
+        val_annotations: str | None = None,
+        in_memory: bool | Literal["auto"] = "auto",
+        num_workers: int = 0,
+        seed: int = 0,
+        sounds: Literal["tones", "speech"] | None = None,
+        speech_dir: str | None = None,
+        mini: dict[str, int | float] | None = None,
+        name: str = "MAD-v2",
+    ):
+        """File names are relative to `root`; `name` stands in messages; `mini`: sizes of the generated set
+        (MiniSettings), None = the real data.
+
+        Raises DataError: a number below its least value, an unknown option; mini settings that are unknown, missing or
+        of a wrong type.
+        """
+        super().__init__()
+        self.name, self.root = name, Path(root)
+        self.files = mini_madv2.Files(video_features, audio_features, train_annotations, eval_annotations, split)
+        self.splits = {"train": train_split, "val": val_split, "test": test_split}
+        self.video_dim, self.audio_dim = video_dim, audio_dim
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.fps, self.tokens, self.sampling, self.normalise = fps, tokens, sampling, normalise
+        self.tracks, self.in_memory = tracks, in_memory
+        self.previous, self.previous_count = previous, previous_count
+        self.subtitles, self.subtitle_seconds, self.val_annotations = subtitles, subtitle_seconds, val_annotations
+        self.seed, self.sounds, self.speech_dir = seed, sounds, speech_dir
+        self.mini = None if mini is None else settings_from(mini_madv2.MiniSettings, mini)
+        self.folder = self.root
+        self.segments: dict[str, Segments] = {}
+        self._check()
+
+    def _check(self) -> None:
+        if not 0 < self.fps < float("inf"):
+            raise DataError(f"data.fps={self.fps}: feature rows a second are more than 0 (MAD: 5.0).")
+        if not 0 < self.subtitle_seconds < float("inf"):
+            raise DataError(f"data.subtitle_seconds={self.subtitle_seconds}: a window is longer than 0 seconds.")
+        at_least(vars(self), LEAST)
+        one_of(vars(self), ALLOWED)
+        named = isinstance(self.splits["val"], str)
+        if self.val_annotations is not None and (self.mini is not None or not named):
+            why = f"data.val_split={self.splits['val']} is a number" if not named else "generated data has none"
+            raise DataError(
+                f"data.val_annotations={self.val_annotations}: a file of its own for the movies of a named list (of "
+                f"MAD-v1: val_split=V1-VAL); {why}."
+            )
+
+    # Files
+
+    def prepare_data(self) -> None:
+        """Generates the mini set unless it is there; for real data checks that every file is. Raises DataError."""
+        if self.mini is not None:
+            self.folder = self._mini_folder()
+            return
+        names = [*vars(self.files).values(), self.val_annotations, self.subtitles]
+        missing = [name for name in names if name is not None and not (self.root / name).exists()]
+        if missing:
+            raise DataError(
+                f"{self.name}: missing {some(missing)}; looked in {self.root.resolve()}. How to get the files and "
+                "where to put them: docs/datasets.md#mad-v2. Another place: data.root=... or paths.data_dir=... . "
+                "scale=mini runs the same experiment on generated data."
+            )
+
+    def _mini_folder(self) -> Path:
+        return mini_madv2.write_mini(
+            self.root, self.mini, self.files, sounds=self.sounds or "tones", speech_dir=self.speech_dir, seed=self.seed
+        )
+
+    # Splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads annotations, splits and movie lengths, once, whatever the stage. Raises DataError."""
+        if self.segments:
+            return
+        if self.mini is not None:
+            self.folder = self._mini_folder()  # another process may have generated it
+        level = logging.WARNING if self.mini is None else logging.INFO  # the mini set's bad rows are there on purpose
+        names = [self.files.train, self.files.eval, self.val_annotations]
+        tables = {name: read_annotations(self.folder / name, level) for name in dict.fromkeys(names) if name}
+        described = [name and Described(name, set(tables[name]["movie"])) for name in names]
+        movies = read_splits(self.folder / self.files.split, self.splits, *described)
+        warn_of_shared_titles(self.folder, movies)
+        used = [movie for split in movies.values() for movie in split]
+        video, audio = self.tracks_of(self.folder)
+        lengths = self._lengths(video, audio, used)
+        hold = self._hold(lengths)
+        lines = self._lines(used, level)
+        sources = {"train": names[:1], "val": names[2:] if self.val_annotations else names[:2], "test": names[1:2]}
+        for split, wanted in movies.items():
+            parts = [tables[name] for name in dict.fromkeys(sources[split])]
+            table = pd.concat([part[part["movie"].isin(wanted)] for part in parts])
+            self.segments[split] = self._segments(split, table, lengths, video, audio, hold, lines)
+        self._normalise()
+        self._warn_of_short_movies()
+
+    # Segments
+
+    def tracks_of(self, folder: Path) -> tuple[MovieFeatures, MovieFeatures | None]:
+        """The picture and the sound features in a folder, not opened yet; None for a sound track that there is not."""
+        audio = None if self.files.audio is None else open_features(folder / self.files.audio, self.audio_dim)
+        return open_features(folder / self.files.video, self.video_dim), audio
+
+    def _lines(self, movies: list[str], level: int) -> pd.DataFrame | None:
+        return None if self.subtitles is None else read_subtitles(self.subtitles_path(), movies, level)
+
+    def subtitles_path(self) -> Path:
+        """Where the subtitles are; the mini set's are generated. For data with subtitles."""
+        if self.mini is None:
+            return self.folder / self.subtitles
+        described = [self.files.train, self.files.eval]
+        return write_mini_subtitles(self.root, self.folder, described, self.subtitles)
+
+    def _context(self, training: bool, table: pd.DataFrame, lines: pd.DataFrame | None) -> dict[str, Texts]:
+        wanted = "ground_truth" if training and self.previous == "predicted" else self.previous
+        return context(table, wanted, self.previous_count, lines, self.subtitle_seconds)
+
+    def _lengths(self, video: MovieFeatures, audio: MovieFeatures | None, movies: list[str]) -> dict[str, int]:
+        """Feature rows of each movie. DataError: missing movies, wrong width, tracks of different lengths."""
+        lengths = video.lengths(movies)
+        if audio is None:
+            return lengths
+        other = audio.lengths(movies)
+        for movie in movies:
+            if abs(lengths[movie] - other[movie]) > AUDIO_SLACK * self.fps:
+                raise DataError(
+                    f"movie {movie}: {lengths[movie]} rows in {video.path} and {other[movie]} in {audio.path}; they "
+                    f"may differ by at most {AUDIO_SLACK} s = {AUDIO_SLACK * self.fps:.0f} rows."
+                )
+        return {movie: min(lengths[movie], other[movie]) for movie in movies}
+
+    def _hold(self, lengths: dict[str, int]) -> bool:
+        if self.in_memory != "auto":
+            return self.in_memory
+        return sum(lengths.values()) * (self.video_dim + self.audio_dim) * 4 <= SMALL
+
+    def _segments(self, split: str, table: pd.DataFrame, lengths, video, audio, hold: bool, lines) -> Segments:
+        """The split's segments in (movie, start) order, without those that begin after their movie's features end.
+
+        DataError: an ann_id twice, in two files; none of the segments left to train on or to test.
+        """
+        if len(twice := table["ann_id"][table["ann_id"].duplicated()]):
+            raise DataError(f"{split}: ann_id not unique among its annotation files: {some(twice.unique())}.")
+        table = table.sort_values(["movie", "start"], kind="stable", ignore_index=True)
+        spans = [
+            segment_rows(start, end, self.fps, lengths[movie])
+            for movie, start, end in zip(table["movie"], table["start"], table["end"], strict=True)
+        ]
+        inside = np.array([first for first, _ in spans]) < table["movie"].map(lengths).to_numpy()
+        if not inside.all():
+            log.warning(
+                "%s: begins after the features of its movie end (left out) in %d rows: %s",
+                split, (~inside).sum(), some(table["ann_id"][~inside]),
+            )  # fmt: skip
+        if split != "val" and not inside.any():
+            raise DataError(f"{split}: all {len(table)} segments begin after the features of their movies end.")
+        table, spans = table[inside], [span for span, keep in zip(spans, inside, strict=True) if keep]
+        movies = table["movie"].tolist()
+        rows = [
+            sample_rows(first, stop, lengths[movie], self.tokens, self.sampling)
+            for (first, stop), movie in zip(spans, movies, strict=True)
+        ]
+        rows = np.stack(rows) if rows else np.empty((0, self.tokens), np.int64)
+        pair = []
+        for name, features, width in (("video", video, self.video_dim), ("audio", audio, self.audio_dim)):
+            track = Track(features if self.tracks in ("both", name) else None, width, movies, rows)
+            if hold:
+                track.hold()
+            pair.append(track)
+        return Segments(table, *pair, self._context(split == "train", table, lines))
+
+    def _warn_of_short_movies(self) -> None:
+        """Recall within 16 neighbours needs a test movie with that many segments; a run without one goes on."""
+        longest = max(Counter(self.segments["test"].movie).values(), default=0)
+        if longest < NEIGHBOURS:
+            hint = "" if self.mini is None else f" data.mini.segments={self.mini.segments} is below {NEIGHBOURS}."
+            log.warning(
+                "no test movie has %d segments, the longest has %d: there is no recall within %d neighbours.%s",
+                NEIGHBOURS, longest, NEIGHBOURS, hint,
+            )  # fmt: skip
+
+    def _normalise(self) -> None:
+        """Puts the features of all splits on one scale; the statistics come from the training segments."""
+        for name, features in (("video", self.files.video), ("audio", self.files.audio)):
+            tracks = [getattr(segments, name) for segments in self.segments.values()]
+            if tracks[0].features is None or self.normalise == "none":
+                continue
+            if self.normalise == "l2":
+                for track in tracks:
+                    track.normalise_length()
+                continue
+            mean, std = training_statistics(tracks[0], self.folder / features, (self.sampling, self.tokens, self.fps))
+            for track in tracks:
+                track.scale(mean, std)
+
+    # What the task asks for
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values that a model is built from: widths, tokens per modality, training captions, context."""
+        self.setup()
+        return {
+            "video_dim": self.video_dim,
+            "audio_dim": self.audio_dim,
+            "tokens": self.tokens,
+            "train_texts": list(self.segments["train"].text),
+            "previous": self.previous,
+            "previous_count": self.previous_count,
+            "subtitles": self.subtitles is not None,
+        }
+
+    def oracle(self) -> dict[str, str] | None:
+        """ann_id -> what classifiers that are told where to look would say (test split).
+
+        None for real data, and where a track is blank: the classifiers read both, so theirs is not this run's ceiling.
+        """
+        if self.mini is None or self.tracks != "both" or self.files.audio is None:
+            return None
+        self.setup()
+        table = pd.read_csv(self.folder / mini_madv2.ORACLE, dtype=str)
+        return dict(zip(table["ann_id"], table["text"], strict=True))
+
+    def train_dataloader(self) -> DataLoader:
+        return loader(self.segments["train"], self.batch_size, train=True, workers=self.num_workers)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        segments, options = self.segments[split], {"workers": self.num_workers}
+        if self.previous == "predicted":
+            return recurrent_loader(segments, segments.movie, self.eval_batch_size, **options)
+        return loader(segments, self.eval_batch_size, train=False, **options)

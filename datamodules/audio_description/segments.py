@@ -1,0 +1,45 @@
+"""Segments of one split, as batches; the batch contract is in datamodule.py."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from datamodules.audio_description.context import Texts
+from datamodules.audio_description.tracks import Track
+
+
+class Segments(Dataset):
+    """Segments in (movie, start) order. Indexed with a list it returns a batch; with an int, a batch of one."""
+
+    def __init__(self, table: pd.DataFrame, video: Track, audio: Track, context: Mapping[str, Texts] | None = None):
+        """context: batch key -> the texts of each segment (context.py)."""
+        self.video, self.audio, self.context = video, audio, dict(context or {})
+        self.text, self.movie, self.ann_id = (table[name].tolist() for name in ("text", "movie", "ann_id"))
+        self.start, self.end = (torch.tensor(table[name].to_numpy(np.float64)) for name in ("start", "end"))
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Any]:
+        return self.__getitems__([index] if isinstance(index, int) else index)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """The batch of these segments. Called by the DataLoader with a batch's indices."""
+        video, video_keep = self.video.batch(indices)
+        audio, audio_keep = self.audio.batch(indices)
+        return {
+            "video": video,
+            "audio": audio,
+            "video_keep": video_keep,
+            "audio_keep": audio_keep,
+            "text": [self.text[i] for i in indices],
+            "movie": [self.movie[i] for i in indices],
+            "start": self.start[indices],
+            "end": self.end[indices],
+            "ann_id": [self.ann_id[i] for i in indices],
+            **{name: [texts[i] for i in indices] for name, texts in self.context.items()},
+        }

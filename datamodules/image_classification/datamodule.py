@@ -1,0 +1,309 @@
+"""Image classification: ImageNet-1K, any image folder, Parquet shards, or the mini set.
+
+Batch contract (B images, S = `image_size`):
+
+    image   (B, 3, S, S) float32    (pixel / 255 - mean) / std, per channel
+    label   (B,) int64              0..classes - 1
+    name    list of B str           unique in its split; evaluation order is sorted by it. Image folder: path relative
+                                    to the split's folder (the train folder for held-out validation images);
+                                    Parquet: "<file>:<row>"
+
+    data = Images(root="data/imagenet1k", ...)     # configs/data/imagenet1k.yaml explains every keyword
+    data.prepare_data()                                # finds or generates the files; DataError says what is missing
+    data.facts()                                       # classes, image_size, class_names, train_counts, skipped
+
+Mixup and CutMix are the task's. The official validation images are the TEST split; validation images are held out of
+the training images, so that no choice is made on the images that are reported.
+
+What repeats: with the same seed of seed_everything, the order of the training images and every augmentation, bit for
+bit and whatever `num_workers`; both depend on (seed, epoch) alone, so a run that stopped amid an epoch goes on with the
+batches it would have had. Another number of ranks deals the same images differently. Held-out images and the fraction
+depend on `data.seed` and the images' names, not on the run's seed.
+"""
+
+import csv
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.errors import DataError, some
+from datamodules.image_classification.class_index import Classes, agree, known, read_class_index
+from datamodules.image_classification.folder import ImageFolder
+from datamodules.image_classification.linear import linear_answers
+from datamodules.image_classification.mini import generator as mini_imagenet1k
+from datamodules.image_classification.options import check
+from datamodules.image_classification.pictures import Pictures
+from datamodules.image_classification.shards import GroupShuffle, ImageShards, apart, parquet, shards
+from datamodules.image_classification.subsets import class_orders, hold_out, take_fraction
+from datamodules.image_classification.transforms import augmented, plain
+from datamodules.image_classification.undecodable import undecodable
+from datamodules.loading import Draws, loader, ranks
+from datamodules.mini.store import settings_from
+
+log = logging.getLogger(__name__)
+
+SMALL = 512 * 2**20  # bytes of decoded pixels that in_memory=auto holds at most, all splits together
+
+
+class Images(pl.LightningDataModule):
+    """ImageNet-1K, another labelled set of images in the same layout, or the mini set."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        train: str,
+        val_split: str | int,
+        test: str,
+        image_size: int,
+        batch_size: int,
+        eval_batch_size: int,
+        format: Literal["folder", "parquet"] = "folder",
+        class_index: str | None = None,
+        fraction: float = 1.0,
+        corrupt: Literal["refuse", "skip"] = "refuse",
+        mean: list[float] = (0.485, 0.456, 0.406),
+        std: list[float] = (0.229, 0.224, 0.225),
+        crop_pct: float = 0.875,
+        interpolation: str = "bicubic",
+        augment: Literal["timm", "shift", "none"] = "timm",
+        shift: int = 0,
+        scale: list[float] = (0.08, 1.0),
+        ratio: list[float] = (3 / 4, 4 / 3),
+        hflip: float = 0.5,
+        vflip: float = 0.0,
+        color_jitter: float | None = 0.3,
+        auto_augment: str | None = "rand-m9-mstd0.5-inc1",
+        train_interpolation: str = "bicubic",
+        reprob: float = 0.25,
+        remode: str = "pixel",
+        recount: int = 1,
+        in_memory: bool | Literal["auto"] = "auto",
+        shuffle_groups: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        mini: dict[str, int | float] | None = None,
+        name: str = "ImageNet-1K",
+    ):
+        """Paths are relative to `root`; `name` stands in messages; `mini`: sizes of the generated set
+        (MiniSettings), None = the real data.
+
+        Raises DataError: a number out of its range, an unknown option; mini settings that are unknown, missing or of a
+        wrong type.
+        """
+        super().__init__()
+        self.name, self.root, self.format, self.class_index = name, Path(root), format, class_index
+        self.train, self.val_split, self.test = train, val_split, test
+        self.image_size, self.fraction, self.corrupt, self.in_memory = image_size, fraction, corrupt, in_memory
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.mean, self.std, self.crop_pct, self.interpolation = list(mean), list(std), crop_pct, interpolation
+        self.augment, self.shift, self.scale, self.ratio = augment, shift, list(scale), list(ratio)
+        self.hflip, self.vflip, self.color_jitter, self.auto_augment = hflip, vflip, color_jitter, auto_augment
+        self.train_interpolation, self.reprob, self.remode, self.recount = train_interpolation, reprob, remode, recount
+        self.shuffle_groups, self.seed = shuffle_groups, seed
+        self.mini = None if mini is None else settings_from(mini_imagenet1k.MiniSettings, mini)
+        self.folder = self.root
+        self.pictures: dict[str, Pictures] = {}
+        self.skipped = {"train": 0, "val": 0, "test": 0}
+        check(vars(self))
+
+    # Files
+
+    def prepare_data(self) -> None:
+        """Generates the mini set unless it is there; for real data checks that it is. Raises DataError.
+
+        Raises ImportError where shards are to be read without pyarrow. With corrupt=skip also decodes every image once
+        and keeps the list of those that cannot be.
+        """
+        if self.mini is not None:
+            self.folder = self._mini_folder()
+            return
+        names = [self.train, self.test] + ([self.val_split] if isinstance(self.val_split, str) else [])
+        missing = [name for name in names if not self._is_there(name)]
+        if self.class_index is not None and not (self.root / self.class_index).is_file():
+            missing.append(self.class_index)
+        if missing:
+            what = "shards" if self.format == "parquet" else "folders"
+            raise DataError(
+                f"{self.name}: missing {some(missing)} (data.format={self.format}: {what}); looked in "
+                f"{self.root.resolve()}. How to get the files and where to put them: docs/datasets.md#imagenet-1k. "
+                "Another place: data.root=... or paths.data_dir=... . scale=mini runs the same experiment on "
+                "generated data."
+            )
+        if self.format == "parquet":
+            parquet()  # ImportError before anything is built
+        if isinstance(self.val_split, str) and self.root / self.val_split == self.root / self.test:
+            log.warning("validation and test images are the same (%s): choices are made on the test images", self.test)
+        if self.corrupt == "skip":
+            for name in names:
+                undecodable(self._open(name), self.root)
+
+    def _mini_folder(self) -> Path:
+        return mini_imagenet1k.write_mini(self.root, self.mini, seed=self.seed)
+
+    def _is_there(self, name: str) -> bool:
+        return bool(shards(self.root, name)) if self.format == "parquet" else (self.root / name).is_dir()
+
+    def _open(self, name: str) -> ImageFolder | ImageShards:
+        if self.format == "parquet" and self.mini is None:
+            return ImageShards(self.folder, name, cached=self.shuffle_groups)
+        source = ImageFolder(self.folder / name)
+        if source.ignored:
+            log.warning(
+                "%s: left out %d files that are no images: %s", source.path, len(source.ignored), some(source.ignored)
+            )
+        return source
+
+    # Splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lists the images, numbers the classes, makes the splits; once, whatever the stage. Raises DataError."""
+        if self.pictures:
+            return
+        if self.mini is not None:
+            self.folder = self._mini_folder()  # another process may have generated it
+        train, test = self._open(self.train), self._open(self.test)
+        apart(train, test, "data.test")
+        self.classes = self._number_classes(train)
+        if len(self.classes) < 2:
+            raise DataError(f"{self._place(self.train)} has one class, {self.classes.folders[0]}; there is no choice.")
+        rows, labels = self._usable("train", train, self.train)
+        orders = [rows[order] for order in class_orders(labels[rows], train.names[rows], len(self.classes), self.seed)]
+        if empty := [name for name, order in zip(self.classes.folders, orders, strict=True) if not len(order)]:
+            raise DataError(f"{self._place(self.train)}: no usable training image of class {some(empty)}.")
+        if isinstance(self.val_split, int):
+            held, orders = hold_out(orders, self.val_split)
+            val, val_rows, val_labels = train, np.sort(np.concatenate(held)), labels
+        else:
+            val = self._open(self.val_split)
+            apart(train, val, "data.val_split")
+            val_rows, val_labels = self._usable("val", val, self.val_split)
+        train_rows = np.sort(np.concatenate(take_fraction(orders, self.fraction)))
+        test_rows, test_labels = self._usable("test", test, self.test)
+        look, augmentation = plain(self.image_size, self.crop_pct, self.interpolation), self._augmentation()
+        chance = {"shift": self.shift, "chance": augmentation is not None}
+        scale = (self.mean, self.std)
+        self.pictures = {
+            "train": Pictures(train, train_rows, labels, augmentation or look, *scale, **chance),
+            "val": Pictures(val, val_rows, val_labels, look, *scale),
+            "test": Pictures(test, test_rows, test_labels, look, *scale),
+        }
+        self._hold()
+
+    def _place(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def _number_classes(self, train: ImageFolder | ImageShards) -> Classes:
+        """The classes, from the class index file or from the training images. Raises DataError where they disagree."""
+        index = None if self.class_index is None else self.folder / self.class_index
+        classes = None if index is None else read_class_index(index)
+        if train.by_folder and classes is not None:
+            agree(index, classes, self._place(self.train), train.folders)
+        if classes is None and train.folders is not None:
+            classes = Classes(tuple(train.folders), tuple(train.folders))
+        if classes is None:
+            classes = Classes(tuple(str(label) for label in range(int(train.labels.max()) + 1)), None)
+        return classes
+
+    def _usable(self, split: str, source: ImageFolder | ImageShards, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the images that can be used, and the class of every image. Raises DataError: unknown classes."""
+        place = self._place(name)
+        if source.by_folder:
+            number = {folder: label for label, folder in enumerate(self.classes.folders)}
+            known([f for f in source.folders if f not in number], place, self._place(self.train), number)
+            labels = np.array([number[folder] for folder in source.folders])[source.labels]
+        else:
+            labels = source.labels
+            if (most := int(labels.max())) >= len(self.classes):
+                raise DataError(f"{place} has label {most}; the classes are 0 to {len(self.classes) - 1}.")
+        rows = np.arange(len(source))
+        bad = undecodable(source, self.root) if self.corrupt == "skip" and self.mini is None else {}
+        if bad:
+            log.warning("%s: left out %d images that cannot be decoded: %s", place, len(bad), some(bad))
+            rows = rows[~np.isin(source.names, np.array([os.fsencode(name) for name in bad]))]
+        self.skipped[split] = len(bad)
+        return rows, labels
+
+    def _augmentation(self):
+        """The training transform, or None where training sees what evaluation sees."""
+        if self.augment != "timm":
+            return None
+        return augmented(
+            self.image_size,
+            self.mean,
+            self.std,
+            scale=tuple(self.scale),
+            ratio=tuple(self.ratio),
+            hflip=self.hflip,
+            vflip=self.vflip,
+            color_jitter=self.color_jitter,
+            auto_augment=self.auto_augment,
+            interpolation=self.train_interpolation,
+            re_prob=self.reprob,
+            re_mode=self.remode,
+            re_count=self.recount,
+        )
+
+    def _hold(self) -> None:
+        chosen = [self.pictures[split] for split in self.pictures if split != "train" or self.augment != "timm"]
+        need = sum(len(pictures) for pictures in chosen) * 3 * self.image_size**2
+        if need <= SMALL if self.in_memory == "auto" else self.in_memory:
+            for pictures in chosen:
+                pictures.hold()
+
+    # What the task asks for
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values: classes, image_size, class_names (or None), train_counts (images of each class), skipped.
+
+        skipped: split -> number of images that were left out since they cannot be decoded (corrupt=skip). A number
+        held out of the training images counts under "train".
+        """
+        self.setup()
+        return {
+            "classes": len(self.classes),
+            "image_size": self.image_size,
+            "class_names": None if self.classes.names is None else list(self.classes.names),
+            "train_counts": torch.bincount(self.pictures["train"].labels, minlength=len(self.classes)).tolist(),
+            "skipped": dict(self.skipped),
+        }
+
+    def oracle(self) -> dict[str, int] | None:
+        """name -> what a classifier that is told where to look would say (mini, test split). None for real data."""
+        if self.mini is None:
+            return None
+        self.setup()
+        with (self.folder / mini_imagenet1k.ORACLE).open(newline="") as file:
+            return {row["name"]: int(row["label"]) for row in csv.DictReader(file)}
+
+    def linear_floor(self) -> float | None:
+        """Test accuracy, 0..1, of a linear model on the pixels, trained on this run's training images.
+
+        None for real data. Takes a few seconds and draws nothing from the run's random numbers.
+        """
+        if self.mini is None:
+            return None
+        self.setup()
+        train, test = self.pictures["train"], self.pictures["test"]
+        answers = linear_answers(train.look(test.transform), test, len(self.classes))
+        return float((answers == test.labels).double().mean())
+
+    def train_dataloader(self) -> DataLoader:
+        """Order and augmentation depend on torch's seed and the epoch alone. Parquet: shuffled by row groups."""
+        pictures, seed = self.pictures["train"], torch.initial_seed()
+        draws = Draws(pictures, seed, *ranks())
+        if pictures.held is None and pictures.source.groups is not None:
+            draws = GroupShuffle(pictures.source.groups[pictures.rows], self.shuffle_groups, seed, *ranks())
+        return loader(pictures, self.batch_size, train=True, workers=self.num_workers, draws=draws)
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(self.pictures["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+
+    def test_dataloader(self) -> DataLoader:
+        return loader(self.pictures["test"], self.eval_batch_size, train=False, workers=self.num_workers)

@@ -1,0 +1,71 @@
+"""Finds the images of a split that cannot be decoded, before a run depends on them.
+
+check_images(ImageFolder(Path("data/imagenet1k/train")))    # {"n01440764/broken.JPEG": "... cannot be decoded ..."}
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from datamodules.errors import DataError
+from datamodules.pixels import decode
+
+log = logging.getLogger(__name__)
+
+CHUNK = 256  # images in memory at a time
+
+
+def check_images(source, threads: int | None = None) -> dict[str, str]:
+    """name -> what is wrong, of every image that cannot be read and decoded completely, in order of the names.
+
+    source: ImageFolder or ImageShards; threads: None is one a processor. Decodes every image once (ImageNet-1K: a few
+    CPU hours).
+    """
+
+    def attempt(step):
+        try:
+            return step()
+        except DataError as error:
+            return str(error)
+
+    found = {}
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        # Shards are read by this thread alone: a row group that two threads want would be read twice.
+        read = pool.map if source.groups is None else map
+        for start in range(0, len(source), CHUNK):
+            indices = range(start, min(start + CHUNK, len(source)))
+            files = list(read(lambda i: attempt(lambda: source.read(i)), indices))
+            told = pool.map(
+                lambda i, data: data if isinstance(data, str) else attempt(lambda: decode(data, source.where(i))),
+                indices, files,
+            )  # fmt: skip
+            found |= {os.fsdecode(source.names[i]): t for i, t in zip(indices, told, strict=True) if isinstance(t, str)}
+    return dict(sorted(found.items()))
+
+
+def undecodable(source, keep: Path) -> dict[str, str]:
+    """What check_images finds, kept in a file in the folder `keep` for the next run.
+
+    The file is named after all names, sizes and times of change, so an image that was replaced is checked again.
+    """
+    digest = hashlib.sha256(source.names.tobytes())
+    for stamp in source.stamps():
+        digest.update(repr(stamp).encode())
+    kept = keep / f".undecodable-{digest.hexdigest()[:12]}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    log.info("decoding all %d images once, to find those that cannot be (data.corrupt=skip)", len(source))
+    found = check_images(source)
+    draft = kept.with_suffix(f".{os.getpid()}.json")
+    try:
+        draft.write_text(json.dumps(found, indent=1) + "\n")
+        draft.replace(kept)
+    except OSError as error:  # read-only folder (PermissionError) or mount (EROFS), full disk
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        log.info("the list of undecodable images cannot be kept (%s): the next run checks again", error)
+    return found

@@ -1,0 +1,251 @@
+"""QVHighlights: moments and highlights of a video that a sentence asks for, as features of clips and of words.
+
+Batch contract (B queries, T = the batch's most clips, N = its most tokens):
+
+    video         (B, T, video_dim) float32   each stream's rows at length 1, one stream beside the other, then where
+                                              the clip begins and ends, in [0, 1] (tef); zeros where video_keep is False
+    video_keep    (B, T) bool                 True = real clip
+    text          (B, N, text_dim) float32    tokens at length 1; zeros where text_keep is False
+    text_keep     (B, N) bool
+    spans         list of B (n_i, 2) float32  centre and width in [0, 1] of clips x clip_length; n_i in 0..max_windows
+    saliency      (B, T) float32              the raters' scores summed (0..12); zeros at irrelevant clips and padding
+    saliency_pos  (B, 2) int64                clips that should score higher than
+    saliency_neg  (B, 2) int64                these, pair by pair
+    annotation    list of B dict              rows of the file: qid, query, vid, duration, relevant_windows, ...
+
+The three saliency keys are absent where there is no saliency (data.saliency=none). Sound is one more video stream.
+Charades-STA, TACoS and ActivityNet Captions, as jsonl files of this kind, are read by the same class
+(configs/data/charades_sta.yaml).
+
+    data = Moments(root="data/qvhighlights", ...)   # configs/data/qvhighlights.yaml explains every keyword
+    data.prepare_data()                                  # finds or generates the files; DataError says what is missing
+    data.facts()                                         # {"video_dim", "text_dim", "clips", "tokens", ...}
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.errors import DataError, some
+from datamodules.loading import Draws, loader, ranks
+from datamodules.mini.store import settings_from
+from datamodules.moment_retrieval.annotations import check_splits, read_moments
+from datamodules.moment_retrieval.dataset import SALIENCIES, Features, Lengths, MomentDataset
+from datamodules.moment_retrieval.mini import generator as mini_qvhighlights
+from datamodules.options import at_least, one_of
+from datamodules.packed import packed_beside
+from datamodules.streams import open_stream, stream_settings
+
+log = logging.getLogger(__name__)
+
+SMALL = 512 * 2**20  # bytes of features that in_memory=auto holds at most, all splits together
+TEXT = {"path": "clip_text_features", "key": "last_hidden_state", "file": "qid{qid}.npz"}
+LEAST = {
+    "max_clips": 1,
+    "max_tokens": 1,
+    "max_windows": 1,
+    "length_slack": 0,
+    "window_slack": 0,
+    "batch_size": 1,
+    "eval_batch_size": 1,
+    "num_workers": 0,
+    "seed": 0,
+}
+
+
+class Moments(pl.LightningDataModule):
+    """Annotation files and feature streams of one data set, or the mini set in the same files."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        train_annotations: str,
+        val_annotations: str,
+        test_annotations: str,
+        video_streams: dict[str, dict[str, Any] | None],
+        text_stream: dict[str, Any],
+        batch_size: int,
+        eval_batch_size: int,
+        clip_length: float = 2.0,
+        max_clips: int = 75,
+        max_tokens: int = 32,
+        max_windows: int = 5,
+        length_slack: int = 1,
+        window_slack: float = 0.0,
+        tef: bool = True,
+        saliency: Literal["annotated", "windows", "none"] = "annotated",
+        in_memory: bool | Literal["auto"] = "auto",
+        num_workers: int = 0,
+        seed: int = 0,
+        name: str = "QVHighlights",
+        guide: str = "docs/datasets.md#qvhighlights",
+        mini: dict[str, int | float] | None = None,
+    ):
+        """Paths are relative to `root`; a stream that is null is left out; `name` and `guide` stand in messages.
+
+        `mini`: sizes of the generated set (MiniSettings), None = the real data. Raises DataError: a number below its
+        least value, an unknown option; settings of a stream or of the mini set that are unknown, missing or wrong.
+        """
+        super().__init__()
+        self.root, self.folder = Path(root), Path(root)
+        self.files = {"train": train_annotations, "val": val_annotations, "test": test_annotations}
+        self.clip_length, self.max_clips, self.max_tokens = clip_length, max_clips, max_tokens
+        self.max_windows, self.length_slack, self.window_slack = max_windows, length_slack, window_slack
+        self.tef, self.saliency, self.in_memory = tef, saliency, in_memory
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed, self.name, self.guide = seed, name, guide
+        self.mini = None if mini is None else settings_from(mini_qvhighlights.MiniSettings, mini)
+        self.streams = {key: stream_settings(key, given) for key, given in video_streams.items() if given is not None}
+        self.text = stream_settings("text_stream", {**TEXT, **text_stream})
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.moments: dict[str, MomentDataset] = {}
+        self._check()
+
+    def _check(self) -> None:
+        if not 0 < self.clip_length < float("inf"):
+            raise DataError(f"data.clip_length={self.clip_length}: a clip lasts more than 0 s (QVHighlights: 2.0).")
+        at_least(vars(self), LEAST)
+        one_of(vars(self), {"saliency": SALIENCIES})
+        if not self.streams:
+            raise DataError("data.video_streams has no stream; at least one is needed.")
+
+    # Files
+
+    def prepare_data(self) -> None:
+        """Generates the mini set unless it is there; for real data checks that every file is. Raises DataError."""
+        self._read()
+
+    def _read(self) -> None:
+        """Annotations and streams, once. DataError: anything missing, any defect of an annotation."""
+        if self.rows:
+            return
+        if self.mini is not None:
+            self.folder = mini_qvhighlights.write_mini(self.root, self.mini, seed=self.seed)
+        self._need(name for name in dict.fromkeys(self.files.values()) if not (self.folder / name).is_file())
+        paths = {stream.path: None for stream in (*self.streams.values(), self.text)}
+        self._need(path for path in paths if not self._has(path))
+        rows = {
+            split: read_moments(
+                self.folder / name,
+                clip_length=self.clip_length,
+                saliency=self.saliency == "annotated",
+                unlabelled=split == "test",
+                slack=self.window_slack,
+            )
+            for split, name in self.files.items()
+        }
+        check_splits(rows, self.files)
+        every = [row for split in rows.values() for row in split]
+        self.video_sources = [open_stream(self.folder, *item) for item in self.streams.items()]
+        self.text_source = open_stream(self.folder, "text_stream", self.text)
+        for stream in (*self.video_sources, self.text_source):
+            self._need_features(stream, every)
+        self.rows = rows
+
+    def _has(self, path: str) -> bool:
+        place = self.folder / path
+        return place.is_dir() or packed_beside(place) is not None
+
+    def _need(self, missing) -> None:
+        if missing := list(missing):
+            where = self.folder.resolve()
+            raise DataError(f"{self.name}: missing {some(missing)}; looked in {where}. {self._advice()}")
+
+    def _need_features(self, stream, rows) -> None:
+        files = {stream.file_of(row): row for row in rows}
+        if missing := stream.missing(files):
+            of = "qid" if "{qid}" in stream.pattern else "vid"
+            raise DataError(
+                f"{self.name}: stream {stream.name} has no features of {len(missing)} of {len(files)} {of}s: "
+                f"{some(files[file][of] for file in missing)}; looked for {missing[0]} in {stream.path.resolve()}. "
+                f"{self._advice()}"
+            )
+
+    def _advice(self) -> str:
+        return (
+            f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
+            "paths.data_dir=... . scale=mini runs the same experiment on generated data."
+        )
+
+    # Splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the splits, once, whatever the stage; reads the features into memory where they are held there."""
+        if self.moments:
+            return
+        self._read()
+        lengths = Lengths(self.max_clips, self.max_tokens, self.max_windows, self.clip_length, self.length_slack)
+        hold = self._hold()
+        features = Features(self.video_sources, self.text_source, lengths, tef=self.tef, hold=hold)
+        for split, rows in self.rows.items():
+            labelled = "relevant_windows" in rows[0]
+            if not labelled:
+                log.warning("%s has no windows: predictions of the %s split cannot be scored", self.files[split], split)
+            if hold:
+                features.hold(rows)
+            self.moments[split] = MomentDataset(rows, features, lengths, self.saliency if labelled else "none")
+
+    def _hold(self) -> bool:
+        if self.in_memory != "auto":
+            return self.in_memory
+        rows = [row for split in self.rows.values() for row in split]
+        sources = (*self.video_sources, self.text_source)
+        return sum(stream.size(map(stream.file_of, rows)) for stream in sources) <= SMALL
+
+    # What the task asks for
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values that a model is built from: widths (of a clip with its place), lengths, seconds."""
+        return {
+            "video_dim": sum(stream.dim for stream in self.streams.values()) + 2 * self.tef,
+            "text_dim": self.text.dim,
+            "clips": self.max_clips,
+            "tokens": self.max_tokens,
+            "clip_length": self.clip_length,
+            "duration": self.max_clips * self.clip_length,
+            "saliency": self.saliency != "none",
+            "streams": {name: stream.dim for name, stream in self.streams.items()},
+            "tef": self.tef,
+        }
+
+    def annotations(self, split: Literal["train", "val", "test"]) -> list[dict[str, Any]]:
+        """The rows of a split's annotation file, in its order, as they stand there."""
+        self._read()
+        return self.rows[split]
+
+    def oracle(self) -> dict[int, dict[str, Any]] | None:
+        """qid -> what classifiers that are told where the shots are would predict (test split); None for real data.
+
+        Each {"pred_relevant_windows": [[start, end, score], ...], "pred_saliency_scores": [a clip's, ...]}. None also
+        where a stream is left out: the classifiers read both, so theirs is not this run's ceiling.
+        """
+        if self.mini is None or not set(mini_qvhighlights.STREAMS) <= {stream.path for stream in self.streams.values()}:
+            return None
+        self._read()
+        lines = (self.folder / mini_qvhighlights.ORACLE).read_text(encoding="utf-8").splitlines()
+        return {row.pop("qid"): row for row in map(json.loads, lines)}
+
+    def train_dataloader(self) -> DataLoader:
+        """Order and random labels depend on torch's seed and the epoch alone, whatever the workers."""
+        draws = Draws(self.moments["train"], torch.initial_seed(), *ranks())
+        return loader(self.moments["train"], self.batch_size, train=True, workers=self.num_workers, draws=draws)
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(self.moments["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+
+    def test_dataloader(self) -> DataLoader:
+        return loader(self.moments["test"], self.eval_batch_size, train=False, workers=self.num_workers)
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """The annotations stay as they are: Lightning would look for tensors in their lists, 7 ms a batch of 32."""
+        tensors = {key: value for key, value in batch.items() if key != "annotation"}
+        moved = super().transfer_batch_to_device(tensors, device, dataloader_idx)
+        return {key: batch[key] if key == "annotation" else moved[key] for key in batch}

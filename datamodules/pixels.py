@@ -1,0 +1,63 @@
+"""An image file as RGB pixels, whatever it was stored as; what cannot be decoded is named. Pixels as model input.
+
+    image = decode(path.read_bytes(), str(path))    # PIL, mode RGB
+    batch = normalise(pixels, mean, std)            # (B, 3, H, W) uint8 -> float32
+
+Grey, palette, CMYK and the like are converted; transparency is laid over white; 16-bit grey is scaled to 8 bits (PIL's
+own conversion cuts it at 255 in some versions). Pixels stay as stored: a camera's orientation tag is not applied, as in
+the usual ImageNet pipelines.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile
+from torch import Tensor
+
+from datamodules.errors import DataError
+
+DEEP = 65535  # largest value of a 16-bit image
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """The first frame of an image file as a PIL image of mode RGB.
+
+    Raises DataError, with `name` in it: not an image, truncated or damaged, or without a known range of values.
+    """
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library that sets it would turn damaged images into grey areas
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # PIL raises half a dozen kinds
+        raise DataError(f"{name} cannot be decoded as an image ({len(data)} bytes): {error}.") from error
+    return to_rgb(image, name)
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """RGB from any mode of PIL. Raises DataError for modes whose range of values is unknown."""
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image
+    if mode.startswith("I"):  # I;16, I;16B, or I, which holds the 16-bit PNG in some versions of PIL
+        values = np.asarray(image).astype(np.int64)
+        low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        if low < 0 or high > DEEP:
+            raise DataError(f"{name} holds values from {low} to {high}; 16-bit images hold 0 to {DEEP}.")
+        return Image.fromarray(np.rint(values / (DEEP / 255)).astype(np.uint8)).convert("RGB")
+    if mode == "F":
+        raise DataError(f"{name} is a floating-point image: nothing says which value is white.")
+    if "transparency" in image.info or mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std per channel: torchvision's operations in their order."""
+    mean, std = (torch.tensor(list(value), dtype=torch.float32).view(3, 1, 1) for value in (mean, std))
+    return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)

@@ -1,0 +1,326 @@
+"""Video captioning: MSR-VTT, other captioned videos (MSVD, VATEX, YouCook2, ...), or the mini set.
+
+Batch contract (B clips, F = `frames`, S = `image_size`, G x D = the grid of features):
+
+    frames      (B, F, 3, S, S) float32   (pixel / 255 - mean) / std, per channel; data.source=video or frames
+    features    (B, G, D) float32         precomputed; data.source=features. One of the two is there
+    caption     list of B str             training: one caption of the clip; evaluation: its first
+    references  list of B list of str     all captions of the clip
+    video       list of B str             ids; in evaluation every clip of the split once, in natural order
+
+    data = Captions(root="data/msrvtt", ...)     # configs/data/msrvtt.yaml explains every keyword
+    data.prepare_data()                        # finds or generates the files; DataError says what is missing
+    data.facts()                               # {"frames", "image_size", "grid", "feature_dim", "train_texts", ...}
+
+Frames are evenly spread over the clip, the same in training and evaluation. The order of training, the caption drawn
+and the crop depend on (seed, epoch, clip) alone, whatever the workers; a run that stopped amid an epoch goes on with
+the batches it would have had.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.errors import DataError, some
+from datamodules.loading import Draws, loader, ranks
+from datamodules.mini.store import settings_from
+from datamodules.packed import packed_beside
+from datamodules.streams import FolderStream, open_stream, stream_settings
+from datamodules.video_captioning.captions import Clip, fields_from, read_captions
+from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, feature_file
+from datamodules.video_captioning.mini import generator as mini_msrvtt
+from datamodules.video_captioning.options import check
+from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from datamodules.video_captioning.splits import SPLITS, by_split, disjoint
+from datamodules.video_captioning.undecodable import unreadable
+
+log = logging.getLogger(__name__)
+
+LONG = 100  # words; a caption beyond is named in the log
+
+
+class Captions(pl.LightningDataModule):
+    """Captioned videos as files, as extracted frames or as features, or the mini set in the same files."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        annotations: str | Sequence[str] | Mapping[str, str | None],
+        source: Literal["video", "frames", "features"],
+        batch_size: int,
+        eval_batch_size: int,
+        videos: str = "videos",
+        video_file: str = "{video}.mp4",
+        frame_folder: str = "frames",
+        features: Mapping[str, Any] | None = None,
+        fields: str | Mapping[str, Any] = "msrvtt",
+        splits: Mapping[str, str | None] | None = None,
+        id_ranges: Mapping[str, Sequence[int]] | None = None,
+        captions: Literal["all", "random"] = "all",
+        frames: int = 32,
+        image_size: int = 224,
+        short_side: int | None = None,
+        mean: list[float] = (0.485, 0.456, 0.406),
+        std: list[float] = (0.229, 0.224, 0.225),
+        corrupt: Literal["refuse", "skip"] = "refuse",
+        missing: Literal["refuse", "skip"] = "refuse",
+        num_workers: int = 0,
+        seed: int = 0,
+        name: str = "MSR-VTT",
+        guide: str = "docs/datasets.md#msr-vtt",
+        mini: dict[str, int | float] | None = None,
+    ):
+        """Paths are relative to `root`; `name` and `guide` stand in messages; `short_side` None is `image_size`.
+
+        `mini`: sizes of the generated set (MiniSettings), None = the real data. Raises DataError: a number below its
+        least value, an unknown option; a map of fields, a stream or mini settings that are unknown, missing or wrong.
+        """
+        super().__init__()
+        self.root, self.folder = Path(root), Path(root)
+        self.annotation_files = files_of(annotations)
+        self.source, self.videos, self.video_file, self.frame_folder = source, videos, video_file, frame_folder
+        self.stream = stream_settings("features", {"path": "features", "file": "{vid}.npy", **(features or {})})
+        self.fields, self.id_ranges = fields_from(fields), id_ranges
+        self.split_names = {"train": "train", "val": "validate", "test": "test"} if splits is None else dict(splits)
+        self.captions, self.frames, self.image_size = captions, frames, image_size
+        self.short_side = image_size if short_side is None else short_side
+        self.mean, self.std, self.corrupt, self.missing = list(mean), list(std), corrupt, missing
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed, self.name, self.guide = seed, name, guide
+        self.mini = None if mini is None else settings_from(mini_msrvtt.MiniSettings, mini)
+        self.clips: dict[str, Clips] = {}
+        self.skipped = dict.fromkeys(SPLITS, 0)
+        self._chosen: dict[str, list[Clip]] = {}
+        check(vars(self))
+
+    # Files
+
+    def prepare_data(self) -> None:
+        """Generates the mini set unless it is there; for real data checks that every file is. Raises DataError.
+
+        With corrupt=skip also reads every clip once and keeps the list of those that cannot be.
+        """
+        self._read()
+
+    def _read(self) -> None:
+        """Annotations, splits, and where the clips are, once. DataError: anything missing or wrong."""
+        if self._chosen:
+            return
+        if self.mini is not None:
+            self.folder = mini_msrvtt.write_mini(self.root, self.mini, seed=self.seed)
+        place = {"video": self.videos, "frames": self.frame_folder, "features": self.stream.path}[self.source]
+        files = [name for names in self.annotation_files.values() for name in names]
+        lacking = [name for name in files if not (self.folder / name).is_file()]
+        path = self.folder / place
+        if not (path.is_dir() or (self.source == "features" and packed_beside(path) is not None)):
+            lacking.append(f"{place} (data.source={self.source})")
+        if lacking:
+            raise DataError(
+                f"{self.name}: missing {some(lacking)}; looked in {self.folder.resolve()}. {self._advice()}"
+            )
+        chosen = self._splits()
+        disjoint(chosen)
+        self.input = self._open(next(clip for clips in chosen.values() for clip in clips))
+        chosen = {split: self._present(split, clips) for split, clips in chosen.items()}
+        if isinstance(self.input, Features):
+            self.input.grid = self._grid(chosen["train"])
+        if self.corrupt == "skip" and self.mini is None:
+            chosen = {split: self._readable(split, clips) for split, clips in chosen.items()}
+        long = [clip.id for clips in chosen.values() for clip in clips if longest(clip) > LONG]
+        if long:
+            log.warning("%s: captions of more than %d words, of %d clips: %s", self.name, LONG, len(long), some(long))
+        self._chosen = chosen
+        log.info("%s: %s clips", self.name, ", ".join(f"{len(clips)} {split}" for split, clips in chosen.items()))
+
+    def _splits(self) -> dict[str, list[Clip]]:
+        if tuple(self.annotation_files) == ("all",):
+            clips = read_captions([self.folder / name for name in self.annotation_files["all"]], self.fields)
+            return by_split(clips, self.split_names, self.id_ranges)
+        of = {
+            split: read_captions([self.folder / name for name in names], self.fields) if names else []
+            for split, names in self.annotation_files.items()
+        }
+        return {split: of.get(split, []) for split in SPLITS}
+
+    def _open(self, first: Clip) -> Input:
+        if self.source == "features":
+            return Features(open_stream(self.folder, "features", self.stream), 0)
+        if self.source == "video":
+            source = VideoFiles(self.folder / self.videos, self.video_file)
+        else:
+            source = FrameFolders(self.folder / self.frame_folder)
+        return Pixels(source, self.frames, self.short_side, self.image_size, self.mean, self.std)
+
+    def _grid(self, clips: list[Clip]) -> int:
+        """Rows of the first clip's features; those of all others are compared with it when they are read."""
+        stream, why = self.input.stream, None
+        for clip in clips:
+            try:
+                return len(stream.read(feature_file(stream, clip), about=clip.id))
+            except DataError as error:
+                if self.corrupt == "refuse":
+                    raise
+                why = error
+        raise DataError(f"{self.name}: none of the {len(clips)} train clips can be read: {why}")
+
+    def _present(self, split: str, clips: list[Clip]) -> list[Clip]:
+        """Those of `clips` whose file is there. DataError: some are not (missing=refuse), or none is."""
+        if isinstance(self.input, Features):
+            stream = self.input.stream
+            absent = set(stream.missing(feature_file(stream, clip) for clip in clips))
+            gone = [clip for clip in clips if feature_file(stream, clip) in absent]
+            what, where, example = "features", stream.path, gone and feature_file(stream, gone[0])
+        else:
+            source = self.input.source
+            gone = source.missing(clips)
+            what, where, example = source.noun, source.path, gone and source.file(gone[0]).name
+        if gone and (self.missing == "refuse" or len(gone) == len(clips)):
+            raise DataError(
+                f"{self.name}: no {what} of {len(gone)} of the {len(clips)} {split} clips: "
+                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}. {self._advice()} "
+                "data.missing=skip leaves such clips out."
+            )
+        return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}")
+
+    def _readable(self, split: str, clips: list[Clip]) -> list[Clip]:
+        """Those of `clips` that can be read."""
+        stamps = [self._stamp(clip) for clip in clips]
+        bad = unreadable(clips, self.input, stamps, self.root)
+        if clips and len(bad) == len(clips):
+            raise DataError(
+                f"{self.name}: none of the {len(clips)} {split} clips can be read: {next(iter(bad.values()))}"
+            )
+        return self._without(split, clips, bad.keys(), "cannot be read")
+
+    def _stamp(self, clip: Clip) -> tuple:
+        if not isinstance(self.input, Features):
+            return self.input.source.stamp(clip)
+        path = self.input.stream.path
+        status = (path / feature_file(self.input.stream, clip) if path.is_dir() else path).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def _without(self, split: str, clips: list[Clip], out, why: str) -> list[Clip]:
+        if out:
+            left = [clip.id for clip in clips if clip.id in out]
+            log.warning("%s: left out %d %s clips that %s: %s", self.name, len(left), split, why, some(left))
+            self.skipped[split] += len(left)
+        return [clip for clip in clips if clip.id not in out]
+
+    def _advice(self) -> str:
+        return (
+            f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
+            "paths.data_dir=... . scale=mini runs the same experiment on generated data."
+        )
+
+    # Splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the splits, once, whatever the stage. Raises DataError as prepare_data does."""
+        if self.clips:
+            return
+        self._read()
+        self.clips = {
+            split: Clips(clips, self.input, training=split == "train", captions=self.captions)
+            for split, clips in self._chosen.items()
+        }
+
+    # What the task asks for
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values that a model is built from.
+
+        frames, image_size (of the clips' pixels, whatever the source), grid (feature rows a clip; None where frames
+        are read), feature_dim (None likewise), train_texts (all training captions), skipped (split -> clips left out).
+        """
+        self._read()
+        features = isinstance(self.input, Features)
+        return {
+            "frames": self.frames,
+            "image_size": self.image_size,
+            "grid": self.input.grid if features else None,
+            "feature_dim": self.stream.dim if features else None,
+            "train_texts": [text for clip in self._chosen["train"] for text in clip.captions],
+            "skipped": dict(self.skipped),
+        }
+
+    def oracle(self) -> dict[str, str] | None:
+        """video -> what a classifier that is told where to look would say (mini, test split); None for real data."""
+        if self.mini is None:
+            return None
+        self._read()
+        return json.loads((self.folder / mini_msrvtt.ORACLE).read_text(encoding="utf-8"))
+
+    def example(self, path: str | Path) -> dict[str, Any]:
+        """The batch, without captions, of one clip that need not be in the data: a video file, or a folder of frames.
+
+        Where the data are features, an .npy file of them; generated data make them from a video file as well.
+        Raises DataError: no such file, not readable, or not what this data is made of.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise DataError(f"{path}: no such file.")
+        clip = Clip(path.name, path.name, ())
+        source = FrameFolders(path.parent) if path.is_dir() else VideoFiles(path.parent, "{video}")
+        sizes = (self.frames, self.short_side, self.image_size)
+        if self.source == "features" and self.mini is not None:  # whose features are of whole clips
+            sizes = (self.mini.frames, self.mini.size, self.mini.size)
+        pixels = Pixels(source, *sizes, self.mean, self.std)
+        if self.source != "features":
+            return {"frames": pixels.batch([pixels.read(clip, None)]), "video": [path.name]}
+        if path.suffix == ".npy":
+            stream = FolderStream("features", self.stream, path.parent)
+            values = torch.from_numpy(stream.read(path.name, about=path.name))
+        elif self.mini is not None:
+            frames = pixels.read(clip, None).permute(0, 2, 3, 1).numpy()  # (F, S, S, 3)
+            folder = mini_msrvtt.write_mini(self.root, self.mini, seed=self.seed)
+            values = torch.from_numpy(mini_msrvtt.features_of(folder, frames)).float()
+        else:
+            raise DataError(
+                f"{path}: this data is features of clips (data.source=features). Give the clip's .npy file, which "
+                "scripts/extract_features.py writes with the backbone that made the others."
+            )
+        return {"features": values[None], "video": [path.name]}
+
+    def train_dataloader(self) -> DataLoader:
+        """Order, captions and crops depend on torch's seed and the epoch alone, whatever the workers."""
+        draws = Draws(self.clips["train"], torch.initial_seed(), *ranks())
+        return loader(self.clips["train"], self.batch_size, train=True, workers=self.num_workers, draws=draws)
+
+    def val_dataloader(self) -> DataLoader:
+        return loader(self.clips["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+
+    def test_dataloader(self) -> DataLoader:
+        return loader(self.clips["test"], self.eval_batch_size, train=False, workers=self.num_workers)
+
+
+def longest(clip: Clip) -> int:
+    return max(len(caption.split()) for caption in clip.captions)
+
+
+def files_of(annotations: str | Sequence[str] | Mapping[str, str | Sequence[str] | None]) -> dict[str, list[str]]:
+    """Split -> its annotation files; "all" where the files say themselves which split a clip is in.
+
+    Raises DataError: no file, an unknown split, no file of the training split.
+    """
+    if isinstance(annotations, str):
+        return {"all": [annotations]}
+    if not isinstance(annotations, Mapping):
+        files = {"all": list(annotations)}
+    else:
+        if unknown := [split for split in annotations if split not in SPLITS]:
+            raise DataError(f"data.annotations: unknown split {some(unknown)}, allowed: {', '.join(SPLITS)}.")
+        given = {split: annotations.get(split) for split in SPLITS}
+        files = {
+            split: [] if name is None else [name] if isinstance(name, str) else list(name)
+            for split, name in given.items()
+        }
+    if not files.get("all", files.get("train")):
+        raise DataError("data.annotations names no file of training captions.")
+    return files

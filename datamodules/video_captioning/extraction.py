@@ -1,0 +1,96 @@
+"""What the scripts that extract frames and features share: which clips, with which settings, what failed.
+
+clips = clips_of(Path("videos"), [], "msrvtt")          # every video file of the folder, one clip each
+with only_run(Path("frames")):                          # a second run on one folder is refused
+    keep_settings(Path("frames"), {"frames": 32})       # and one with other settings
+    keep_failures(Path("frames"), {"video7": "..."})    # failures.txt
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from datamodules.errors import DataError, some
+from datamodules.video_captioning.captions import Clip, fields_from, natural, read_captions
+from datamodules.video_captioning.sources import VIDEOS
+
+SETTINGS, FAILURES, LOCK = "extraction.json", "failures.txt", ".extraction.lock"
+
+
+def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Clip]:
+    """The clips of annotation files, or without any: every video file (or folder of frames) in `folder`.
+
+    Raises DataError: no such folder, nothing in it, two files of one name, wrong annotations.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: not a folder.")
+    if annotations:
+        return read_captions(annotations, fields_from(layout))
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    names = [entry.stem for entry in entries if entry.suffix.lower() in VIDEOS and entry.is_file()]
+    names = names or [entry.name for entry in entries if entry.is_dir()]
+    if not names:
+        raise DataError(f"{folder}: no video files ({', '.join(VIDEOS)}) and no folders of frames in it.")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1}, key=natural)
+        raise DataError(f"{folder}: more than one video file is called {some(twice)}; a clip needs a name of its own.")
+    return [Clip(name, name, ()) for name in sorted(names, key=natural)]
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Creates `folder`. Raises DataError while another run writes into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise DataError(f"{folder}: another extraction is writing here; wait for it, or name another folder.") from None
+
+
+def keep_settings(folder: Path, settings: Mapping[str, object]) -> None:
+    """Notes the settings in `folder`. Raises DataError where it holds clips of other settings."""
+    path = folder / SETTINGS
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{key} {before.get(key)} (now {value})" for key, value in settings.items() if before.get(key) != value
+        ]
+        if changed:
+            raise DataError(
+                f"{folder} was begun with other settings: {some(changed)}. Name another folder, or empty it."
+            )
+    path.write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
+
+
+def keep_failures(folder: Path, failed: Mapping[str, str]) -> None:
+    """failures.txt, a clip a line, or none where nothing failed."""
+    path = folder / FAILURES
+    if failed:
+        lines = [
+            f"{name}\t{' '.join(why.split())}\n" for name, why in sorted(failed.items(), key=lambda x: natural(x[0]))
+        ]
+        path.write_text("".join(lines), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def finish(folder: Path, console: Console, *, done: int, there: int, failed: Mapping[str, str]) -> None:
+    """Says what was done; exits with status 1 where a clip failed."""
+    keep_failures(folder, failed)
+    say = f"{folder}: {done} clips extracted, {there} were there, {len(failed)} failed"
+    console.print(say, soft_wrap=True, highlight=False)
+    if failed:
+        first = [f"{name}: {failed[name]}" for name in sorted(failed, key=natural)[:8]]
+        sys.exit("\n".join([f"{len(failed)} clips failed, listed in {folder / FAILURES}:", *first]))
+
+
+def progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)

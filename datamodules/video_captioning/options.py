@@ -1,0 +1,43 @@
+"""The numbers and words that configs/data/msrvtt.yaml may hold.
+
+check({"frames": 0, ...})     # DataError: data.frames=0 is too small; the least is 1.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from datamodules.errors import DataError
+from datamodules.options import at_least, colours, one_of
+from datamodules.video_captioning.splits import SPLITS
+
+LEAST = {"frames": 1, "image_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "seed": 0}
+ALLOWED = {
+    "source": ("video", "frames", "features"),
+    "captions": ("all", "random"),
+    "corrupt": ("refuse", "skip"),
+    "missing": ("refuse", "skip"),
+}
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """given: name -> value of every option. DataError: what was given and what is allowed."""
+    at_least(given, LEAST)
+    one_of(given, ALLOWED)
+    if not given["short_side"] >= given["image_size"]:
+        raise DataError(
+            f"data.short_side={given['short_side']} is smaller than data.image_size={given['image_size']}: the square "
+            "that is cut out would not fit."
+        )
+    colours(given)
+    for name in ("split_names", "id_ranges"):
+        value = given[name]
+        if value is not None and (set(value) - set(SPLITS) or "train" not in value):
+            shown = {"split_names": "splits"}.get(name, name)
+            raise DataError(
+                f"data.{shown} has the keys {', '.join(value)}; allowed: {', '.join(SPLITS)}, train needed."
+            )
+    for split, value in (given["id_ranges"] or {}).items():
+        if len(value) != 2 or not 0 <= value[0] <= value[1]:
+            raise DataError(f"data.id_ranges.{split}={list(value)}: the first and the last number, 0 <= first <= last.")
+    if given["split_names"].get("train") is None:
+        raise DataError("data.splits.train is null: there would be no training clips.")

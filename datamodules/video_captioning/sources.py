@@ -1,0 +1,103 @@
+"""Where the frames of a clip come from: a video file, or a folder of extracted JPEG frames.
+
+    source = VideoFiles(Path("data/msrvtt/videos"), "{video}.mp4")
+    source.missing(clips)           # those whose file is not there
+    source.frames(clips[0], 32)     # (32, H, W, 3) uint8
+
+Folders are written by scripts/extract_frames.py: `frames/video0/0001.jpg` and on, complete or absent.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.errors import DataError
+from datamodules.pixels import decode
+from datamodules.video_captioning.captions import Clip, natural
+from datamodules.video_captioning.video import read_video, spread
+
+JPEG = (".jpg", ".jpeg")
+VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".flv")
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names in a folder; none where there is no folder."""
+    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+
+
+class VideoFiles:
+    """One file a video, found by a pattern such as "{video}.mp4" or "{video}.*" (any ending of a video file)."""
+
+    noun = "video file"
+
+    def __init__(self, path: Path, pattern: str):
+        """DataError: a pattern without the video's id."""
+        self.path, self.pattern = path, pattern
+        try:
+            named = pattern.format(video="v") != pattern
+        except (LookupError, ValueError):
+            named = False
+        if not named:
+            raise DataError(f"data.video_file is {pattern!r}, expected a file name with {{video}} in it.")
+        self._endings: dict[str, str] | None = None
+
+    def file(self, clip: Clip) -> Path:
+        """The clip's file; it need not be there."""
+        if not self.pattern.endswith(".*"):
+            return self.path / self.pattern.format(video=clip.media)
+        if self._endings is None:
+            there = sorted(names_in(self.path))
+            self._endings = {Path(name).stem: name for name in there if Path(name).suffix.lower() in VIDEOS}
+        stem = self.pattern[:-2].format(video=clip.media)
+        return self.path / self._endings.get(stem, self.pattern.format(video=clip.media))
+
+    def missing(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Those whose file is not there."""
+        there = names_in(self.path)
+        at_once = "/" not in self.pattern
+        return [clip for clip in clips if not (self.file(clip).name in there if at_once else self.file(clip).is_file())]
+
+    def stamp(self, clip: Clip) -> tuple[int, int]:
+        """Size and time of change."""
+        status = self.file(clip).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def frames(self, clip: Clip, count: int) -> np.ndarray:
+        """(count, H, W, 3) uint8. Raises DataError as read_video does."""
+        return read_video(self.file(clip), count, clip.span)
+
+
+class FrameFolders:
+    """One folder of JPEG files a clip, in order of their names."""
+
+    noun = "frame folder"
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def file(self, clip: Clip) -> Path:
+        return self.path / clip.id
+
+    def missing(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Those whose folder is not there."""
+        there = names_in(self.path)
+        return [clip for clip in clips if clip.id not in there]
+
+    def stamp(self, clip: Clip) -> tuple[int, int]:
+        """Number of entries and time of change."""
+        return len(names_in(self.file(clip))), self.file(clip).stat().st_mtime_ns
+
+    def frames(self, clip: Clip, count: int) -> np.ndarray:
+        """`count` of the folder's frames, evenly spread. DataError: none there, damaged, of different sizes."""
+        folder = self.file(clip)
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder of frames.")
+        names = sorted((name for name in names_in(folder) if Path(name).suffix.lower() in JPEG), key=natural)
+        if not names:
+            raise DataError(f"{folder}: no JPEG frames in it.")
+        chosen = [names[index] for index in spread(len(names), count).tolist()]
+        images = {name: np.asarray(decode((folder / name).read_bytes(), str(folder / name))) for name in set(chosen)}
+        if len(sizes := {image.shape for image in images.values()}) > 1:
+            raise DataError(f"{folder}: frames of different sizes: {sorted(size[:2] for size in sizes)}.")
+        return np.stack([images[name] for name in chosen])

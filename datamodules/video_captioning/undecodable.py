@@ -1,0 +1,61 @@
+"""Finds the clips that cannot be read, before a run depends on them.
+
+unreadable(clips, input, keep=Path("data/msrvtt"))     # {"video12": "... cannot be decoded ..."}
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from datamodules.errors import DataError
+from datamodules.video_captioning.captions import Clip
+from datamodules.video_captioning.clips import Input
+
+log = logging.getLogger(__name__)
+
+
+def check_clips(clips: Sequence[Clip], source: Input, threads: int | None = None) -> dict[str, str]:
+    """id -> what is wrong, of every clip that cannot be read completely, in order.
+
+    threads: None is one a processor. Reads every clip once (MSR-VTT as video files: less than an hour of one core).
+    """
+
+    def attempt(clip: Clip) -> str | None:
+        try:
+            source.read(clip, None)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        told = pool.map(attempt, clips)
+        return {clip.id: why for clip, why in zip(clips, told, strict=True) if why is not None}
+
+
+def unreadable(clips: Sequence[Clip], source: Input, stamps: Sequence[tuple], keep: Path) -> dict[str, str]:
+    """What check_clips finds, kept in a file in the folder `keep` for the next run.
+
+    stamps: of each clip, its size and time of change: a file that was replaced is checked again.
+    """
+    digest = hashlib.sha256(source.key.encode())
+    for clip, stamp in zip(clips, stamps, strict=True):
+        digest.update(repr((clip.id, clip.span, stamp)).encode())
+    kept = keep / f".unreadable-{digest.hexdigest()[:12]}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    log.info("reading all %d clips once, to find those that cannot be (data.corrupt=skip)", len(clips))
+    found = check_clips(clips, source)
+    draft = kept.with_suffix(f".{os.getpid()}.json")
+    try:
+        draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        draft.replace(kept)
+    except OSError as error:  # read-only folder, full disk
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        log.info("the list of unreadable clips cannot be kept (%s): the next run checks again", error)
+    return found
