@@ -1,6 +1,6 @@
 """Opens a finished run's config.yaml with the changes of a command line: `run=<folder> data.batch_size=8`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -8,25 +8,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.contradictions import owner
 from configs.errors import ConfigError, listed, nearest
 
-TRAINED = (  # what the weights were made for
-    "mask",
-    "num_keys",
-    "data.tokens",
-    "data.video_dim",
-    "data.audio_dim",
-    "data.image_size",
-    "data.clip_length",
-    "data.tef",
-    "data.text_stream.dim",
-    "data.features.dim",
-    "data.frames",
-    "task.heads",
-    "task.tokenizer",
-    "task.vocab_size",
-)
-ADDED = {"resume": None}  # root keys that the saved config.yaml of earlier runs does not have
+TRAINED = ("mask", "num_keys")  # what every task's weights were made for; the classes add their `weights_depend_on`
 
 
 def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, DictConfig, set[str]]:
@@ -45,7 +30,6 @@ def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, Di
     path = _config_of(Path(settings.run))
     cfg = OmegaConf.load(path)
     cfg.paths.run_dir = str(path.parent)  # the run may have been moved since
-    cfg = OmegaConf.merge(ADDED, cfg)
     saved = OmegaConf.create(OmegaConf.to_container(cfg))
     for key, value in changes.items():
         if key.split(".")[0] not in cfg:
@@ -83,8 +67,7 @@ def _parse(arguments: list[str], literal: Collection[str]) -> dict:
 def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
     """Raises ConfigError where a change asks for a model that the checkpoint's weights do not belong to."""
     problems = []
-    streams = [f"data.video_streams.{name}" for cfg in (saved, changed) for name in _streams(cfg)]
-    for key in (*TRAINED, *(f"{stream}.dim" for stream in dict.fromkeys(streams))):
+    for key in _trained(saved, changed):
         before, after = OmegaConf.select(saved, key), OmegaConf.select(changed, key)
         if before == after:
             continue
@@ -101,9 +84,28 @@ def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
         raise ConfigError("\n".join(problems))
 
 
-def _streams(cfg: DictConfig) -> Collection[str]:
-    streams = OmegaConf.select(cfg, "data.video_streams")
-    return streams.keys() if isinstance(streams, DictConfig) else ()
+def _trained(saved: DictConfig, changed: DictConfig) -> list[str]:
+    """The keys that the weights belong to: TRAINED, and what the classes of the task and the data say."""
+    plain = OmegaConf.to_container(saved)
+    patterns = [
+        f"{node}.{name}" for node in ("data", "task") for name in getattr(owner(plain, node), "weights_depend_on", ())
+    ]
+    there = [key for cfg in (saved, changed) for key in _every_key(OmegaConf.to_container(cfg))]
+    found = [key for pattern in patterns for key in there if _matches(key, pattern)]
+    return [*TRAINED, *dict.fromkeys(found)]
+
+
+def _every_key(node: Mapping, path: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield f"{path}{name}"
+        if isinstance(value, Mapping):
+            yield from _every_key(value, f"{path}{name}.")
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """Whether a dotted key is what the pattern says; `*` is any one name."""
+    names, wanted = key.split("."), pattern.split(".")
+    return len(names) == len(wanted) and all(one in (name, "*") for name, one in zip(names, wanted, strict=True))
 
 
 def _config_of(run: Path) -> Path:

@@ -6,12 +6,15 @@
 What the tasks, data modules and callbacks take is not repeated here: their own signatures are the schema.
 """
 
-from dataclasses import MISSING, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
-from configs.errors import ConfigError as ConfigError
-from configs.validation import validate as validate
+from omegaconf import DictConfig
+
+from configs.errors import ConfigError
+from configs.knobs import Count, NotNegative, Seed
+from configs.validation import problems_of
 
 
 class Scope(Enum):
@@ -74,11 +77,6 @@ class TestCheckpoint(Enum):
     best = "those with the lowest validation loss"
 
 
-def at_least(minimum: int, default: Any = MISSING) -> Any:
-    """A field whose number, where given, is not below `minimum`."""
-    return field(default=default, metadata={"min": minimum})
-
-
 @dataclass
 class Mask:
     """The mask and its schedule: the keywords of lcaam.LayerMasks, and the controls of lcaam.controls."""
@@ -86,16 +84,16 @@ class Mask:
     scope: Scope = Scope.none
     kind: Kind = Kind.context
     fusion: Fusion = Fusion.none
-    depth: int = at_least(1, 1)  # linear layers, counted as the paper counts them
-    hidden: int | None = at_least(1, None)  # width of the hidden layers; null: the tokens' width
-    rank: int | None = at_least(1, None)  # of the last layer; null: full
-    groups: int = at_least(1, 1)  # 1: one mask for all heads (the paper); else one per head
+    depth: Count = 1  # linear layers, counted as the paper counts them
+    hidden: Count | None = None  # width of the hidden layers; null: the tokens' width
+    rank: Count | None = None  # of the last layer; null: full
+    groups: Count = 1  # 1: one mask for all heads (the paper); else one per head
     residual: bool = False  # around each hidden layer
     init: Init = Init.identity
     length: Length = Length.fixed
-    num_keys: int | None = at_least(1, None)  # null: as many as the data have tokens
+    num_keys: Count | None = None  # null: as many as the data have tokens
     hard: bool = False  # kind static: weights of 0 or 1, by the threshold 0.5
-    sparsity: float = at_least(0, 0.0)  # kind static: weight of its sparsity loss
+    sparsity: NotNegative = 0.0  # kind static: weight of its sparsity loss
     control: Control = Control.none
     control_residual: bool = True  # control extra_linear: a residual connection around each linear layer
 
@@ -105,7 +103,7 @@ class Floors:
     """What a model reaches that has not understood anything."""
 
     enabled: bool = False
-    max_steps: int | None = at_least(1, None)
+    max_steps: Count | None = None
 
 
 @dataclass
@@ -131,11 +129,17 @@ class Run:
     floors: Floors
     logger: dict | None = None
     callbacks: dict | None = None
-    seed: int = at_least(0, 0)
-    threads: int | None = at_least(1, None)
-    num_keys: int | None = at_least(1, None)
+    seed: Seed = 0
+    threads: Count | None = None
+    num_keys: Count | None = None
     resume: str | None = None
     test_checkpoint: TestCheckpoint = TestCheckpoint.last
     optimized_metric: str | None = None
     paper_data: str | None = None
     paper: dict[str, str] = field(default_factory=dict)
+
+
+def validate(cfg: DictConfig | Mapping) -> None:
+    """Raises ConfigError with every problem of `cfg`; returns nothing if there is none. Builds nothing."""
+    if problems := problems_of(cfg, Run):
+        raise ConfigError("\n".join(problems))

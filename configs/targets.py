@@ -14,7 +14,6 @@ from configs.errors import ConfigError, listed, nearest
 from configs.resolvers import ROOT
 
 PACKAGES = ("lcaam", "datamodules", "tasks", "torch.optim")
-FORMER = ("pytorch_lightning.callbacks.RichModelSummary",)  # in the saved config.yaml of earlier runs
 
 
 @cache
@@ -23,7 +22,7 @@ def shipped() -> frozenset[str]:
     folder = ROOT / "configs"
     files = [path for path in folder.rglob("*.yaml") if "local" not in path.relative_to(folder).parts]
     pattern = re.compile(r"^[\s-]*_target_:\s*([\w.]+)", re.MULTILINE)
-    return frozenset(name for path in files for name in pattern.findall(path.read_text(encoding="utf-8"))) | {*FORMER}
+    return frozenset(name for path in files for name in pattern.findall(path.read_text(encoding="utf-8")))
 
 
 def resolve(path: str, target: str) -> Callable:

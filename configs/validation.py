@@ -10,25 +10,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.annotations import choices, fits, wanted
 from configs.command_line import GROUPS
-from configs.contradictions import contradictions
+from configs.contradictions import contradictions, owner
 from configs.errors import ConfigError, listed, nearest
+from configs.knobs import problem
 from configs.targets import resolve
 
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_"}
 SUPPLIED = {"task": ("mask", "facts"), "trainer": ("callbacks", "logger")}  # arguments that the code passes, by node
 
 
-def validate(cfg: DictConfig) -> None:
-    """Raises ConfigError with every problem of `cfg`; returns nothing where there is none. Builds nothing."""
-    from configs.schema import Run
-
+def problems_of(cfg: DictConfig | Mapping, schema: type) -> list[str]:
+    """Every problem of a configuration whose root is described by the dataclass `schema`. Builds nothing."""
     plain = as_plain(cfg)
-    problems = check_fields("", plain, Run)
+    problems = check_fields("", plain, schema)
     problems += check_targets("", plain)
     if not problems:  # a contradiction between values of the wrong type says nothing
         problems = contradictions(plain) + check_monitors(plain)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    return problems
 
 
 def as_plain(cfg: DictConfig | Mapping) -> dict[str, Any]:
@@ -47,17 +45,13 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
     if not isinstance(node, Mapping):
         return [f"{path}: {node!r} is not a mapping with the keys {listed(f.name for f in dataclasses.fields(schema))}"]
     parameters = inspect.signature(schema).parameters
-    problems = _check_keys(path, node, parameters, get_type_hints(schema))
+    problems = _check_keys(path, node, parameters, get_type_hints(schema, include_extras=True))
     frame = schema.__module__ == "configs.schema"  # whose fields are read as they stand; a part's own have defaults
     problems += [
         f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
         for name, parameter in parameters.items()
         if frame and parameter.default is not parameter.empty and name not in node
     ]
-    for entry in dataclasses.fields(schema):
-        value, minimum = node.get(entry.name), entry.metadata.get("min")
-        if minimum is not None and _is_number(value) and value < minimum:
-            problems.append(f"{_join(path, entry.name)}: {value} is too small; the least is {minimum}")
     return problems or ([] if frame else refused(path, node, schema))
 
 
@@ -94,8 +88,7 @@ def check_monitors(plain: Mapping) -> list[str]:
 
     Asks the task class for `logged`, a tuple of names; a task without it is not checked.
     """
-    target = plain["task"].get("_target_")
-    logged = target and getattr(resolve("task", target), "logged", None)
+    logged = getattr(owner(plain, "task"), "logged", None)
     if logged is None:
         return []
     nodes = {f"callbacks.{name}.monitor": node for name, node in (plain["callbacks"] or {}).items()}
@@ -112,7 +105,7 @@ def _check_call(path: str, node: Mapping, target: Callable) -> list[str]:
     """The keywords of one node against the signature of what it calls."""
     try:
         parameters = dict(inspect.signature(target).parameters)
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     except (ValueError, TypeError, NameError):  # built in C, or annotated with names that exist for type checkers only
         return []
     keywords = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
@@ -146,16 +139,14 @@ def _check_keys(path: str, node: Mapping, parameters: Mapping, hints: Mapping, c
 def _check_value(path: str, value: Any, annotation: Any, default: Any) -> list[str]:
     if value is None and default is None:
         return []
-    schema = next((kind for kind in (annotation, *get_args(annotation)) if dataclasses.is_dataclass(kind)), None)
+    kinds = (kind for kind in (annotation, *get_args(annotation)) if inspect.isclass(kind))
+    schema = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
     if schema is not None and not (isinstance(value, Mapping) and "_target_" in value):
         return [] if value is None and fits(None, annotation) else check_fields(path, value, schema)
-    if fits(value, annotation):
-        return []
-    return [f"{path}: {value!r} is not {wanted(annotation)}{nearest(value, choices(annotation))}"]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not fits(value, annotation):
+        return [f"{path}: {value!r} is not {wanted(annotation)}{nearest(value, choices(annotation))}"]
+    wrong = problem(path, value, annotation)
+    return [] if wrong is None else [wrong]
 
 
 def _join(path: str, key: Any) -> str:

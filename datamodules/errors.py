@@ -1,4 +1,8 @@
-"""The one exception of bad or missing data."""
+"""The one exception for bad or missing data, and the words that its messages share."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
 
 
 class DataError(ValueError):
@@ -10,3 +14,9 @@ def some(items, limit: int = 8) -> str:
     items = [str(item) for item in items]
     rest = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def near(word: Any, allowed: Iterable[Any]) -> str:
+    """ " Did you mean 'x'?", or nothing."""
+    found = get_close_matches(str(word), [str(one) for one in allowed], 1)
+    return f" Did you mean '{found[0]}'?" if found else ""

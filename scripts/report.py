@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from datamodules.contract import only_places
+
 FORMAT = 1  # of results.json
-ELSEWHERE = ("root", "speech_dir", "num_workers")  # of generated data: where they lie, not what they are
 SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")  # of the trainer: no result
 PARTS = ("mask", "data", "task", "trainer")  # of a record: settings
 Group = dict[int, dict]  # runs by seed
@@ -53,8 +54,7 @@ def shortened(run: dict) -> str:
 
 def settings(run: dict) -> dict[str, dict | None]:
     """The settings that a result depends on, by part; None for a part that older records do not have."""
-    real = "mini" in run["data"] and run["data"]["mini"] is None  # then `root` says which files were read
-    dropped = {"data": [key for key in ELSEWHERE if not (real and key == "root")], "trainer": SHOWN}
+    dropped = {"data": only_places(run["data"]), "trainer": SHOWN}
     found: dict[str, dict | None] = {}
     for part in PARTS:
         node = run.get(part)

@@ -30,9 +30,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from configs.knobs import Count, Natural, Positive, Seed
 from datamodules.audio_description.annotations import read_annotations
 from datamodules.audio_description.context import Texts, context
 from datamodules.audio_description.mini import generator as mini_madv2
@@ -40,43 +40,33 @@ from datamodules.audio_description.mini.subtitles import write_mini_subtitles
 from datamodules.audio_description.npy import open_features
 from datamodules.audio_description.recurrent import recurrent_loader
 from datamodules.audio_description.rows import MovieFeatures
-from datamodules.audio_description.sampling import SAMPLINGS, sample_rows, segment_rows
+from datamodules.audio_description.rules import RULES
+from datamodules.audio_description.sampling import sample_rows, segment_rows
 from datamodules.audio_description.segments import Segments
 from datamodules.audio_description.splits import Described, read_splits
 from datamodules.audio_description.statistics import training_statistics
 from datamodules.audio_description.subtitles import read_subtitles
 from datamodules.audio_description.titles import warn_of_shared_titles
 from datamodules.audio_description.tracks import Track
+from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.loading import loader
 from datamodules.mini.store import settings_from
-from datamodules.options import at_least, one_of
 
 log = logging.getLogger(__name__)
 
 SMALL = 512 * 2**20  # bytes of features that in_memory=auto holds at most, all splits together
 AUDIO_SLACK = 1.0  # seconds by which a movie's two tracks may differ; the longer one is cut
 NEIGHBOURS = 16  # sentences of one movie that R@k/16 compares
-LEAST = {
-    "video_dim": 1,
-    "audio_dim": 1,
-    "tokens": 1,
-    "batch_size": 1,
-    "eval_batch_size": 1,
-    "num_workers": 0,
-    "previous_count": 1,
-    "seed": 0,
-}
-ALLOWED = {
-    "sampling": SAMPLINGS,
-    "normalise": ("none", "l2", "standard"),
-    "tracks": ("both", "video", "audio"),
-    "previous": ("none", "ground_truth", "predicted"),
-}
 
 
-class Descriptions(pl.LightningDataModule):
+class Descriptions(Data):
     """MAD-v2 for training and MAD-eval for testing, or the mini set in the same files."""
+
+    places = (*Data.places, "speech_dir")
+    rules = RULES
+    weights_depend_on = ("tokens", "video_dim", "audio_dim")
+    guide = "docs/datasets.md#mad-v2"
 
     def __init__(
         self,
@@ -90,23 +80,23 @@ class Descriptions(pl.LightningDataModule):
         train_split: str,
         val_split: str | int,
         test_split: str,
-        video_dim: int,
-        audio_dim: int,
-        batch_size: int,
-        eval_batch_size: int,
-        fps: float = 5.0,
-        tokens: int = 25,
+        video_dim: Count,
+        audio_dim: Count,
+        batch_size: Count,
+        eval_batch_size: Count,
+        fps: Positive = 5.0,
+        tokens: Count = 25,
         sampling: Literal["segment_pad", "window", "linspace"] = "segment_pad",
         normalise: Literal["none", "l2", "standard"] = "none",
         tracks: Literal["both", "video", "audio"] = "both",
         previous: Literal["none", "ground_truth", "predicted"] = "none",
-        previous_count: int = 3,
+        previous_count: Count = 3,
         subtitles: str | None = None,
-        subtitle_seconds: float = 30.0,
+        subtitle_seconds: Positive = 30.0,
         val_annotations: str | None = None,
         in_memory: bool | Literal["auto"] = "auto",
-        num_workers: int = 0,
-        seed: int = 0,
+        num_workers: Natural = 0,
+        seed: Seed = 0,
         sounds: Literal["tones", "speech"] | None = None,
         speech_dir: str | None = None,
         mini: dict[str, int | float] | None = None,
@@ -119,6 +109,7 @@ class Descriptions(pl.LightningDataModule):
         of a wrong type.
         """
         super().__init__()
+        self.check_arguments(locals())
         self.name, self.root = name, Path(root)
         self.files = mini_madv2.Files(video_features, audio_features, train_annotations, eval_annotations, split)
         self.splits = {"train": train_split, "val": val_split, "test": test_split}
@@ -135,12 +126,6 @@ class Descriptions(pl.LightningDataModule):
         self._check()
 
     def _check(self) -> None:
-        if not 0 < self.fps < float("inf"):
-            raise DataError(f"data.fps={self.fps}: feature rows a second are more than 0 (MAD: 5.0).")
-        if not 0 < self.subtitle_seconds < float("inf"):
-            raise DataError(f"data.subtitle_seconds={self.subtitle_seconds}: a window is longer than 0 seconds.")
-        at_least(vars(self), LEAST)
-        one_of(vars(self), ALLOWED)
         named = isinstance(self.splits["val"], str)
         if self.val_annotations is not None and (self.mini is not None or not named):
             why = f"data.val_split={self.splits['val']} is a number" if not named else "generated data has none"
@@ -157,13 +142,7 @@ class Descriptions(pl.LightningDataModule):
             self.folder = self._mini_folder()
             return
         names = [*vars(self.files).values(), self.val_annotations, self.subtitles]
-        missing = [name for name in names if name is not None and not (self.root / name).exists()]
-        if missing:
-            raise DataError(
-                f"{self.name}: missing {some(missing)}; looked in {self.root.resolve()}. How to get the files and "
-                "where to put them: docs/datasets.md#mad-v2. Another place: data.root=... or paths.data_dir=... . "
-                "scale=mini runs the same experiment on generated data."
-            )
+        self.need([name for name in names if name is not None and not (self.root / name).exists()], self.root)
 
     def _mini_folder(self) -> Path:
         return mini_madv2.write_mini(

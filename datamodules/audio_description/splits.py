@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.errors import DataError, some
-from datamodules.options import near
+from datamodules.errors import DataError, near, some
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from datamodules.errors import DataError, some
-from datamodules.options import near
+from datamodules.errors import DataError, near, some
 
 Aliases = Mapping[str, tuple[str, ...]]
 

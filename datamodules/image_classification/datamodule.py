@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from configs.knobs import Colour, ColourSpread, Count, Interval, Natural, NotNegative, PositiveShare, Probability, Seed
+from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.image_classification.class_index import Classes, agree, known, read_class_index
 from datamodules.image_classification.folder import ImageFolder
@@ -51,43 +52,46 @@ log = logging.getLogger(__name__)
 SMALL = 512 * 2**20  # bytes of decoded pixels that in_memory=auto holds at most, all splits together
 
 
-class Images(pl.LightningDataModule):
+class Images(Data):
     """ImageNet-1K, another labelled set of images in the same layout, or the mini set."""
+
+    weights_depend_on = ("image_size",)
+    guide = "docs/datasets.md#imagenet-1k"
 
     def __init__(
         self,
         *,
         root: str,
         train: str,
-        val_split: str | int,
+        val_split: str | Natural,
         test: str,
-        image_size: int,
-        batch_size: int,
-        eval_batch_size: int,
+        image_size: Count,
+        batch_size: Count,
+        eval_batch_size: Count,
         format: Literal["folder", "parquet"] = "folder",
         class_index: str | None = None,
-        fraction: float = 1.0,
+        fraction: PositiveShare = 1.0,
         corrupt: Literal["refuse", "skip"] = "refuse",
-        mean: list[float] = (0.485, 0.456, 0.406),
-        std: list[float] = (0.229, 0.224, 0.225),
-        crop_pct: float = 0.875,
-        interpolation: str = "bicubic",
+        mean: Colour = (0.485, 0.456, 0.406),
+        std: ColourSpread = (0.229, 0.224, 0.225),
+        crop_pct: PositiveShare = 0.875,
+        interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic",
         augment: Literal["timm", "shift", "none"] = "timm",
-        shift: int = 0,
-        scale: list[float] = (0.08, 1.0),
-        ratio: list[float] = (3 / 4, 4 / 3),
-        hflip: float = 0.5,
-        vflip: float = 0.0,
-        color_jitter: float | None = 0.3,
+        shift: Natural = 0,
+        scale: Interval = (0.08, 1.0),
+        ratio: Interval = (3 / 4, 4 / 3),
+        hflip: Probability = 0.5,
+        vflip: Probability = 0.0,
+        color_jitter: NotNegative | None = 0.3,
         auto_augment: str | None = "rand-m9-mstd0.5-inc1",
-        train_interpolation: str = "bicubic",
-        reprob: float = 0.25,
-        remode: str = "pixel",
-        recount: int = 1,
+        train_interpolation: Literal["bicubic", "bilinear", "nearest", "random"] = "bicubic",
+        reprob: Probability = 0.25,
+        remode: Literal["const", "rand", "pixel"] = "pixel",
+        recount: Count = 1,
         in_memory: bool | Literal["auto"] = "auto",
-        shuffle_groups: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
+        shuffle_groups: Count = 16,
+        num_workers: Natural = 0,
+        seed: Seed = 0,
         mini: dict[str, int | float] | None = None,
         name: str = "ImageNet-1K",
     ):
@@ -98,6 +102,7 @@ class Images(pl.LightningDataModule):
         wrong type.
         """
         super().__init__()
+        self.check_arguments(locals())
         self.name, self.root, self.format, self.class_index = name, Path(root), format, class_index
         self.train, self.val_split, self.test = train, val_split, test
         self.image_size, self.fraction, self.corrupt, self.in_memory = image_size, fraction, corrupt, in_memory
@@ -128,14 +133,8 @@ class Images(pl.LightningDataModule):
         missing = [name for name in names if not self._is_there(name)]
         if self.class_index is not None and not (self.root / self.class_index).is_file():
             missing.append(self.class_index)
-        if missing:
-            what = "shards" if self.format == "parquet" else "folders"
-            raise DataError(
-                f"{self.name}: missing {some(missing)} (data.format={self.format}: {what}); looked in "
-                f"{self.root.resolve()}. How to get the files and where to put them: docs/datasets.md#imagenet-1k. "
-                "Another place: data.root=... or paths.data_dir=... . scale=mini runs the same experiment on "
-                "generated data."
-            )
+        what = "shards" if self.format == "parquet" else "folders"
+        self.need(missing, self.root, note=f" (data.format={self.format}: {what})")
         if self.format == "parquet":
             parquet()  # ImportError before anything is built
         if isinstance(self.val_split, str) and self.root / self.val_split == self.root / self.test:

@@ -1,6 +1,6 @@
-"""The numbers and words that configs/data/imagenet1k.yaml may hold: each has a range, and some exclude each other.
+"""Which options of the data module for images exclude each other. The ranges of single options are its annotations.
 
-check({"fraction": 1.5, ...})     # DataError: data.fraction=1.5 must be more than 0 and at most 1.
+check({"shift": 2, "augment": "timm", ...})     # DataError: data.shift=2 does nothing with data.augment=timm; ...
 """
 
 from collections.abc import Mapping
@@ -8,49 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError
-from datamodules.options import at_least, colours, one_of
-
-LEAST = {
-    "image_size": 1,
-    "batch_size": 1,
-    "eval_batch_size": 1,
-    "num_workers": 0,
-    "seed": 0,
-    "shift": 0,
-    "recount": 1,
-    "shuffle_groups": 1,
-}
-PROBABILITIES = ("hflip", "vflip", "reprob")
-SHARES = ("fraction", "crop_pct")
-ALLOWED = {
-    "format": ("folder", "parquet"),
-    "augment": ("timm", "shift", "none"),
-    "corrupt": ("refuse", "skip"),
-    "interpolation": ("bicubic", "bilinear", "nearest"),
-    "train_interpolation": ("bicubic", "bilinear", "nearest", "random"),
-    "remode": ("const", "rand", "pixel"),
-}
 
 
 def check(given: Mapping[str, Any]) -> None:
     """given: name -> value of every option. DataError: what was given and what is allowed."""
-    at_least(given, LEAST)
-    one_of(given, ALLOWED)
-    for name in PROBABILITIES:
-        if not 0 <= (value := given[name]) <= 1:
-            raise DataError(f"data.{name}={value} is a probability: 0 to 1.")
-    for name in SHARES:
-        if not 0 < (value := given[name]) <= 1:
-            raise DataError(f"data.{name}={value} must be more than 0 and at most 1.")
-    colours(given)
-    for name in ("scale", "ratio"):
-        value = given[name]
-        if len(value) != 2 or not 0 < value[0] <= value[1]:
-            raise DataError(f"data.{name}={value}: the least and the most, with 0 < least <= most.")
-    if given["in_memory"] not in (True, False, "auto"):
-        raise DataError(f"data.in_memory={given['in_memory']!r} is unknown, allowed: true, false, auto.")
-    if (jitter := given["color_jitter"]) is not None and not jitter >= 0:
-        raise DataError(f"data.color_jitter={jitter}: from 0 on, or null.")
     root, val_split = Path(given["root"]), given["val_split"]
     if root / given["train"] == root / given["test"]:  # as paths: "train/" is "train"
         raise DataError(f"data.train and data.test are both {given['test']!r}: tested on what was trained on.")
@@ -58,8 +19,6 @@ def check(given: Mapping[str, Any]) -> None:
         raise DataError(
             f"data.val_split={val_split!r} is data.train; a number holds that many of the training images out."
         )
-    if not isinstance(val_split, str) and val_split < 0:
-        raise DataError(f"data.val_split={val_split}: a number of images from 0 on, or the name of a split.")
     _check_pairs(given)
 
 

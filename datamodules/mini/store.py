@@ -11,8 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from datamodules.errors import DataError
-from datamodules.options import near
+from datamodules.errors import DataError, near
 
 log = logging.getLogger(__name__)
 

@@ -27,17 +27,17 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from configs.knobs import Count, Natural, NotNegative, Positive, Seed
+from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.moment_retrieval.annotations import check_splits, read_moments
-from datamodules.moment_retrieval.dataset import SALIENCIES, Features, Lengths, MomentDataset
+from datamodules.moment_retrieval.dataset import Features, Lengths, MomentDataset
 from datamodules.moment_retrieval.mini import generator as mini_qvhighlights
-from datamodules.options import at_least, one_of
 from datamodules.packed import packed_beside
 from datamodules.streams import open_stream, stream_settings
 
@@ -45,21 +45,12 @@ log = logging.getLogger(__name__)
 
 SMALL = 512 * 2**20  # bytes of features that in_memory=auto holds at most, all splits together
 TEXT = {"path": "clip_text_features", "key": "last_hidden_state", "file": "qid{qid}.npz"}
-LEAST = {
-    "max_clips": 1,
-    "max_tokens": 1,
-    "max_windows": 1,
-    "length_slack": 0,
-    "window_slack": 0,
-    "batch_size": 1,
-    "eval_batch_size": 1,
-    "num_workers": 0,
-    "seed": 0,
-}
 
 
-class Moments(pl.LightningDataModule):
+class Moments(Data):
     """Annotation files and feature streams of one data set, or the mini set in the same files."""
+
+    weights_depend_on = ("clip_length", "tef", "text_stream.dim", "video_streams.*.dim")
 
     def __init__(
         self,
@@ -70,19 +61,19 @@ class Moments(pl.LightningDataModule):
         test_annotations: str,
         video_streams: dict[str, dict[str, Any] | None],
         text_stream: dict[str, Any],
-        batch_size: int,
-        eval_batch_size: int,
-        clip_length: float = 2.0,
-        max_clips: int = 75,
-        max_tokens: int = 32,
-        max_windows: int = 5,
-        length_slack: int = 1,
-        window_slack: float = 0.0,
+        batch_size: Count,
+        eval_batch_size: Count,
+        clip_length: Positive = 2.0,
+        max_clips: Count = 75,
+        max_tokens: Count = 32,
+        max_windows: Count = 5,
+        length_slack: Natural = 1,
+        window_slack: NotNegative = 0.0,
         tef: bool = True,
         saliency: Literal["annotated", "windows", "none"] = "annotated",
         in_memory: bool | Literal["auto"] = "auto",
-        num_workers: int = 0,
-        seed: int = 0,
+        num_workers: Natural = 0,
+        seed: Seed = 0,
         name: str = "QVHighlights",
         guide: str = "docs/datasets.md#qvhighlights",
         mini: dict[str, int | float] | None = None,
@@ -93,6 +84,7 @@ class Moments(pl.LightningDataModule):
         least value, an unknown option; settings of a stream or of the mini set that are unknown, missing or wrong.
         """
         super().__init__()
+        self.check_arguments(locals())
         self.root, self.folder = Path(root), Path(root)
         self.files = {"train": train_annotations, "val": val_annotations, "test": test_annotations}
         self.clip_length, self.max_clips, self.max_tokens = clip_length, max_clips, max_tokens
@@ -108,10 +100,6 @@ class Moments(pl.LightningDataModule):
         self._check()
 
     def _check(self) -> None:
-        if not 0 < self.clip_length < float("inf"):
-            raise DataError(f"data.clip_length={self.clip_length}: a clip lasts more than 0 s (QVHighlights: 2.0).")
-        at_least(vars(self), LEAST)
-        one_of(vars(self), {"saliency": SALIENCIES})
         if not self.streams:
             raise DataError("data.video_streams has no stream; at least one is needed.")
 
@@ -127,9 +115,10 @@ class Moments(pl.LightningDataModule):
             return
         if self.mini is not None:
             self.folder = mini_qvhighlights.write_mini(self.root, self.mini, seed=self.seed)
-        self._need(name for name in dict.fromkeys(self.files.values()) if not (self.folder / name).is_file())
+        files = dict.fromkeys(self.files.values())
+        self.need([name for name in files if not (self.folder / name).is_file()], self.folder)
         paths = {stream.path: None for stream in (*self.streams.values(), self.text)}
-        self._need(path for path in paths if not self._has(path))
+        self.need([path for path in paths if not self._has(path)], self.folder)
         rows = {
             split: read_moments(
                 self.folder / name,
@@ -152,11 +141,6 @@ class Moments(pl.LightningDataModule):
         place = self.folder / path
         return place.is_dir() or packed_beside(place) is not None
 
-    def _need(self, missing) -> None:
-        if missing := list(missing):
-            where = self.folder.resolve()
-            raise DataError(f"{self.name}: missing {some(missing)}; looked in {where}. {self._advice()}")
-
     def _need_features(self, stream, rows) -> None:
         files = {stream.file_of(row): row for row in rows}
         if missing := stream.missing(files):
@@ -164,14 +148,8 @@ class Moments(pl.LightningDataModule):
             raise DataError(
                 f"{self.name}: stream {stream.name} has no features of {len(missing)} of {len(files)} {of}s: "
                 f"{some(files[file][of] for file in missing)}; looked for {missing[0]} in {stream.path.resolve()}. "
-                f"{self._advice()}"
+                f"{self.advice()}"
             )
-
-    def _advice(self) -> str:
-        return (
-            f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
-            "paths.data_dir=... . scale=mini runs the same experiment on generated data."
-        )
 
     # Splits
 

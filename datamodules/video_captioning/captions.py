@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import DataError, some
-from datamodules.options import near
+from datamodules.errors import DataError, near, some
 
 
 @dataclass(frozen=True)

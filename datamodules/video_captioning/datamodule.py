@@ -23,10 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from configs.knobs import Colour, ColourSpread, Count, Natural, Seed
+from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
@@ -36,6 +37,7 @@ from datamodules.video_captioning.captions import Clip, fields_from, read_captio
 from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, feature_file
 from datamodules.video_captioning.mini import generator as mini_msrvtt
 from datamodules.video_captioning.options import check
+from datamodules.video_captioning.rules import RULES
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
 from datamodules.video_captioning.splits import SPLITS, by_split, disjoint
 from datamodules.video_captioning.undecodable import unreadable
@@ -45,8 +47,11 @@ log = logging.getLogger(__name__)
 LONG = 100  # words; a caption beyond is named in the log
 
 
-class Captions(pl.LightningDataModule):
+class Captions(Data):
     """Captioned videos as files, as extracted frames or as features, or the mini set in the same files."""
+
+    rules = RULES
+    weights_depend_on = ("image_size", "features.dim", "frames")
 
     def __init__(
         self,
@@ -54,8 +59,8 @@ class Captions(pl.LightningDataModule):
         root: str,
         annotations: str | Sequence[str] | Mapping[str, str | None],
         source: Literal["video", "frames", "features"],
-        batch_size: int,
-        eval_batch_size: int,
+        batch_size: Count,
+        eval_batch_size: Count,
         videos: str = "videos",
         video_file: str = "{video}.mp4",
         frame_folder: str = "frames",
@@ -64,15 +69,15 @@ class Captions(pl.LightningDataModule):
         splits: Mapping[str, str | None] | None = None,
         id_ranges: Mapping[str, Sequence[int]] | None = None,
         captions: Literal["all", "random"] = "all",
-        frames: int = 32,
-        image_size: int = 224,
-        short_side: int | None = None,
-        mean: list[float] = (0.485, 0.456, 0.406),
-        std: list[float] = (0.229, 0.224, 0.225),
+        frames: Count = 32,
+        image_size: Count = 224,
+        short_side: Count | None = None,
+        mean: Colour = (0.485, 0.456, 0.406),
+        std: ColourSpread = (0.229, 0.224, 0.225),
         corrupt: Literal["refuse", "skip"] = "refuse",
         missing: Literal["refuse", "skip"] = "refuse",
-        num_workers: int = 0,
-        seed: int = 0,
+        num_workers: Natural = 0,
+        seed: Seed = 0,
         name: str = "MSR-VTT",
         guide: str = "docs/datasets.md#msr-vtt",
         mini: dict[str, int | float] | None = None,
@@ -83,6 +88,7 @@ class Captions(pl.LightningDataModule):
         least value, an unknown option; a map of fields, a stream or mini settings that are unknown, missing or wrong.
         """
         super().__init__()
+        self.check_arguments(locals())
         self.root, self.folder = Path(root), Path(root)
         self.annotation_files = files_of(annotations)
         self.source, self.videos, self.video_file, self.frame_folder = source, videos, video_file, frame_folder
@@ -121,10 +127,7 @@ class Captions(pl.LightningDataModule):
         path = self.folder / place
         if not (path.is_dir() or (self.source == "features" and packed_beside(path) is not None)):
             lacking.append(f"{place} (data.source={self.source})")
-        if lacking:
-            raise DataError(
-                f"{self.name}: missing {some(lacking)}; looked in {self.folder.resolve()}. {self._advice()}"
-            )
+        self.need(lacking, self.folder)
         chosen = self._splits()
         disjoint(chosen)
         self.input = self._open(next(clip for clips in chosen.values() for clip in clips))
@@ -184,7 +187,7 @@ class Captions(pl.LightningDataModule):
         if gone and (self.missing == "refuse" or len(gone) == len(clips)):
             raise DataError(
                 f"{self.name}: no {what} of {len(gone)} of the {len(clips)} {split} clips: "
-                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}. {self._advice()} "
+                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}. {self.advice()} "
                 "data.missing=skip leaves such clips out."
             )
         return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}")
@@ -212,12 +215,6 @@ class Captions(pl.LightningDataModule):
             log.warning("%s: left out %d %s clips that %s: %s", self.name, len(left), split, why, some(left))
             self.skipped[split] += len(left)
         return [clip for clip in clips if clip.id not in out]
-
-    def _advice(self) -> str:
-        return (
-            f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
-            "paths.data_dir=... . scale=mini runs the same experiment on generated data."
-        )
 
     # Splits
 

@@ -1,34 +1,23 @@
-"""The numbers and words that configs/data/msrvtt.yaml may hold.
+"""Which options of the data module for captioned videos exclude each other. The ranges of single options are its
+annotations.
 
-check({"frames": 0, ...})     # DataError: data.frames=0 is too small; the least is 1.
+check({"short_side": 32, "image_size": 64, ...})    # DataError: data.short_side=32 is smaller than data.image_size=64
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from datamodules.errors import DataError
-from datamodules.options import at_least, colours, one_of
 from datamodules.video_captioning.splits import SPLITS
-
-LEAST = {"frames": 1, "image_size": 1, "batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "seed": 0}
-ALLOWED = {
-    "source": ("video", "frames", "features"),
-    "captions": ("all", "random"),
-    "corrupt": ("refuse", "skip"),
-    "missing": ("refuse", "skip"),
-}
 
 
 def check(given: Mapping[str, Any]) -> None:
     """given: name -> value of every option. DataError: what was given and what is allowed."""
-    at_least(given, LEAST)
-    one_of(given, ALLOWED)
     if not given["short_side"] >= given["image_size"]:
         raise DataError(
             f"data.short_side={given['short_side']} is smaller than data.image_size={given['image_size']}: the square "
             "that is cut out would not fit."
         )
-    colours(given)
     for name in ("split_names", "id_ranges"):
         value = given[name]
         if value is not None and (set(value) - set(SPLITS) or "train" not in value):

@@ -83,12 +83,12 @@ def check_base(expected: dict[str, Any] | None, found: dict[str, Any] | None) ->
             f"expected {told(expected)}, found {told(found)}; different: {', '.join(different)}. "
             "Name the one it was trained on with task.llm.pretrained"
         )
-    if expected.get("lora") != found["lora"]:  # checkpoints from before there was LoRA have no entry
+    if expected["lora"] != found["lora"]:
         raise CheckpointError(
-            f"the checkpoint has {adapters.told(expected.get('lora'))}, and the model at hand has "
+            f"the checkpoint has {adapters.told(expected['lora'])}, and the model at hand has "
             f"{adapters.told(found['lora'])}; they must be the same"
         )
-    trained = expected.get("quantization", "none")
+    trained = expected["quantization"]
     if trained != found["quantization"]:
         message = "the adapters were trained with task.llm.quantization=%s and are loaded with %s: scores may differ"
         log.warning(message, trained, found["quantization"])

@@ -10,12 +10,13 @@ beginning of sentence and the prompt.
 """
 
 from collections import defaultdict, deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from configs.knobs import Count, check_fields
 from tasks.common.errors import CheckpointError
 
 IGNORED = -100  # label of positions that do not count in the loss
@@ -33,14 +34,11 @@ class Context:
     previous_label: str = "Before:"
     subtitles_label: str = "Dialogue:"
     separator: str = "\n"
-    previous_tokens: int = 128
-    subtitle_tokens: int = 128
+    previous_tokens: Count = 128
+    subtitle_tokens: Count = 128
 
     def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}")
+        check_fields(self)
 
 
 class History:

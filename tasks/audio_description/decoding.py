@@ -10,6 +10,8 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 from transformers import RepetitionPenaltyLogitsProcessor as RepetitionPenalty
 
+from configs.knobs import Count, Natural, NotNegative, Positive, PositiveShare, check_fields
+
 PRESETS: dict[str, dict[str, Any]] = {
     "greedy": {"do_sample": False, "max_new_tokens": 64},  # the paper: temperature 0; it states no length
     # AutoAD (Han et al., CVPR 2023) and its successors
@@ -22,9 +24,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-
-LEAST = {"max_new_tokens": 1, "min_new_tokens": 0, "num_beams": 1, "temperature": 0}
-LEAST |= {"top_k": 0, "top_p": 0, "no_repeat_ngram_size": 0}
 OF_SAMPLING, OF_BEAMS = ("temperature", "top_k", "top_p"), ("length_penalty", "early_stopping")
 
 
@@ -37,29 +36,21 @@ class Decoding:
     """
 
     preset: Literal["greedy", "autoad"] = "greedy"
-    max_new_tokens: int | None = None
-    min_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
+    min_new_tokens: Natural | None = None
     do_sample: bool | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    num_beams: int | None = None
+    temperature: NotNegative | None = None
+    top_k: Natural | None = None
+    top_p: PositiveShare | None = None
+    num_beams: Count | None = None
     length_penalty: float | None = None
     early_stopping: bool | None = None
-    repetition_penalty: float | None = None
-    no_repeat_ngram_size: int | None = None
+    repetition_penalty: Positive | None = None  # 1: none
+    no_repeat_ngram_size: Natural | None = None
 
     def __post_init__(self):
         """Raises ValueError for a value that cannot be, and for one that would have no effect beside the others."""
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset: {self.preset!r} is unknown; allowed: {', '.join(PRESETS)}")
-        for name, least in LEAST.items():
-            if (value := getattr(self, name)) is not None and not value >= least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
-            raise ValueError(f"repetition_penalty must be above 0 (1: none), got {self.repetition_penalty}")
+        check_fields(self)
         options = self.options()
         if (least := options.get("min_new_tokens", 0)) > options["max_new_tokens"]:
             raise ValueError(f"min_new_tokens={least} is more than max_new_tokens={options['max_new_tokens']}")

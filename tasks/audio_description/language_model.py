@@ -11,6 +11,7 @@ from typing import Any, Literal
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, LlamaConfig, PreTrainedTokenizerBase
 
 from configs.errors import ConfigError
+from configs.knobs import Count
 from tasks.audio_description.lora import LoRA
 from tasks.audio_description.prefix import PrefixLlama
 from tasks.audio_description.quantization import Quantization, loading_options, tame
@@ -31,12 +32,12 @@ LLAMA_7B = {  # Touvron et al. 2023, table 2, and its config.json; as many key-v
 class Sizes:
     """Of a language model from scratch: options of transformers' LlamaConfig; None is LLaMA-7B's value."""
 
-    hidden_size: int | None = None
-    intermediate_size: int | None = None
-    num_hidden_layers: int | None = None
-    num_attention_heads: int | None = None
-    num_key_value_heads: int | None = None
-    max_position_embeddings: int | None = None
+    hidden_size: Count | None = None
+    intermediate_size: Count | None = None
+    num_hidden_layers: Count | None = None
+    num_attention_heads: Count | None = None
+    num_key_value_heads: Count | None = None
+    max_position_embeddings: Count | None = None
     initializer_range: float | None = None
     tie_word_embeddings: bool | None = None
 
@@ -60,7 +61,7 @@ class LanguageModel:
     quantization: Quantization = "none"
     lora: LoRA | None = None
     config: Sizes | None = None
-    vocab_size: int | None = None
+    vocab_size: Count | None = None
 
     def __post_init__(self):
         if isinstance(self.lora, Mapping):

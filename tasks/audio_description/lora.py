@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from configs.errors import ConfigError, listed, nearest
+from configs.knobs import Count, Positive, Share, out_of_range
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -21,22 +22,18 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 class LoRA:
     """`task.llm.lora`. Raises ConfigError for values out of range.
 
-    rank: of B A, at least 1. alpha: above 0; B A is multiplied by alpha / rank. dropout: of A's inputs, in [0, 1).
+    rank: the rank of B A. alpha: B A is multiplied by alpha / rank. dropout: the dropout of A's inputs.
     targets: names of linear layers, adapted in every layer of the language model.
     """
 
-    rank: int = field(default=8, metadata={"min": 1})
-    alpha: float = 16.0
-    dropout: float = 0.0
+    rank: Count = 8
+    alpha: Positive = 16.0
+    dropout: Share = 0.0
     targets: list[Literal[PROJECTIONS]] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
     def __post_init__(self):
-        if self.rank < 1:
-            raise ConfigError(f"task.llm.lora.rank: {self.rank} is too small; the least is 1")
-        if not 0 < self.alpha < float("inf"):
-            raise ConfigError(f"task.llm.lora.alpha: {self.alpha} is out of range; allowed: a finite number above 0")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"task.llm.lora.dropout: {self.dropout} is out of range; allowed: at least 0 and below 1")
+        if problems := out_of_range(LoRA, vars(self), "task.llm.lora"):
+            raise ConfigError("\n".join(problems))
         for name in self.targets:
             if name not in PROJECTIONS:
                 hint = nearest(name, PROJECTIONS)

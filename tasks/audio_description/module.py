@@ -10,14 +10,14 @@ oldest first: they go into the prompt (context.py).
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lcaam import Encoder
+from configs.knobs import Betas, Count, NotNegative, Positive, Share
+from lcaam import Encoder, LayerMasks
 from lcaam.analysis import record
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.base_model import check_base, describe_base, of_base
@@ -28,17 +28,18 @@ from tasks.audio_description.lora import add_lora
 from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
 from tasks.audio_description.quantization import quantization_of
+from tasks.audio_description.rules import RULES
 from tasks.audio_description.sharding import is_sharded, shard
 from tasks.common.captions import best_constant, score_captions
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
-from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
+from tasks.common.task import Task, first_of
 
 
-class AudioDescription(pl.LightningModule):
+class AudioDescription(Task):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
     mask: the configuration's mask node (tasks.common.masks); num_keys None is all 2 x tokens.
@@ -62,41 +63,45 @@ class AudioDescription(pl.LightningModule):
     headline += ("token_accuracy", "test_loss", "train_loss")
     logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", "val/token_accuracy")
     logged += tuple(f"val/{name}" for name in headline[:-2])  # with validate_text
+    row_id = "ann_id"
+    rules = RULES
+    weights_depend_on = ("heads",)
 
     def __init__(
         self,
         *,
         mask: dict[str, Any],
         facts: dict[str, Any],
-        width: int,
-        layers: int,
-        heads: int,
+        width: Count,
+        layers: Count,
+        heads: Count,
         llm: LanguageModel,
-        lr: float,
-        feedforward: int | None = None,
-        dropout: float = 0.0,
+        lr: Positive,
+        feedforward: Count | None = None,
+        dropout: Share = 0.0,
         norm: Literal["pre", "post"] = "pre",
-        position_base: float = 10_000.0,
-        position_scale: float = 1.0,
+        position_base: Positive = 10_000.0,
+        position_scale: NotNegative = 1.0,
         bridge: Literal["queries", "tokens"] = "queries",
-        bridge_layers: int = 1,
-        bridge_heads: int = 8,
-        prompts: int = 10,
-        prompt_std: float = 1.0,
-        prefix_layers: int = 30,
+        bridge_layers: Count = 1,
+        bridge_heads: Count = 8,
+        prompts: Count = 10,
+        prompt_std: NotNegative = 1.0,
+        prefix_layers: Count = 30,
         gate_init: float = 0.0,
         prompt: str = "",
         context: Context | None = None,
         decoding: Decoding | None = None,
-        weight_decay: float = 0.0,
-        betas: list[float] = (0.9, 0.999),
-        warmup: float = 0.0,
+        weight_decay: NotNegative = 0.0,
+        betas: Betas = (0.9, 0.999),
+        warmup: Share = 0.0,
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
         blind: bool = False,
         tokenizer: str | None = None,
     ):
         super().__init__()
+        self.check_arguments(locals())
         self.save_hyperparameters(ignore=["facts", "tokenizer"], logger=False)
         self.hparams["facts"] = {name: value for name, value in facts.items() if name != "train_texts"}
 
@@ -136,9 +141,6 @@ class AudioDescription(pl.LightningModule):
         options = {"num_classes": classes, "average": "micro", "ignore_index": IGNORED}
         self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
-        self.predictions: list[dict] = []
-        self.test_metrics: dict[str, float] = {}
-        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
     def check_positions(self, positions: int) -> None:
         """Raises CheckpointError where context, prompt and description may need more than the language model has."""
@@ -209,17 +211,8 @@ class AudioDescription(pl.LightningModule):
         if self.device_mesh is not None:  # a strategy that shards; called before every fit and test
             shard(self.model, self.device_mesh["data_parallel"])
 
-    def training_step(self, batch: dict, index: int) -> Tensor:
-        loss = self.sentence_loss(batch)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["text"]))
-        if weight := self.hparams.mask.get("sparsity"):
-            loss = loss + weight * self.model.encoder.encoder.masks.sparsity_loss()
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        # a run that was taken up at an epoch's end has none yet
-        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
-            self.last_train_loss = float(loss)
+    def training_loss(self, batch: dict, index: int) -> Tensor:
+        return self.sentence_loss(batch)
 
     def on_validation_epoch_start(self) -> None:
         self.history = self.new_history()
@@ -256,31 +249,29 @@ class AudioDescription(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         if self.predictions:
-            scores = self.score(gather_rows(self.predictions, "ann_id"))
+            scores = self.score(self.gather_predictions())
             self.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=True)
             self.predictions = []
 
     def on_test_epoch_start(self) -> None:
-        self.predictions, self.history = [], self.new_history()
+        super().on_test_epoch_start()
+        self.history = self.new_history()
 
     def test_step(self, batch: dict, index: int) -> None:
         self.evaluate("test", batch, self.test_accuracy, self.test_loss, text=True)
 
     def on_test_epoch_end(self) -> None:
-        rows = gather_rows(self.predictions, "ann_id")
-        self.predictions = sorted(rows, key=lambda row: (row["movie"], row["start"]))
+        self.predictions = sorted(self.gather_predictions(), key=lambda row: (row["movie"], row["start"]))
         scores = self.score(self.predictions)
         self.log_dict({f"test/{name}": value for name, value in scores.items()}, rank_zero_only=True)
-        logged = self.trainer.callback_metrics
-        self.test_metrics = scores | {"token_accuracy": 100 * float(self.test_accuracy.compute())}
-        self.test_metrics["test_loss"] = float(logged["test/loss"])
-        if self.last_train_loss is not None:
-            self.test_metrics["train_loss"] = self.last_train_loss
+        scores["token_accuracy"] = 100 * float(self.test_accuracy.compute())
+        self.report(scores, float(self.trainer.callback_metrics["test/loss"]))
 
     def configure_optimizers(self):
         h = self.hparams
-        steps = int(self.trainer.estimated_stepping_batches)
-        return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps)
+        return adamw(
+            self, lr=h.lr, weight_decay=h.weight_decay, betas=h.betas, warmup=h.warmup, steps=self.training_steps
+        )
 
     # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
 
@@ -325,6 +316,9 @@ class AudioDescription(pl.LightningModule):
             scores["ceiling"] = self.score([{**row, "generated": oracle[row["ann_id"]]} for row in self.predictions])
         return scores
 
+    def masks(self) -> list[LayerMasks]:
+        return [self.model.encoder.encoder.masks]
+
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 
@@ -336,8 +330,7 @@ class AudioDescription(pl.LightningModule):
         """
         if is_sharded(self.model) or quantization_of(self.model.llm) != "none":
             return None
-        one = {name: value[:1] for name, value in batch.items()}
-        return count_flops(self.model, lambda: self.sentence_loss(one))
+        return count_flops(self.model, lambda: self.sentence_loss(first_of(batch)))
 
     @torch.no_grad()
     def analyse(self, batch: dict) -> dict[str, Any]:

@@ -6,12 +6,15 @@ checkpoint loads again with `weights_only=True`.
 
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
+from configs.errors import ConfigError
+from datamodules.contract import Data
 from tasks.common.remarks import drop_remarks
+from tasks.common.task import Task
 
 
 def build(node: DictConfig, **keywords: Any) -> Any:
@@ -24,16 +27,27 @@ def build_all(nodes: DictConfig | None) -> list[Any]:
     return [instantiate(node, _convert_="all") for node in (nodes or {}).values() if node is not None]
 
 
-def build_datamodule(cfg: DictConfig) -> LightningDataModule:
+def derived(cfg: DictConfig, node: str, base: type) -> DictConfig:
+    """The node, whose `_target_` must be a class that keeps the contract of `base`. Raises ConfigError if it is not."""
+    found = get_object(cfg[node]._target_)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        where = base.__module__.replace(".", "/") + ".py"
+        raise ConfigError(f"{node}._target_: {cfg[node]._target_} is not derived from {base.__name__} ({where})")
+    return cfg[node]
+
+
+def build_datamodule(cfg: DictConfig) -> Data:
     """The data module, its files found (or generated) and checked: missing or bad data stops here."""
-    datamodule = build(cfg.data)
+    datamodule = build(derived(cfg, "data", Data))
     datamodule.prepare_data()
     return datamodule
 
 
-def build_module(cfg: DictConfig, datamodule: LightningDataModule) -> LightningModule:
+def build_module(cfg: DictConfig, datamodule: Data) -> Task:
     """The task's module, with its mask settings and the facts of the data (widths, vocabulary, ...)."""
-    return build(cfg.task, mask=OmegaConf.to_container(cfg.mask, resolve=True), facts=datamodule.facts())
+    return build(
+        derived(cfg, "task", Task), mask=OmegaConf.to_container(cfg.mask, resolve=True), facts=datamodule.facts()
+    )
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:

@@ -16,6 +16,7 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
 
+from datamodules.contract import only_places
 from tasks.common.build import build_module, build_trainer
 from tasks.common.captions import has_java
 from tasks.common.files import write_json
@@ -25,7 +26,6 @@ from tasks.common.seeding import seed_run
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # raise it when a change of the library changes what a blind training reaches
-PLACES = ("root", "speech_dir", "num_workers")  # of generated data: where they lie does not change what they are
 UNSEEN = ("default_root_dir", "log_every_n_steps")  # of the trainer: no score depends on them
 
 
@@ -103,8 +103,7 @@ def blind_config(cfg: DictConfig) -> DictConfig:
 def what_it_depends_on(blind: DictConfig) -> dict[str, Any]:
     """What changes the blind model's scores, and so its file's name."""
     plain = OmegaConf.to_container(blind, resolve=True)
-    real = "mini" in plain["data"] and plain["data"]["mini"] is None  # then `root` says which files they are
-    places = [place for place in PLACES if not (real and place == "root")]
+    places = only_places(plain["data"])
     return {
         "format": FORMAT,
         "data": {key: value for key, value in plain["data"].items() if key not in places},

@@ -5,7 +5,6 @@ datamodules/image_classification/datamodule.py says which keys and shapes a batc
 
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
@@ -14,19 +13,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from configs.knobs import Betas, Inside, NotNegative, Positive, PositiveShare, Probability, Share
+from lcaam import LayerMasks
 from lcaam.analysis import record
-from tasks.common.gather import gather_rows
 from tasks.common.measured import measured
+from tasks.common.task import Task
 from tasks.image_classification.mixing import Mixing
 from tasks.image_classification.model import build_vit, flops, parts
 from tasks.image_classification.optimisation import adamw_by_layer
-from tasks.image_classification.ranges import check
 
 BEST = 5  # classes of a prediction; top-5 means nothing with as few classes
 ANALYSED = 32  # images: attention of a ViT-B/16 takes 22 MB an image
 
 
-class ImageClassification(pl.LightningModule):
+class ImageClassification(Task):
     """A timm Vision Transformer with masks.
 
     mask: the configuration's mask node. facts: the data module's: classes, image_size, class_names, train_counts.
@@ -41,36 +41,37 @@ class ImageClassification(pl.LightningModule):
 
     headline = ("top1", "top5", "test_loss", "train_loss")
     logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", "val/top1", "val/top5")
+    row_id = "name"
 
     def __init__(
         self,
         *,
         mask: dict[str, Any],
         facts: dict[str, Any],
-        lr: float,
+        lr: Positive,
         model_name: str = "vit_base_patch16_224",
         pretrained: bool = False,
         weights: str | None = None,
         model_options: dict[str, Any] | None = None,
-        drop_path: float = 0.0,
+        drop_path: Share = 0.0,
         grad_checkpointing: bool = False,
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
-        weight_decay: float = 0.05,
-        betas: list[float] = (0.9, 0.999),
-        warmup: float = 0.0,
-        layer_decay: float = 1.0,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
-        mix_probability: float = 1.0,
-        mix_switch: float = 0.5,
+        weight_decay: NotNegative = 0.05,
+        betas: Betas = (0.9, 0.999),
+        warmup: Share = 0.0,
+        layer_decay: PositiveShare = 1.0,
+        mixup: NotNegative = 0.0,
+        cutmix: NotNegative = 0.0,
+        mix_probability: Probability = 1.0,
+        mix_switch: Probability = 0.5,
         mix_mode: Literal["batch", "pair", "elem"] = "batch",
-        smoothing: float = 0.0,
-        ema: float | None = None,
+        smoothing: Share = 0.0,
+        ema: Inside | None = None,
         blind: bool = False,
     ):
         super().__init__()
+        self.check_arguments(locals())
         self.save_hyperparameters(logger=False)
-        check(self.hparams)
         self.vit = build_vit(
             model_name,
             classes=facts["classes"],
@@ -95,9 +96,6 @@ class ImageClassification(pl.LightningModule):
         accuracies = {name: MulticlassAccuracy(top_k=k, **options) for name, k in ranks.items()}
         self.val_accuracy, self.test_accuracy = MetricCollection(accuracies).clone(), MetricCollection(accuracies)
         self.val_loss, self.test_loss = MeanMetric(nan_strategy="error"), MeanMetric(nan_strategy="error")
-        self.predictions: list[dict] = []
-        self.test_metrics: dict[str, float] = {}
-        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
     @property
     def evaluated(self) -> VisionTransformer:
@@ -114,23 +112,15 @@ class ImageClassification(pl.LightningModule):
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: dict, index: int) -> Tensor:
+    def training_loss(self, batch: dict, index: int) -> Tensor:
         draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
         images, targets = self.mixing(self.seen(batch), batch["label"], draw)
-        loss = F.cross_entropy(self.vit(images).float(), targets)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
-        if weight := self.hparams.mask.get("sparsity"):
-            loss = loss + weight * self.vit.lcaam.masks.sparsity_loss()
-        return loss
+        return F.cross_entropy(self.vit(images).float(), targets)
 
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
             self.average.update_parameters(self.vit)
-
-    def on_train_epoch_end(self) -> None:
-        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:  # a run that was taken up at an
-            self.last_train_loss = float(loss)  # epoch's end has none yet
 
     def validation_step(self, batch: dict, index: int) -> None:
         self.answer(batch, self.val_accuracy, self.val_loss)
@@ -158,23 +148,26 @@ class ImageClassification(pl.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, prog_bar=stage == "val")
         return found
 
-    def on_test_epoch_start(self) -> None:
-        self.predictions = []
-
     def test_step(self, batch: dict, index: int) -> None:
         self.predictions += rows(self.answer(batch, self.test_accuracy, self.test_loss), batch)
 
     def on_test_epoch_end(self) -> None:
-        self.predictions = sorted(gather_rows(self.predictions, "name"), key=lambda row: row["name"])
-        self.test_metrics = self.log_scores("test", self.test_accuracy, self.test_loss)
-        self.test_metrics["test_loss"] = self.test_metrics.pop("loss")
-        if self.last_train_loss is not None:
-            self.test_metrics["train_loss"] = self.last_train_loss
+        self.predictions = sorted(self.gather_predictions(), key=lambda row: row["name"])
+        found = self.log_scores("test", self.test_accuracy, self.test_loss)
+        loss = found.pop("loss")
+        self.report(found, loss)
 
     def configure_optimizers(self):
         h = self.hparams
-        steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_by_layer(self.vit, h.lr, h.weight_decay, h.betas, h.warmup, steps, h.layer_decay)
+        return adamw_by_layer(
+            self.vit,
+            lr=h.lr,
+            weight_decay=h.weight_decay,
+            betas=h.betas,
+            warmup=h.warmup,
+            steps=self.training_steps,
+            layer_decay=h.layer_decay,
+        )
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
@@ -193,6 +186,9 @@ class ImageClassification(pl.LightningModule):
             right = sum(oracle[row["name"]] == row["label"] for row in self.predictions)
             scores["ceiling"] = {"top1": 100 * right / len(self.predictions)}
         return scores
+
+    def masks(self) -> list[LayerMasks]:
+        return [self.vit.lcaam.masks]
 
     def parts(self) -> dict[str, int]:
         return parts(self.vit)

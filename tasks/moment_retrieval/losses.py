@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from configs.knobs import Count, NotNegative, Positive
 from tasks.common.errors import NonFiniteLossError
 from tasks.moment_retrieval.model import BACKGROUND, FOREGROUND
 from tasks.moment_retrieval.spans import generalised_iou, start_end
@@ -18,14 +19,14 @@ from tasks.moment_retrieval.spans import generalised_iou, start_end
 class LossSettings:
     """The numbers of the released runs."""
 
-    span: float = 10.0  # weights of the terms; the matching uses the first three as its costs
-    giou: float = 1.0
-    label: float = 4.0
-    saliency: float = 1.0
-    background: float = 0.1  # weight of spans that match nothing, in the cross-entropy
-    margin: float = 0.2  # of the hinge between a relevant and an irrelevant clip
-    temperature: float = 0.5  # of the rank-contrastive loss
-    levels: int = 12  # the highest saliency score that there is: three annotators of 0 to 4
+    span: NotNegative = 10.0  # weights of the terms; the matching uses the first three as its costs
+    giou: NotNegative = 1.0
+    label: NotNegative = 4.0
+    saliency: NotNegative = 1.0
+    background: NotNegative = 0.1  # weight of spans that match nothing, in the cross-entropy
+    margin: NotNegative = 0.2  # of the hinge between a relevant and an irrelevant clip
+    temperature: Positive = 0.5  # of the rank-contrastive loss
+    levels: Count = 12  # the highest saliency score that there is: three annotators of 0 to 4
 
 
 class MomentLosses(nn.Module):

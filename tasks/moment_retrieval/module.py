@@ -3,27 +3,29 @@
 datamodules/moment_retrieval/datamodule.py says which keys, shapes and polarity a batch has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
+from configs.knobs import Betas, Count, NotNegative, Positive, Share
+from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.flops import count_flops
-from tasks.common.gather import gather_rows
 from tasks.common.masks import mask_options
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
+from tasks.common.task import Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import LossSettings, MomentLosses
 from tasks.moment_retrieval.metrics import MomentMetrics
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
+from tasks.moment_retrieval.rules import RULES, keys_by_place
 from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
 from tasks.moment_retrieval.submission import SALIENCY
 
@@ -31,7 +33,7 @@ TERMS = ("span", "giou", "label", "saliency")
 LOGGED = ("loss", *TERMS, "class_error")  # of the last decoder layer
 
 
-class MomentRetrieval(pl.LightningModule):
+class MomentRetrieval(Task):
     """QD-DETR with masks in its text-to-video layers (or elsewhere).
 
     mask: the configuration's mask node (tasks.common.masks); num_keys None is the data's.
@@ -49,37 +51,41 @@ class MomentRetrieval(pl.LightningModule):
     headline = (*HEADLINE, "test_loss", "train_loss")
     logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", *(f"val/{name}" for name in HEADLINE))
     logged += tuple(f"{stage}/{name}" for stage in ("train", "val") for name in (*TERMS, "class_error"))
+    row_id = "qid"
+    rules = RULES
+    weights_depend_on = ("heads",)
 
     def __init__(
         self,
         *,
         mask: dict[str, Any],
         facts: dict[str, Any],
-        lr: float,
-        width: int = 256,
-        heads: int = 8,
-        feedforward: int = 1024,
-        text_to_video_layers: int = 2,
-        encoder_layers: int = 2,
-        decoder_layers: int = 2,
-        queries: int = 10,
-        dropout: float = 0.1,
-        input_dropout: float = 0.5,
+        lr: Positive,
+        width: Count = 256,
+        heads: Count = 8,
+        feedforward: Count = 1024,
+        text_to_video_layers: Count = 2,
+        encoder_layers: Count = 2,
+        decoder_layers: Count = 2,
+        queries: Count = 10,
+        dropout: Share = 0.1,
+        input_dropout: Share = 0.5,
         masked: Sequence[Literal["text_to_video", "encoder", "decoder"]] = ("text_to_video",),
         first_spans: Literal["normal", "grid"] = "normal",
         losses: LossSettings | None = None,
         wrong_texts: Literal["rolled", "other_video"] = "other_video",
         round_windows: bool = True,
         longest: Literal["duration", "facts"] = "duration",
-        weight_decay: float = 1e-4,
-        betas: list[float] = (0.9, 0.999),
-        warmup: float = 0.0,
+        weight_decay: NotNegative = 1e-4,
+        betas: Betas = (0.9, 0.999),
+        warmup: Share = 0.0,
         schedule: Literal["cosine", "constant"] = "constant",
         decay: Literal["matrices", "all"] = "all",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         blind: bool = False,
     ):
         super().__init__()
+        self.check_arguments(locals())
         self.save_hyperparameters(logger=False)
         layers = dict(zip(PLACES, (text_to_video_layers, encoder_layers, decoder_layers), strict=True))
         sizes = {  # of the score matrix: queries, keys
@@ -92,18 +98,20 @@ class MomentRetrieval(pl.LightningModule):
             for place in masked
         }
         self.model = QDDETR(
-            facts["video_dim"],
-            facts["text_dim"],
-            width,
-            heads,
-            feedforward,
-            *layers.values(),
-            queries,
-            dropout,
-            input_dropout,
-            backend,
-            options,
-            first_spans,
+            video_dim=facts["video_dim"],
+            text_dim=facts["text_dim"],
+            width=width,
+            heads=heads,
+            feedforward=feedforward,
+            text_to_video_layers=text_to_video_layers,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
+            queries=queries,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            backend=backend,
+            masked=options,
+            first_spans=first_spans,
         )
         if not facts.get("saliency", True):  # no loss reads these; what gets no gradient has to say so under DDP
             for head in (self.model.saliency_clip, self.model.saliency_global):
@@ -112,9 +120,6 @@ class MomentRetrieval(pl.LightningModule):
         self.val_scores = MomentMetrics(clip_length=facts["clip_length"])
         self.test_scores = MomentMetrics(clip_length=facts["clip_length"])
         self.val_means, self.test_means = Means(LOGGED), Means(LOGGED)
-        self.predictions: list[dict] = []
-        self.test_metrics: dict[str, float] = {}
-        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -149,20 +154,11 @@ class MomentRetrieval(pl.LightningModule):
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: dict, index: int) -> Tensor:
+    def training_loss(self, batch: dict, index: int) -> Tensor:
         loss, terms, _ = self.batch_losses(batch)
-        size = len(batch["spans"])
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         found = {f"train/{name}": terms[name] for name in (*TERMS, "class_error") if name in terms}
-        self.log_dict(found, on_step=False, on_epoch=True, batch_size=size)
-        if weight := self.hparams.mask.get("sparsity"):
-            loss = loss + weight * sum(stack.masks.sparsity_loss() for stack in self.model.masked().values())
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch["spans"]))
         return loss
-
-    def on_train_epoch_end(self) -> None:
-        # a run that was taken up at an epoch's end has none yet
-        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
-            self.last_train_loss = float(loss)
 
     def validation_step(self, batch: dict, index: int) -> None:
         self.val_scores.update(self.evaluated(batch, self.val_means))
@@ -185,9 +181,6 @@ class MomentRetrieval(pl.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in found.items()})
         return found
 
-    def on_test_epoch_start(self) -> None:
-        self.predictions, self.test_metrics = [], {}
-
     def test_step(self, batch: dict, index: int) -> None:
         if has_answers(batch["annotation"]):
             rows = self.evaluated(batch, self.test_means)
@@ -197,20 +190,27 @@ class MomentRetrieval(pl.LightningModule):
         self.predictions += rows
 
     def on_test_epoch_end(self) -> None:
-        self.predictions = gather_rows(self.predictions, "qid")
+        self.predictions = self.gather_predictions()
         if not has_answers(self.predictions):
             return
         found = self.log_scores("test", self.test_scores, self.test_means)
-        self.test_metrics = {name: found[name] for name in HEADLINE if name in found} | {"test_loss": found["loss"]}
-        if self.last_train_loss is not None:
-            self.test_metrics["train_loss"] = self.last_train_loss
+        self.report({name: found[name] for name in HEADLINE if name in found}, found["loss"])
 
     def configure_optimizers(self):
         h = self.hparams
-        steps = int(self.trainer.estimated_stepping_batches)
         # Lightning refuses to clip the gradients of a fused optimiser under mixed precision
         fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
-        return adamw(self, h.lr, h.weight_decay, h.betas, h.warmup, steps, h.schedule, h.decay, fused)
+        return adamw(
+            self,
+            lr=h.lr,
+            weight_decay=h.weight_decay,
+            betas=h.betas,
+            warmup=h.warmup,
+            steps=self.training_steps,
+            schedule=h.schedule,
+            decay=h.decay,
+            fused=fused,
+        )
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
@@ -233,13 +233,19 @@ class MomentRetrieval(pl.LightningModule):
             scores["ceiling"] = self.score([row | oracle[row["qid"]] for row in self.predictions])
         return scores
 
+    @classmethod
+    def masked_keys(cls, cfg: Mapping[str, Any]) -> dict[str, int]:
+        return keys_by_place(cfg)
+
+    def masks(self) -> list[LayerMasks]:
+        return [stack.masks for stack in self.model.masked().values()]
+
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 
     def flops(self, batch: dict) -> int:
         """FLOPs of predicting one query of the batch, its first."""
-        one = {name: value[:1] for name, value in batch.items()}
-        return count_flops(self.model, lambda: self.predict(one))
+        return count_flops(self.model, lambda: self.predict(first_of(batch)))
 
     @torch.no_grad()
     def analyse(self, batch: dict) -> dict[str, Any]:

@@ -8,33 +8,36 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from configs.errors import ConfigError
+from configs.knobs import Betas, Count, NotNegative, Positive, PositiveShare, Share, Spoken
+from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.caption_tokens import has_java
 from tasks.common.captions import CaptionScorer, best_constant
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
-from tasks.common.gather import gather_rows, on_first_rank
+from tasks.common.gather import on_first_rank
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.meteor import METEOR
+from tasks.common.task import Task, first_of
 from tasks.video_captioning import tokenizer as words
 from tasks.video_captioning.masking import IGNORED, hide
 from tasks.video_captioning.model import SwinBert
 from tasks.video_captioning.optimisation import adamw_of_captioner
+from tasks.video_captioning.rules import RULES
 from tasks.video_captioning.settings import Backbone, Decoding, build_backbone
 
 ANALYSED = 2**28  # attention weights, at most (1 GB), and no fewer than two videos: the mask's context is compared
 SCORES = ("bleu_4", "meteor", "rouge_l", "cider", "bleu_4_plain", "rouge_l_plain", "cider_plain", "exact")
 
 
-class VideoCaptioning(pl.LightningModule):
+class VideoCaptioning(Task):
     """SwinBERT with masks.
 
     mask: the configuration's mask node (tasks.common.masks); num_keys None is all tokens, the video's and text_tokens.
@@ -54,32 +57,35 @@ class VideoCaptioning(pl.LightningModule):
 
     headline = (*SCORES, "test_loss", "train_loss")
     logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", *(f"val/{name}" for name in SCORES))
+    row_id = "video"
+    rules = RULES
+    weights_depend_on = ("heads", "tokenizer", "vocab_size")
 
     def __init__(
         self,
         *,
         mask: dict[str, Any],
         facts: dict[str, Any],
-        lr: float,
+        lr: Positive,
         backbone: Backbone | None = None,
         tokenizer: str | None = None,
-        vocab_size: int = 30522,
-        text_tokens: int = 50,
-        video_dim: int | None = 512,
-        width: int = 768,
-        layers: int = 12,
-        heads: int = 12,
-        feedforward: int = 3072,
-        positions: int = 512,
-        dropout: float = 0.1,
+        vocab_size: Count = 30522,
+        text_tokens: Spoken = 50,
+        video_dim: Count | None = 512,
+        width: Count = 768,
+        layers: Count = 12,
+        heads: Count = 12,
+        feedforward: Count = 3072,
+        positions: Spoken = 512,
+        dropout: Share = 0.1,
         video_positions: bool = False,
         bert: str | None = None,
-        mask_probability: float = 0.5,
-        most_masked: int = 45,
+        mask_probability: PositiveShare = 0.5,
+        most_masked: Count = 45,
         decoding: Decoding | None = None,
-        weight_decay: float = 0.2,
-        betas: list[float] = (0.9, 0.999),
-        warmup: float = 0.1,
+        weight_decay: NotNegative = 0.2,
+        betas: Betas = (0.9, 0.999),
+        warmup: Share = 0.1,
         schedule: Literal["linear", "cosine", "constant"] = "linear",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
@@ -88,6 +94,7 @@ class VideoCaptioning(pl.LightningModule):
         tokenizer_json: str | None = None,
     ):
         super().__init__()
+        self.check_arguments(locals())
         self.save_hyperparameters(ignore=["facts"], logger=False)
         self.hparams["facts"] = {name: value for name, value in facts.items() if name != "train_texts"}
         if tokenizer_json is not None:
@@ -132,9 +139,6 @@ class VideoCaptioning(pl.LightningModule):
         self.hparams["bert"] = None  # its weights are in every checkpoint
         self.val_loss, self.test_loss = Means(["loss"]), Means(["loss"])
         self.val_scorer: CaptionScorer | None = None
-        self.predictions: list[dict] = []
-        self.test_metrics: dict[str, float] = {}
-        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -212,18 +216,9 @@ class VideoCaptioning(pl.LightningModule):
                     f"val/{here}: callbacks.checkpoint.monitor=val/{here}"
                 )
 
-    def training_step(self, batch: dict, index: int) -> Tensor:
+    def training_loss(self, batch: dict, index: int) -> Tensor:
         draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
-        loss, _ = self.hidden_loss(batch, draw)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["video"]))
-        if weight := self.hparams.mask.get("sparsity"):
-            loss = loss + weight * self.model.stack.masks.sparsity_loss()
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        # a run that was taken up at an epoch's end has none yet
-        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
-            self.last_train_loss = float(loss)
+        return self.hidden_loss(batch, draw)[0]
 
     def validation_step(self, batch: dict, index: int) -> None:
         self.count(batch, self.val_loss)
@@ -238,7 +233,7 @@ class VideoCaptioning(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         found = self.val_loss.compute()
         self.val_loss.reset()
-        rows, self.predictions = gather_rows(self.predictions, "video"), []
+        rows, self.predictions = self.gather_predictions(), []
         if rows:
             meteor = self.hparams.meteor == "always"
             found |= on_first_rank(lambda: self.score(rows, self.scorer_of_validation(rows), meteor))
@@ -252,7 +247,7 @@ class VideoCaptioning(pl.LightningModule):
         return self.val_scorer
 
     def on_test_epoch_start(self) -> None:
-        self.predictions = []
+        super().on_test_epoch_start()
         if self.hparams.meteor != "never" and self.trainer.is_global_zero and has_java():
             METEOR.start()  # it reads its tables while captions are written
 
@@ -261,23 +256,28 @@ class VideoCaptioning(pl.LightningModule):
         self.predictions += self.rows(batch)
 
     def on_test_epoch_end(self) -> None:
-        self.predictions = gather_rows(self.predictions, "video")
+        self.predictions = self.gather_predictions()
         found = on_first_rank(lambda: self.score(self.predictions, self.scorer_of_test()))
         loss = self.test_loss.compute()["loss"]
         self.test_loss.reset()
         self.log_dict({f"test/{name}": value for name, value in {**found, "loss": loss}.items()})
-        self.test_metrics = {name: found[name] for name in SCORES if name in found} | {"test_loss": loss}
-        if self.last_train_loss is not None:
-            self.test_metrics["train_loss"] = self.last_train_loss
+        self.report({name: found[name] for name in SCORES if name in found}, loss)
 
     def scorer_of_test(self) -> CaptionScorer:
         return CaptionScorer({row["video"]: row["references"] for row in self.predictions})
 
     def configure_optimizers(self):
         h = self.hparams
-        steps = int(self.trainer.estimated_stepping_batches)
-        rates = (h.lr, self.backbone_lr, h.weight_decay, h.betas, h.warmup)
-        return adamw_of_captioner(self.model, *rates, steps, h.schedule)
+        return adamw_of_captioner(
+            self.model,
+            lr=h.lr,
+            backbone_lr=self.backbone_lr,
+            weight_decay=h.weight_decay,
+            betas=h.betas,
+            warmup=h.warmup,
+            steps=self.training_steps,
+            schedule=h.schedule,
+        )
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
@@ -302,12 +302,15 @@ class VideoCaptioning(pl.LightningModule):
             scores["ceiling"] = self.score(answers, scorer)
         return scores
 
+    def masks(self) -> list[LayerMasks]:
+        return [self.model.stack.masks]
+
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 
     def flops(self, batch: dict) -> int:
         """FLOPs of predicting the words of the batch's first caption at once, from its video's pixels or features."""
-        one = {name: value[:1] for name, value in batch.items()}
+        one = first_of(batch)
         ids, keep = (
             part.to(self.device) for part in words.encode(self.tokenizer, one["caption"], self.model.text_tokens)
         )

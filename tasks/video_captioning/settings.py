@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from configs.knobs import CaptionLength, Count, Counts, Finite, NotNegative, Share, Window
 from tasks.video_captioning.swin import WINDOW, VideoSwin
 
 
@@ -12,22 +13,22 @@ class Backbone:
 
     size: Literal["tiny", "small", "base"] | None = "base"
     weights: str | None = None
-    embed_dim: int | None = None
-    depths: list[int] | None = None
-    heads: list[int] | None = None
-    window: list[int] = WINDOW
-    drop_path: float = 0.2
+    embed_dim: Count | None = None
+    depths: Counts | None = None
+    heads: Counts | None = None
+    window: Window = WINDOW
+    drop_path: Share = 0.2
     checkpointing: bool = False
-    lr: float = 0.05
+    lr: NotNegative = 0.05
 
 
 @dataclass
 class Decoding:
     """Options of decoding.generate."""
 
-    num_beams: int = 1
-    max_length: int = 20
-    length_penalty: float = 1.0
+    num_beams: Count = 1
+    max_length: CaptionLength = 20
+    length_penalty: Finite = 1.0
 
 
 def build_backbone(settings: Backbone) -> tuple[VideoSwin, float]:

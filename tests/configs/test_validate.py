@@ -45,15 +45,15 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ),
         ("mask.depth=deep", "mask.depth: 'deep' is not an int"),
         ("mask.depth=1.5", "mask.depth: 1.5 is not an int"),
-        ("mask.depth=0", "mask.depth: 0 is too small; the least is 1"),
-        ("mask.rank=0", "mask.rank: 0 is too small; the least is 1"),
+        ("mask.depth=0", "mask.depth: 0 is out of range; allowed: at least 1"),
+        ("mask.rank=0", "mask.rank: 0 is out of range; allowed: at least 1"),
         ("mask.residual=1", "mask.residual: 1 is not true or false"),
         ("seed=abc", "seed: 'abc' is not an int"),
         ("seed=", "seed: '' is not an int"),
-        ("seed=-1", "seed: -1 is too small; the least is 0"),
+        ("seed=-1", "seed: -1 is out of range; allowed: 0 to 4294967295"),
         ("seed=null", "seed: None is not an int"),
         ("data.batch_size=many", "data.batch_size: 'many' is not an int"),
-        ("data.batch_size=0", "data.batch_size: 0 is too small; the least is 1"),
+        ("data.batch_size=0", "data.batch_size: 0 is out of range; allowed: at least 1"),
         ("trainer.max_steps=???", "trainer.max_steps"),
         ("trainer.precision=16-mixd", "did you mean '16-mixed'?"),
         ("test_checkpoint=lats", "test_checkpoint: 'lats' is not one of last, best; did you mean 'last'?"),
@@ -82,7 +82,7 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("data.seed=4294967296", "data.seed: 4294967296 is out of range; allowed: 0 to 4294967295"),
         ("seed=4294967296", "seed: 4294967296 is out of range; allowed: 0 to 4294967295"),
         ("data.eval_batch_size=0", "data.eval_batch_size: 0 is out of range; allowed: at least 1"),
-        ("data.num_workers=-1", "data.num_workers: -1 is out of range; allowed: a finite number, at least 0"),
+        ("data.num_workers=-1", "data.num_workers: -1 is out of range; allowed: at least 0"),
         ("task.lr=0", "task.lr: 0 is out of range; allowed: a finite number above 0"),
         ("task.lr=nan", "task.lr: nan is out of range"),
         ("task.lr=inf", "task.lr: inf is out of range"),
@@ -104,8 +104,8 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("task.llm.config.hidden_size=0", "task.llm.config.hidden_size: 0 is out of range; allowed: at least 1"),
         ("task.llm.config.num_hidden_layers=0", "task.llm.config.num_hidden_layers: 0 is out of range"),
         ("+task.decoding.temperature=0.5", "task.decoding: temperature would have no effect; add do_sample=true"),
-        ("task.decoding.max_new_tokens=0", "task.decoding: max_new_tokens must be at least 1, got 0"),
-        ("task.context.previous_tokens=0", "task.context: previous_tokens must be at least 1, got 0"),
+        ("task.decoding.max_new_tokens=0", "task.decoding.max_new_tokens: 0 is out of range; allowed: at least 1"),
+        ("task.context.previous_tokens=0", "task.context.previous_tokens: 0 is out of range; allowed: at least 1"),
         ("task.bridge_heads=0", "task.bridge_heads: 0 is out of range; allowed: at least 1"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval: 0 is out of range; allowed: at least 1 batch"),
         ("trainer.val_check_interval=0.0", "trainer.val_check_interval: 0.0 is out of range"),
@@ -189,11 +189,6 @@ def test_every_monitored_name_is_checked_against_what_the_task_logs(compose_run:
     assert complaint(cfg).startswith("callbacks.early_stopping.monitor: the task never logs 'val/lss'; did you mean")
     monkeypatch.delattr(AudioDescription, "logged")
     validate(cfg)  # a task that does not say what it logs is not checked
-
-
-def test_a_target_of_earlier_runs_is_still_read(compose_run: Compose) -> None:
-    target = "pytorch_lightning.callbacks.RichModelSummary"
-    validate(compose_run("scale=mini", f"callbacks.model_summary._target_={target}"))
 
 
 def test_a_fusion_without_a_mask_is_harmless(compose_run: Compose, caplog: pytest.LogCaptureFixture) -> None:

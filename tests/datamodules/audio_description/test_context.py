@@ -118,10 +118,10 @@ def test_lists_of_a_batch_may_be_changed(open_data):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"previous": "oracle"}, "data.previous='oracle' is unknown, allowed: none, ground_truth, predicted"),
-        ({"previous_count": 0}, "data.previous_count=0 is too small; the least is 1"),
-        ({"subtitle_seconds": 0}, "data.subtitle_seconds=0: a window is longer than 0 seconds"),
-        ({"subtitle_seconds": float("nan")}, "data.subtitle_seconds=nan"),
+        ({"previous": "oracle"}, "data.previous: 'oracle' is not one of none, ground_truth, predicted"),
+        ({"previous_count": 0}, "data.previous_count: 0 is out of range; allowed: at least 1"),
+        ({"subtitle_seconds": 0}, "data.subtitle_seconds: 0 is out of range"),
+        ({"subtitle_seconds": float("nan")}, "data.subtitle_seconds: nan is out of range"),
         (
             {"val_annotations": "val.json", "val_split": 3},
             "data.val_annotations=val.json: .*data.val_split=3 is a number",

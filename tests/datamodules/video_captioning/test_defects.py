@@ -234,15 +234,15 @@ def test_unreadable_features_are_left_out_on_request_the_first_ones_too(folder):
     [
         (
             {"source": "frame"},
-            "data.source='frame' is unknown, allowed: video, frames, features. Did you mean 'frames'?",
+            "data.source: 'frame' is not one of video, frames, features; did you mean 'frames'?",
         ),
-        ({"captions": "one"}, "data.captions='one' is unknown, allowed: all, random"),
-        ({"corrupt": "black"}, "data.corrupt='black' is unknown, allowed: refuse, skip"),
-        ({"frames": 0}, "data.frames=0 is too small; the least is 1"),
-        ({"batch_size": 0}, "data.batch_size=0"),
+        ({"captions": "one"}, "data.captions: 'one' is not one of all, random"),
+        ({"corrupt": "black"}, "data.corrupt: 'black' is not one of refuse, skip"),
+        ({"frames": 0}, "data.frames: 0 is out of range; allowed: at least 1"),
+        ({"batch_size": 0}, "data.batch_size: 0 is out of range"),
         ({"short_side": 15}, "data.short_side=15 is smaller than data.image_size=16"),
-        ({"std": [0.2, 0.0, 0.2]}, "data.std=[0.2, 0.0, 0.2]: three numbers"),
-        ({"mean": [0.5]}, "data.mean=[0.5]: three numbers, of red, green and blue"),
+        ({"std": [0.2, 0.0, 0.2]}, "data.std: [0.2, 0.0, 0.2] is out of range; allowed: three numbers above 0"),
+        ({"mean": [0.5]}, "data.mean: [0.5] is out of range; allowed: three numbers: red, green and blue"),
         (
             {"splits": {"train": "train", "valid": "x"}},
             "data.splits has the keys train, valid; allowed: train, val, test",

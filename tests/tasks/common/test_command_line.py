@@ -43,7 +43,7 @@ def test_a_multirun_goes_on_past_a_failing_job_and_tells(tmp_path: Path) -> None
     places = [f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data"]
     done = started("train.py", "-m", "seed=-1,0", "scale=smoke", "debug=default", *places)
     assert done.returncode == 1
-    assert "seed: -1 is too small; the least is 0" in done.stderr
+    assert "seed: -1 is out of range; allowed: 0 to 4294967295" in done.stderr
     (record,) = tmp_path.glob("logs/custom/smoke/seed*/*/results.json")
     assert record.parts[-3] == "seed0"
     assert '"status": "completed"' in record.read_text(encoding="utf-8")

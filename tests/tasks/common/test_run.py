@@ -35,7 +35,7 @@ def test_a_run_leaves_everything_behind(tiny_run: TinyRun) -> None:
     assert (record["experiment"], record["scale"], record["seed"]) == ("madv2_lcaam", "smoke", 7)
     assert record["mask"]["scope"] == "shared"
     assert record["floors"].keys() == {"constant", "ceiling", "input_blind"}
-    assert record["parameters"] == {"layer": 3}
+    assert record["parameters"] == {"layer": 3, "masks": 0, "controls": 0}
     assert record["flops"] == 4
     assert record["analysis"] == {"layer 1/sign_flips": 0.25}
     assert record["seconds"].keys() == {"fit", "test", "floors", "total"}

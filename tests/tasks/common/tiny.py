@@ -7,11 +7,14 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
+from configs.knobs import Count, Positive
+from datamodules.contract import Data
 from datamodules.errors import DataError
+from lcaam import LayerMasks
+from tasks.common.task import Task
 from tests.composing import composed
 
 
@@ -29,11 +32,14 @@ FAILURES: dict[str | None, Callable[[], float]] = {
 }
 
 
-class TinyData(LightningDataModule):
-    """y = 2 x0 - x1 + noise."""
+class TinyData(Data):
+    """y = 2 x0 - x1 + noise. Batches: x (B, 2) and y (B,), float32."""
 
-    def __init__(self, tokens: int = 2, batch_size: int = 8, seed: int = 0, missing: bool = False) -> None:
+    weights_depend_on = ("tokens", "tef", "video_streams.*.dim")
+
+    def __init__(self, tokens: Count = 2, batch_size: Count = 8, seed: int = 0, missing: bool = False) -> None:
         super().__init__()
+        self.check_arguments(locals())
         self.tokens, self.batch_size, self.seed, self.missing = tokens, batch_size, seed, missing
 
     def prepare_data(self) -> None:
@@ -47,7 +53,8 @@ class TinyData(LightningDataModule):
         generator = torch.Generator().manual_seed(self.seed + offset)
         x = torch.randn(32, 2, generator=generator)
         y = x @ torch.tensor([2.0, -1.0]) + 0.1 * torch.randn(32, generator=generator)
-        return DataLoader(TensorDataset(x, y), batch_size=self.batch_size, shuffle=shuffle)
+        points = [{"x": point, "y": value} for point, value in zip(x, y, strict=True)]
+        return DataLoader(points, batch_size=self.batch_size, shuffle=shuffle)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(1, shuffle=True)
@@ -59,63 +66,60 @@ class TinyData(LightningDataModule):
         return self._loader(3)
 
 
-class TinyTask(LightningModule):
+class TinyTask(Task):
     """A linear layer with dropout. `fail` breaks the training in a named way at step 3."""
 
+    headline = ("error",)
+    logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss")
+    row_id = "given"
+
     def __init__(
-        self, mask: dict, facts: dict, width: int = 4, heads: int = 2, lr: float = 0.05, blind: bool = False,
+        self, mask: dict, facts: dict, width: Count = 4, heads: Count = 2, lr: Positive = 0.05, blind: bool = False,
         fail: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.check_arguments(locals())
         self.save_hyperparameters(logger=False)
         self.layer, self.dropout = nn.Linear(facts["features"], 1), nn.Dropout(0.1)
-        self.headline = ["error"]
-        self.test_metrics: dict[str, float] = {}
-        self.predictions: list[dict] = []
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(self.dropout(x * 0 if self.hparams.blind else x)).squeeze(-1)
 
-    def _loss(self, batch: list[Tensor], split: str) -> Tensor:
-        loss = (self(batch[0]) - batch[1]).square().mean()
-        self.log(f"{split}/loss", loss, on_step=split == "train", on_epoch=split != "train")
-        return loss
+    def loss(self, batch: dict) -> Tensor:
+        return (self(batch["x"]) - batch["y"]).square().mean()
 
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        loss = self._loss(batch, "train")
-        if self.global_step == 3:
-            loss = loss * FAILURES[self.hparams.fail]()
-        return loss
+    def training_loss(self, batch: dict, index: int) -> Tensor:
+        loss = self.loss(batch)
+        return loss * FAILURES[self.hparams.fail]() if self.global_step == 3 else loss
 
-    def validation_step(self, batch: list[Tensor], index: int) -> None:
-        self._loss(batch, "val")
+    def validation_step(self, batch: dict, index: int) -> None:
+        self.log("val/loss", self.loss(batch))
 
-    def on_test_start(self) -> None:
-        self.predictions = []
+    def test_step(self, batch: dict, index: int) -> None:
+        self.log("test/loss", self.loss(batch))
+        pairs = zip(batch["y"].tolist(), self(batch["x"]).tolist(), strict=True)
+        self.predictions += [{"given": given, "predicted": predicted} for given, predicted in pairs]
 
-    def test_step(self, batch: list[Tensor], index: int) -> None:
-        self._loss(batch, "test")
-        self.predictions += [
-            {"given": y.item(), "predicted": p.item()} for p, y in zip(self(batch[0]), batch[1], strict=True)
-        ]
-
-    def on_test_end(self) -> None:
-        errors = [abs(row["given"] - row["predicted"]) for row in self.predictions]
-        self.test_metrics = {"error": sum(errors) / len(errors)}
+    def on_test_epoch_end(self) -> None:
+        errors = [abs(row["given"] - row["predicted"]) for row in self.gather_predictions()]
+        self.report({"error": sum(errors) / len(errors)}, float(self.trainer.callback_metrics["test/loss"]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=self.hparams.lr)
 
-    def parts(self) -> dict[str, int]:
-        return {"layer": sum(p.numel() for p in self.layer.parameters())}
+    def masks(self) -> list[LayerMasks]:
+        return []
 
-    def flops(self, batch: list[Tensor]) -> int:
-        return 2 * batch[0].shape[-1]
+    def parts(self) -> dict[str, int]:
+        return {"layer": sum(p.numel() for p in self.layer.parameters()), "masks": 0, "controls": 0}
+
+    def flops(self, batch: dict) -> int:
+        return 2 * batch["x"].shape[-1]
 
     def reference_scores(self, datamodule: TinyData) -> dict[str, dict[str, float]]:
         return {"constant": {"error": 1.8}, "ceiling": {"error": 0.08}}
 
-    def analyse(self, batch: list[Tensor]) -> dict:
+    def analyse(self, batch: dict) -> dict:
         return {
             "masks": {"layer 1": torch.randn(4, 4).numpy()},
             "attention": {"layer 1": torch.rand(50).numpy(), "layer 2": torch.rand(50).numpy()},

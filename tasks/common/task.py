@@ -1,0 +1,137 @@
+"""What a task owes the frame (train.py, eval.py, floors, figures, costs), and what the frame does for every task.
+
+A task is a LightningModule that derives from `Task`: it sets the class attributes, answers the abstract methods, and
+adds its validation and test steps. A class that lacks one of them cannot be defined, so that a mistake is found when
+the file is imported and not after a training. docs/extending.md has the smallest whole example.
+
+Every task's `__init__` takes its own settings, whose annotations say which values are allowed (configs/knobs.py), and
+    mask    the configuration's mask node as a dict, for lcaam
+    facts   what the data module says of its data (Data.facts)
+    blind   True for a model that gets no input: the input-blind floor
+Batches are dicts; each value has one entry per sample. A test fills `predictions` (one dict of JSON values per sample)
+and calls `report(scores, loss)`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from configs.errors import ConfigError
+from configs.knobs import out_of_range
+from lcaam import LayerMasks
+from tasks.common.gather import gather_rows
+
+
+class Task(pl.LightningModule):
+    """The base class of all tasks. Raises TypeError when a class is defined that lacks a part of the contract.
+
+    headline: names of the test metrics, in the order of the closing table.
+    logged: names of everything that training and validation log ("train/loss", "val/loss", ...), which is what a
+        callback may watch and a sweeper may read.
+    row_id: the key that identifies a row of `predictions`; several processes may have tested the same sample.
+    rules: functions that find settings which do not go together (configs/contradictions.py: Rule).
+    weights_depend_on: settings of the task's node that trained weights belong to; eval.py refuses to change them.
+    """
+
+    headline: ClassVar[tuple[str, ...]]
+    logged: ClassVar[tuple[str, ...]]
+    row_id: ClassVar[str]
+    rules: ClassVar[tuple[Callable, ...]] = ()
+    weights_depend_on: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **keywords: Any):
+        super().__init_subclass__(**keywords)
+        lacking = [name for name in ("headline", "logged", "row_id") if not hasattr(cls, name)]
+        lacking += [name for name in dir(Task) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
+        if lacking:
+            raise TypeError(f"{cls.__name__} lacks {', '.join(lacking)}; tasks/common/task.py says what a task owes")
+
+    def __init__(self):
+        super().__init__()
+        self.predictions: list[dict] = []
+        self.test_metrics: dict[str, float] = {}
+        self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
+
+    # -- what each task answers itself --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def training_loss(self, batch: dict, index: int) -> Tensor:
+        """The loss of one batch, a scalar; the frame logs it and adds the masks' regularisers."""
+
+    @abstractmethod
+    def masks(self) -> Iterable[LayerMasks]:
+        """The mask schedules of the model."""
+
+    @abstractmethod
+    def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
+        """Test metrics of answers that read no input ("constant"), or more than any model may ("ceiling", if the data
+        module's oracle has answers), on the rows of the last test."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, int]:
+        """How many parameters each part of the model has; "masks" and "controls" are two of the parts."""
+
+    @abstractmethod
+    def flops(self, batch: dict) -> int | None:
+        """FLOPs of one forward pass on the batch's first sample; None if they cannot be counted."""
+
+    @abstractmethod
+    def analyse(self, batch: dict) -> dict[str, Any]:
+        """Masks and attention on one batch, for figures and for the run's record (tasks/common/measured.py)."""
+
+    # -- what a task may change ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def masked_keys(cls, cfg: Mapping[str, Any]) -> dict[str, int]:
+        """Keys that a masked query sees, by attention; "" names the only kind. Empty if they are not known."""
+        return {} if cfg.get("num_keys") is None else {"": cfg["num_keys"]}
+
+    # -- what the frame does for every task ---------------------------------------------------------------------------
+
+    def check_arguments(self, given: Mapping[str, Any]) -> None:
+        """Raises ConfigError for arguments of `__init__` that its annotations do not allow."""
+        if problems := out_of_range(type(self).__init__, given, "task"):
+            raise ConfigError("\n".join(problems))
+
+    def training_step(self, batch: dict, index: int) -> Tensor:
+        loss = self.training_loss(batch, index)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size_of(batch))
+        if weight := self.hparams.mask.get("sparsity"):
+            loss = loss + weight * sum(masks.sparsity_loss() for masks in self.masks())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        # a run that was resumed at an epoch's boundary has no loss yet
+        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
+            self.last_train_loss = float(loss)
+
+    def on_test_epoch_start(self) -> None:
+        self.predictions, self.test_metrics = [], {}
+
+    def gather_predictions(self) -> list[dict]:
+        """The predictions of all processes, each row once."""
+        return gather_rows(self.predictions, self.row_id)
+
+    def report(self, scores: Mapping[str, float], loss: float) -> None:
+        """Keeps the metrics of a test: its scores, its loss, and beside it the loss of the training."""
+        self.test_metrics = {**scores, "test_loss": loss}
+        if self.last_train_loss is not None:
+            self.test_metrics["train_loss"] = self.last_train_loss
+
+    @property
+    def training_steps(self) -> int:
+        """Updates of the whole training, for schedules."""
+        return int(self.trainer.estimated_stepping_batches)
+
+
+def size_of(batch: Mapping[str, Any]) -> int:
+    """How many samples a batch has."""
+    return len(next(iter(batch.values())))
+
+
+def first_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch of its first sample alone."""
+    return {name: value[:1] for name, value in batch.items()}
