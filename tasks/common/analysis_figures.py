@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.seed import isolate_rng
 
@@ -45,7 +46,7 @@ class AnalysisFigures(Callback):
         """Writes the figures and hands them to the loggers that take images."""
         if trainer.fast_dev_run:
             return
-        if "FSDP" in type(trainer.strategy).__name__:  # one rank alone cannot run a sharded model
+        if isinstance(trainer.strategy, ModelParallelStrategy):  # one rank alone cannot run a sharded model
             log.warning("no analysis figures under FSDP: draw them from the checkpoint on one device")
             return
         # The drawing library takes half a second to import: only runs that draw pay for it.

@@ -89,6 +89,16 @@ class Task(pl.LightningModule):
         """Keys that a masked query sees, by attention; "" names the only kind. Empty if they are not known."""
         return {} if cfg.get("num_keys") is None else {"": cfg["num_keys"]}
 
+    def configure_model(self) -> None:
+        """Shards the parameters, in a task that can; Lightning calls it before every fit and test.
+
+        Raises ConfigError in a task that cannot, if the trainer's strategy asks for it.
+        """
+        if self.device_mesh is not None:
+            raise ConfigError(
+                f"trainer=fsdp: {type(self).__name__} cannot be sharded; allowed: trainer=ddp, trainer=gpu"
+            )
+
     # -- what the frame does for every task ---------------------------------------------------------------------------
 
     def check_arguments(self, given: Mapping[str, Any]) -> None:

@@ -82,8 +82,4 @@ def test_every_trainer_builds(compose_run: Compose, option: str) -> None:
     cfg = compose_run(f"trainer={option}", "logger=csv", "callbacks=none")
     if not torch.cuda.is_available():
         cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.precision = "cpu", 1, "32-true"
-    if option == "fsdp" and not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="GPU"):
-            build_trainer(cfg)
-    else:
-        build_trainer(cfg)
+    build_trainer(cfg)

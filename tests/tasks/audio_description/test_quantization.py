@@ -227,7 +227,7 @@ def test_scales_are_fetched_with_int8_weights():
 @needs_bnb
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_quantised_language_model_is_not_sharded(base, kind):
-    with pytest.raises(ConfigError, match=rf"quantization: {kind} with trainer.strategy=FSDP2Strategy: .* cannot"):
+    with pytest.raises(ConfigError, match=rf"quantization: {kind} with trainer=fsdp: .* cannot"):
         shard(quantised(base, kind).model, mesh=None)
 
 

@@ -53,3 +53,11 @@ def test_of_generated_data_the_places_do_not_count_and_of_real_data_the_root_doe
     assert set(only_places({"_target_": target, "mini": {}})) == {"root", "num_workers", "speech_dir"}
     assert set(only_places({"_target_": target, "mini": None})) == {"num_workers", "speech_dir"}
     assert only_places({"_target_": "datamodules.gone.Data", "mini": {}}) == ["root", "num_workers"]
+
+
+def test_a_task_that_cannot_be_sharded_says_so() -> None:
+    module = TinyTask(mask={}, facts={"features": 2})
+    module.configure_model()  # no strategy asks for it
+    module._device_mesh = object()
+    with pytest.raises(ConfigError, match="trainer=fsdp: TinyTask cannot be sharded; allowed: trainer=ddp"):
+        module.configure_model()
