@@ -59,7 +59,7 @@ def test_empty_sentences_and_marks_inside_sentences_are_left_out():
 
 @pytest.mark.parametrize("name", ["previous_tokens", "subtitle_tokens"])
 def test_a_budget_of_nothing_is_refused(name):
-    with pytest.raises(ValueError, match=rf"^{name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=rf"^{name}: 0 is out of range; allowed: at least 1"):
         Context(**{name: 0})
 
 
