@@ -29,7 +29,8 @@ class Data(pl.LightningDataModule):
     rules: functions that find settings which do not go together (configs/contradictions.py: Rule).
     weights_depend_on: settings of the data's node that trained weights belong to; eval.py refuses to change them. `*`
         stands for any name: "video_streams.*.dim".
-    name: what messages call the data set. guide: where its documentation is. Instances may have their own.
+    name: what messages, tables and dashboards call the data set; a keyword of every data module.
+    guide: the page that says how to get the files.
     """
 
     places: ClassVar[tuple[str, ...]] = ("root", "num_workers")

@@ -49,7 +49,8 @@ def saved_checkpoints(trainer: Trainer, folder: Path) -> dict[str, str]:
     if callback is None or not trainer.is_global_zero:
         return {}
     files = {"last": callback.last_model_path, "best": callback.best_model_path}
-    return {rule: str(Path(file).relative_to(folder)) for rule, file in files.items() if file and Path(file).is_file()}
+    there = {rule: Path(file).absolute() for rule, file in files.items() if file and Path(file).is_file()}
+    return {rule: str(path.relative_to(folder.absolute())) for rule, path in there.items()}
 
 
 def find_checkpoint(run: Path, name: str) -> Path:

@@ -1,0 +1,78 @@
+"""docs/extending.md: the task that it spells out trains and is recorded, and no file of the project changes for it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.composing import ROOT
+
+FILE = re.compile(r"^`([\w/]+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```$", re.DOTALL | re.MULTILINE)
+TREE = ("configs", "datamodules", "lcaam", "tasks", "train.py", "eval.py")
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    return dict(FILE.findall((ROOT / "docs" / "extending.md").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def copy(files, tmp_path_factory) -> Path:
+    """The project with the page's files added."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in TREE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    for name, text in files.items():
+        path = folder / name
+        assert not path.exists(), f"{name} is a file of the project: the page changes it"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_every_file_of_the_page_is_new(files) -> None:
+    assert len(files) == 8
+    assert not [name for name in files if (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("mask", ["lcaam", "extra_linear"])
+def test_the_task_of_the_page_runs(copy: Path, mask: str) -> None:
+    arguments = ("experiment=marked_number_lcaam", "scale=smoke", f"mask={mask}", "name=page", "paths.log_dir=logs")
+    done = run(copy, "train.py", *arguments, f"paths.run_dir=logs/{mask}", "paths.data_dir=data")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((copy / "logs" / mask / "results.json").read_text(encoding="utf-8"))
+    assert record["status"] == "completed"
+    assert record["metrics"].keys() == {"error", "test_loss", "train_loss"}
+    assert record["floors"].keys() == {"constant", "input_blind"}
+    assert record["flops"] > 0
+    assert (record["parameters"]["masks"] > 0) == ("lcaam" in mask)
+    assert (record["parameters"]["controls"] > 0) == (mask == "extra_linear")
+    assert len((copy / "logs" / mask / "predictions" / "test.jsonl").read_text().splitlines()) == 64
+
+
+def test_its_settings_are_checked_like_all_others(copy: Path) -> None:
+    wrong = {
+        "task.lr=0": "task.lr: 0 is out of range; allowed: a finite number above 0",
+        "data.length=0": "data.length: 0 is out of range; allowed: at least 1",
+        "task.widht=8": "task.widht: unknown key; did you mean 'width'?",
+    }
+    done = run(copy, "train.py", "experiment=marked_number_lcaam", "scale=smoke", *wrong)
+    assert done.returncode != 0
+    assert [message for message in wrong.values() if message not in done.stderr] == []
+
+
+def test_eval_refuses_what_its_weights_were_made_for(copy: Path) -> None:
+    done = run(copy, "eval.py", "run=logs/lcaam", "data.length=4")
+    assert "data.length: 4: the run was trained with 8" in done.stderr
