@@ -135,7 +135,7 @@ class ContextAwareMask(nn.Module):
             bias = resize_columns(bias.transpose(2, 3), count, self.grid, grid, self.prefix).transpose(2, 3)
             return Mask(left, right, bias, whole=True)
         mask = Mask(left, right, bias)
-        return mask if keys is None else fit_keys(mask, keys.shape[1])
+        return mask if keys is None else mask.fit(keys.shape[1])
 
     def read_queries(self, x: Tensor) -> Tensor:
         """h(x): (B, N_q, dim) -> (B, 1 or G, N_q, R)."""
@@ -150,22 +150,3 @@ class ContextAwareMask(nn.Module):
         """keys (B, N_k, key_dim) -> the mask whose right factor and bias are read from them."""
         features = self.last(self.key_hidden(keys).relu()).unflatten(-1, (self.groups, -1)).transpose(1, 2)
         return Mask(left, features[..., :-1], features[..., -1].unsqueeze(2))
-
-
-def fit_keys(mask: Mask, num_keys: int) -> Mask:
-    """`mask` for a sequence of `num_keys` keys: its first columns; ValueError where it has too few of them.
-
-    A mask that was made for one whole sequence (dense, or interpolated) must fit exactly.
-    """
-    if mask.num_keys == num_keys:
-        return mask
-    if mask.num_keys < num_keys and mask.factored and not mask.whole:
-        raise ValueError(
-            f"the mask has {mask.num_keys} key columns and the sequence {num_keys} keys. A mask of length='fixed' "
-            f"serves at most num_keys={mask.num_keys} keys: build it with num_keys={num_keys} or more, or use one that "
-            "takes any length (length='interpolate' or length='content')"
-        )
-    if mask.whole or not mask.factored:
-        kind = "an interpolated" if mask.factored else "a dense"
-        raise ValueError(f"{kind} mask of {mask.num_keys} key columns does not fit a sequence of {num_keys} keys")
-    return mask.first_keys(num_keys)

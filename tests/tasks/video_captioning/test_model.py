@@ -81,7 +81,7 @@ def written_out(model, features, ids, lengths) -> torch.Tensor:
         m, a = literal_mask(model, number, x, first), layer.attention
         q, k, v = (p(x).unflatten(-1, (3, -1)).transpose(1, 2) for p in (a.self.query, a.self.key, a.self.value))
         score = q @ k.transpose(2, 3) / (WIDTH / 3) ** 0.5
-        score = score if m is None else Fusion(model.stack.fusion)(score, m)
+        score = score if m is None else Fusion.parse(model.stack.fusion)(score, m)
         weight = score.masked_fill(~literal_structure(lengths), -torch.inf).softmax(-1)
         out = a.output.after(a.output.dense((weight @ v).transpose(1, 2).flatten(2)))
         x = a.output.LayerNorm(x + out)
