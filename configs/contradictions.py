@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from configs.errors import listed
 from configs.ranges import out_of_range
+from configs.resolvers import ROOT
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +23,17 @@ def contradictions(cfg: dict[str, Any]) -> list[str]:
 
 def mask_without_fusion(cfg: dict[str, Any]) -> Iterator[str]:
     """A mask that is computed and never used is a mistake; a fusion without a mask changes nothing: harmless."""
+    from lcaam import Fusion
+
     mask = cfg["mask"]
-    if mask["scope"] != "none" and mask["fusion"] == "none":
+    ignored = Fusion.parse(mask["fusion"]).ignores_mask
+    if mask["scope"] != "none" and ignored:
+        *others, last = (fusion.name for fusion in Fusion if not fusion.ignores_mask)
         yield (
-            f"mask.fusion: none with mask.scope={mask['scope']}: the mask would be computed and never used; "
-            "choose mask.fusion=add, mul, gate or temper, or mask=none"
+            f"mask.fusion: {mask['fusion']} with mask.scope={mask['scope']}: the mask would be computed and never "
+            f"used; choose mask.fusion={listed(others)} or {last}, or mask=none"
         )
-    if mask["scope"] == "none" and mask["fusion"] != "none":
+    if mask["scope"] == "none" and not ignored:
         log.warning("mask.fusion=%s has no effect: there is no mask (mask.scope=none)", mask["fusion"])
 
 
@@ -76,25 +82,38 @@ def masked_places_are_used(cfg: dict[str, Any]) -> Iterator[str]:
 
 def backend_computes_the_fusion(cfg: dict[str, Any]) -> Iterator[str]:
     """torch's fused attention adds to scores and does not multiply them."""
+    from lcaam import Fusion
+
     mask, backend = cfg["mask"], cfg["task"].get("backend")
     used = mask["scope"] != "none" and mask["control"] == "none"
-    if backend == "sdpa" and used and mask["fusion"] in ("mul", "temper"):
+    if backend == "sdpa" and used and Fusion.parse(mask["fusion"]).multiplies:
         yield (
             f"task.backend: sdpa cannot compute mask.fusion={mask['fusion']}, which multiplies scores; allowed: auto, "
             "reference, chunked"
         )
 
 
-def static_masks_have_two_forms(cfg: dict[str, Any]) -> Iterator[str]:
-    """A static table is a bias (as published) or goes through log sigmoid; it has no form that multiplies scores."""
+def kind_has_what_is_set(cfg: dict[str, Any]) -> Iterator[str]:
+    """A kind of mask may have a form for some fusions only, and settings that other kinds do not have."""
+    from lcaam.module import MaskModule
+    from lcaam.stack import KINDS
+
     mask = cfg["mask"]
-    if mask["kind"] == "static" and mask["scope"] != "none" and mask["fusion"] not in ("add", "gate"):
+    name, kind = mask["kind"], KINDS[mask["kind"]]
+    if kind.fusions is not None and mask["scope"] != "none" and mask["fusion"] not in kind.fusions:
+        files = sorted(f"mask={path.stem}" for path in (ROOT / "configs" / "mask").glob(f"{name}_*.yaml"))
         yield (
-            f"mask.fusion: {mask['fusion']} with mask.kind=static; allowed: add (mask=static_swinbert, as published), "
-            "gate (mask=static_logsigmoid)"
+            f"mask.fusion: {mask['fusion']} with mask.kind={name}; allowed: "
+            f"{listed(f'{fusion} ({remark})' for fusion, remark in kind.fusions.items())}"
+            f"{f'; shipped: {listed(files)}' if files else ''}"
         )
-    if mask["kind"] != "static" and (mask["hard"] or mask["sparsity"]):
-        yield "mask.hard and mask.sparsity belong to mask.kind=static"
+    have = {
+        "hard": [name for name, kind in KINDS.items() if "hard" in kind.settings()],
+        "sparsity": [name for name, kind in KINDS.items() if kind.sparsity_loss is not MaskModule.sparsity_loss],
+    }
+    for setting, kinds in have.items():
+        if mask[setting] and name not in kinds:
+            yield f"mask.{setting}: {mask[setting]} with mask.kind={name}; it belongs to mask.kind={' or '.join(kinds)}"
 
 
 def controls_match_a_mask(cfg: dict[str, Any]) -> Iterator[str]:
@@ -207,14 +226,16 @@ def words_fit_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def captioning_masks_grow_with_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
-    """A mask of [video; text] keeps its columns while words are written, and a static one covers the video alone."""
+    """A mask of [video; text] keeps its columns while words are written; a kind that cannot grow covers the video."""
+    from lcaam.stack import KINDS
+
     mask, longest = cfg["mask"], cfg["task"].get("text_tokens")
     if longest is None or mask["scope"] == "none":
         return
-    if mask["kind"] == "static":
+    if not KINDS[mask["kind"]].grows:
         if mask["num_keys"] is not None:
             yield (
-                f"mask.num_keys: {mask['num_keys']} with mask.kind=static: its table covers the video's tokens; "
+                f"mask.num_keys: {mask['num_keys']} with mask.kind={mask['kind']}: it covers the video's tokens; "
                 "allowed: null"
             )
     elif mask["length"] == "interpolate":
@@ -327,7 +348,7 @@ RULES = (
     prefix_fits_language_model,
     language_model_heads_fit,
     groups_are_one_or_heads,
-    static_masks_have_two_forms,
+    kind_has_what_is_set,
     controls_match_a_mask,
     words_fit_the_caption,
     captioning_masks_grow_with_the_caption,

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lcaam import Fusion, Mask, attention
-
 from scripts.benchmarks.common import about
 
 BACKENDS = ("reference", "sdpa", "chunked", "auto")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lcaam.analysis import record
-from tasks.common.masks import mask_options
+from lcaam.plan import mask_options
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.module import wrong_texts
 
