@@ -32,7 +32,7 @@ class StaticMask(MaskModule):
     The table starts as N(0, 1), as published. Raises ValueError for another fusion or a region outside the matrix.
     """
 
-    fusions: ClassVar[Mapping[str, str]] = {"add": "as published", "gate": "every entry learns"}
+    fusions: ClassVar[Mapping[str, str]] = {"add": "published", "gate": "every entry learns"}
     grows = False
 
     def __init__(

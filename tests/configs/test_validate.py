@@ -259,7 +259,7 @@ def test_validation_changes_nothing(compose_run: Compose) -> None:
     [
         (
             ["mask=static_swinbert", "mask.fusion=mul"],
-            r"mask.fusion: mul with mask.kind=static; allowed: add \(as published\), gate .*mask=static_swinbert",
+            r"mask.fusion: mul with mask.kind=static; allowed: add \(published\), gate .*mask=static_swinbert",
         ),
         (
             ["mask=lcaam", "mask.sparsity=0.5"],

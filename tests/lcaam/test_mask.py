@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from lcaam import ContextAwareMask, EncoderLayer, Fusion, attention
-
-FUSIONS = [fusion.name for fusion in Fusion if not fusion.ignores_mask]
+from tests.lcaam.names import FUSIONS
 
 
 def test_it_is_the_papers_formula():
