@@ -8,9 +8,28 @@ An annotation it knows nothing about (a TypeVar, a protocol) fits everything: th
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
+from importlib import import_module
 from os import PathLike
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+
+class Names(str):
+    """A choice between names that a mapping of another module lists: `class Scope(Names, listed_in="lcaam.SCOPES")`.
+
+    The module is imported when a value is checked, since lcaam's takes seconds; names that were added later count.
+    """
+
+    listed_in = ""
+
+    def __init_subclass__(cls, listed_in: str):
+        cls.listed_in = listed_in
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The allowed names, in the mapping's order."""
+        module, mapping = cls.listed_in.rsplit(".", 1)
+        return list(getattr(import_module(module), mapping))
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -33,6 +52,8 @@ def fits(value: Any, annotation: Any) -> bool:
         return True  # an object to be built; its own signature is checked where it stands
     if issubclass(kind, Enum):
         return isinstance(value, str) and value in kind.__members__
+    if issubclass(kind, Names):
+        return isinstance(value, str) and value in kind.names()
     if kind is bool:
         return isinstance(value, bool)
     if kind in (int, float):
@@ -71,6 +92,8 @@ def wanted(annotation: Any) -> str:
         return "null"
     if inspect.isclass(annotation) and issubclass(annotation, Enum):
         return "one of " + ", ".join(annotation.__members__)
+    if inspect.isclass(annotation) and issubclass(annotation, Names):
+        return "one of " + ", ".join(annotation.names())
     words = {int: "an int", float: "a number", bool: "true or false", str: "a string"}
     if annotation in words:
         return words[annotation]
@@ -95,4 +118,6 @@ def choices(annotation: Any) -> list[str]:
         return [str(choice) for choice in get_args(annotation)]
     if inspect.isclass(annotation) and issubclass(annotation, Enum):
         return list(annotation.__members__)
+    if inspect.isclass(annotation) and issubclass(annotation, Names):
+        return annotation.names()
     return []

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from configs.errors import listed
+from configs.resolvers import ROOT
 from configs.targets import resolve
 
 log = logging.getLogger(__name__)
@@ -30,13 +32,17 @@ def owner(cfg: dict[str, Any], node: str) -> Callable | None:
 
 def mask_without_fusion(cfg: dict[str, Any]) -> Iterator[str]:
     """A mask that is computed and never used is a mistake; a fusion without a mask changes nothing: harmless."""
+    from lcaam import Fusion
+
     mask = cfg["mask"]
-    if mask["scope"] != "none" and mask["fusion"] == "none":
+    ignored = Fusion.parse(mask["fusion"]).ignores_mask
+    if mask["scope"] != "none" and ignored:
+        *others, last = (fusion.name for fusion in Fusion if not fusion.ignores_mask)
         yield (
-            f"mask.fusion: none with mask.scope={mask['scope']}: the mask would be computed and never used; "
-            "choose mask.fusion=add, mul, gate or temper, or mask=none"
+            f"mask.fusion: {mask['fusion']} with mask.scope={mask['scope']}: the mask would be computed and never "
+            f"used; choose mask.fusion={listed(others)} or {last}, or mask=none"
         )
-    if mask["scope"] == "none" and mask["fusion"] != "none":
+    if mask["scope"] == "none" and not ignored:
         log.warning("mask.fusion=%s has no effect: there is no mask (mask.scope=none)", mask["fusion"])
 
 
@@ -67,25 +73,38 @@ def masked_keys(cfg: dict[str, Any]) -> dict[str, int]:
 
 def backend_computes_the_fusion(cfg: dict[str, Any]) -> Iterator[str]:
     """torch's fused attention adds to scores and does not multiply them."""
+    from lcaam import Fusion
+
     mask, backend = cfg["mask"], cfg["task"].get("backend")
     used = mask["scope"] != "none" and mask["control"] == "none"
-    if backend == "sdpa" and used and mask["fusion"] in ("mul", "temper"):
+    if backend == "sdpa" and used and Fusion.parse(mask["fusion"]).multiplies:
         yield (
             f"task.backend: sdpa cannot compute mask.fusion={mask['fusion']}, which multiplies scores; allowed: auto, "
             "reference, chunked"
         )
 
 
-def static_masks_have_two_forms(cfg: dict[str, Any]) -> Iterator[str]:
-    """A static table is a bias (as published) or goes through log sigmoid; it has no form that multiplies scores."""
+def kind_has_what_is_set(cfg: dict[str, Any]) -> Iterator[str]:
+    """A kind of mask may have a form for some fusions only, and settings that other kinds do not have."""
+    from lcaam.module import MaskModule
+    from lcaam.stack import KINDS
+
     mask = cfg["mask"]
-    if mask["kind"] == "static" and mask["scope"] != "none" and mask["fusion"] not in ("add", "gate"):
+    name, kind = mask["kind"], KINDS[mask["kind"]]
+    if kind.fusions is not None and mask["scope"] != "none" and mask["fusion"] not in kind.fusions:
+        files = sorted(f"mask={path.stem}" for path in (ROOT / "configs" / "mask").glob(f"{name}_*.yaml"))
         yield (
-            f"mask.fusion: {mask['fusion']} with mask.kind=static; allowed: add (mask=static_swinbert, as published), "
-            "gate (mask=static_logsigmoid)"
+            f"mask.fusion: {mask['fusion']} with mask.kind={name}; allowed: "
+            f"{listed(f'{fusion} ({remark})' for fusion, remark in kind.fusions.items())}"
+            f"{f'; shipped: {listed(files)}' if files else ''}"
         )
-    if mask["kind"] != "static" and (mask["hard"] or mask["sparsity"]):
-        yield "mask.hard and mask.sparsity belong to mask.kind=static"
+    have = {
+        "hard": [name for name, kind in KINDS.items() if "hard" in kind.settings()],
+        "sparsity": [name for name, kind in KINDS.items() if kind.sparsity_loss is not MaskModule.sparsity_loss],
+    }
+    for setting, kinds in have.items():
+        if mask[setting] and name not in kinds:
+            yield f"mask.{setting}: {mask[setting]} with mask.kind={name}; it belongs to mask.kind={' or '.join(kinds)}"
 
 
 def controls_match_a_mask(cfg: dict[str, Any]) -> Iterator[str]:
@@ -158,7 +177,7 @@ RULES = (
     backend_computes_the_fusion,
     heads_divide_width,
     groups_are_one_or_heads,
-    static_masks_have_two_forms,
+    kind_has_what_is_set,
     controls_match_a_mask,
     validation_interval_is_positive,
     best_checkpoint_is_saved,

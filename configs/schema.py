@@ -9,63 +9,39 @@ What the tasks, data modules and callbacks take is not repeated here: their own 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from inspect import Parameter
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
+from configs.annotations import Names
 from configs.errors import ConfigError
 from configs.knobs import Count, NotNegative, Seed
 from configs.validation import problems_of
 
 
-class Scope(Enum):
-    """Which layers get which mask (lcaam.LayerMasks)."""
-
-    none = "plain attention"
-    shared = "LCAAM: one mask from the stack's input, used in every layer"
-    tied = "one module, applied to each layer's own input"
-    per_layer = "Multi-LCAAM: a module and a mask per layer"
+class Scope(Names, listed_in="lcaam.stack.SCOPES"):
+    """Which layers get which mask."""
 
 
-class Fusion(Enum):
-    """How a mask value m meets a scaled score s (lcaam.Fusion)."""
-
-    none = "s"
-    add = "s + m"
-    mul = "s * m"
-    gate = "s + log sigmoid(m)"
-    temper = "s * softplus(m)"
+class Fusion(Names, listed_in="lcaam.fusion.FUSIONS"):
+    """How a mask value m changes a scaled score s."""
 
 
-class Kind(Enum):
+class Kind(Names, listed_in="lcaam.stack.KINDS"):
     """What a mask is made from."""
 
-    context = "the query tokens (LCAAM)"
-    static = "nothing: SwinBERT's learned table, published with fusion add, alive with fusion gate"
 
-
-class Control(Enum):
+class Control(Names, listed_in="lcaam.controls.CONTROLS"):
     """What takes the masks' place, with as many parameters as the masks that the other settings describe."""
 
-    none = "nothing: the masks are used"
-    extra_linear = "linear layers after every attention"
-    extra_layers = "encoder layers at the end"
 
-
-class Init(Enum):
+class Init(Names, listed_in="lcaam.mask.INITS"):
     """How a mask module starts."""
 
-    identity = "the first mask is neutral: plain attention"
-    default = "torch's own"
-    xavier = "Xavier uniform weights, zero biases"
-    kaiming = "Kaiming weights, zero biases"
 
-
-class Length(Enum):
+class Length(Names, listed_in="lcaam.mask.LENGTHS"):
     """What a mask does with another number of keys than it was made for."""
-
-    fixed = "fewer keys use the first columns, more are refused"
-    interpolate = "the columns are resized to the number of keys"
-    content = "the keys' tokens are read instead of their positions"
 
 
 class TestCheckpoint(Enum):
@@ -81,21 +57,29 @@ class TestCheckpoint(Enum):
 class Mask:
     """The mask and its schedule: the keywords of lcaam.LayerMasks, and the controls of lcaam.controls."""
 
-    scope: Scope = Scope.none
-    kind: Kind = Kind.context
-    fusion: Fusion = Fusion.none
+    scope: Scope = "none"
+    kind: Kind = "context"
+    fusion: Fusion = "none"
     depth: Count = 1  # linear layers, counted as the paper counts them
     hidden: Count | None = None  # width of the hidden layers; null: the tokens' width
     rank: Count | None = None  # of the last layer; null: full
     groups: Count = 1  # 1: one mask for all heads (the paper); else one per head
     residual: bool = False  # around each hidden layer
-    init: Init = Init.identity
-    length: Length = Length.fixed
+    init: Init = "identity"
+    length: Length = "fixed"
     num_keys: Count | None = None  # null: as many as the data have tokens
     hard: bool = False  # kind static: weights of 0 or 1, by the threshold 0.5
     sparsity: NotNegative = 0.0  # kind static: weight of its sparsity loss
-    control: Control = Control.none
+    control: Control = "none"
     control_residual: bool = True  # control extra_linear: a residual connection around each linear layer
+
+    @staticmethod
+    def further(node: Mapping) -> tuple[dict[str, Parameter], dict[str, Any]]:
+        """Parameters and annotations of the settings of the node's kind of mask, some of which are listed above."""
+        from lcaam.stack import KINDS
+
+        kind = KINDS.get(str(node.get("kind")))
+        return ({}, {}) if kind is None else (kind.settings(), get_type_hints(kind.__init__))
 
 
 @dataclass

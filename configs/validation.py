@@ -45,7 +45,9 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
     if not isinstance(node, Mapping):
         return [f"{path}: {node!r} is not a mapping with the keys {listed(f.name for f in dataclasses.fields(schema))}"]
     parameters = inspect.signature(schema).parameters
-    problems = _check_keys(path, node, parameters, get_type_hints(schema, include_extras=True))
+    further, hints = schema.further(node) if hasattr(schema, "further") else ({}, {})
+    known = {**parameters, **{name: entry for name, entry in further.items() if name not in parameters}}
+    problems = _check_keys(path, node, known, {**hints, **get_type_hints(schema, include_extras=True)})
     frame = schema.__module__ == "configs.schema"  # whose fields are read as they stand; a part's own have defaults
     problems += [
         f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"

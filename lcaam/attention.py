@@ -1,6 +1,9 @@
 """attention(query, key, value, mask): the one door to every backend.
 
 >>> out = attention(q, k, v, mask_net(x), fusion="mul")  # (B, H, N_q, d_v)
+
+The function has the name of this module, so `lcaam.attention` is the function; the module's other names are reached
+with `from lcaam.attention import cheapest`. The same holds for the backends.
 """
 
 import logging
@@ -15,10 +18,8 @@ from torch import Tensor
 
 from lcaam.backends import BACKENDS
 from lcaam.backends.reference import weights
-from lcaam.backends.sdpa import FUSIONS as SDPA_FUSIONS
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from lcaam.mask import fit_keys
 from lcaam.structure import allowed, check_keep
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def attention(
     dropout: probability of dropping an attention weight, applied whenever it is above 0.
     scale:   of the scores; None is 1 / sqrt(d).
     backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory)
-             and "sdpa" (torch's fused attention; fusions none, add, gate).
+             and "sdpa" (torch's fused attention; fusions that add to the score, such as add and gate).
 
     `keep` and `causal` come after the fusion and always win over any finite number; keys and values at dropped places
     must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. The softmax is computed in
@@ -91,10 +92,10 @@ def attention(
     if not 0.0 <= dropout <= 1.0:
         raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    if fusion is Fusion.none:
+    if fusion.ignores_mask:
         mask = None
     if mask is not None:
-        mask = fit_keys(mask, key.shape[2])
+        mask = mask.fit(key.shape[2])
         check_mask(mask, query)
         if mask.whole and causal and query.shape[2] != key.shape[2]:
             raise ValueError(
@@ -126,11 +127,11 @@ def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> s
     pairs = query.shape[2] * key.shape[2]
     if query.device.type == "cpu":
         return "chunked" if pairs >= SEVERAL_BLOCKS else "reference"
-    if fusion is Fusion.add and mask.factored:
+    if fusion.adds_the_mask and mask.factored:
         return "sdpa"
     if pairs * query.shape[0] * query.shape[1] > LARGE:
         return "chunked"
-    return "sdpa" if fusion in SDPA_FUSIONS else "reference"
+    return "reference" if fusion.multiplies else "sdpa"
 
 
 def find_backend(backend: str) -> Callable:

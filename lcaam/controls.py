@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from lcaam.stack import LayerMasks
 
 TOLERANCE = 0.005  # of the wanted number of parameters
+CONTROLS = {  # what takes the masks' place
+    "none": "nothing: the masks are used",
+    "extra_linear": "linear layers after every attention",
+    "extra_layers": "encoder layers at the end",
+}
 
 
 def extra_parameters(**layer_masks) -> int:

@@ -8,7 +8,6 @@ a backend decides that it is cheaper, or somebody wants to look:
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor
 
@@ -19,88 +18,120 @@ class Mask:
 
     left:   (B or 1, G or 1, N_q, R)
     right:  (B or 1, G, N_k, R)
-    bias:   (B or 1, G, 1, N_k) or None; of a mask without factors (`from_dense`) the mask itself, (B or 1, G, N_q, N_k)
+    bias:   (B or 1, G or 1, 1, N_k) or None; of a dense mask, which has rank R = 0, the values (B or 1, G, N_q, N_k)
     whole:  it was stretched to exactly this sequence, so it must not be cut, nor used for a part of a growing one
 
     G is 1 (one mask for all heads, the paper) or the number of heads. Values are any finite real numbers; what
-    they do to a score is the fusion's affair. What must never be attended to belongs in `keep`, not here.
+    they do to a score is defined by the fusion. What must never be attended to belongs in `keep`, not here.
     """
 
-    left: Tensor | None
-    right: Tensor | None
+    left: Tensor
+    right: Tensor
     bias: Tensor | None = None
     whole: bool = False
 
     def __post_init__(self):
-        if (self.left is None) != (self.right is None):
-            raise ValueError("a Mask has both factors or none: left and right go together")
-        if self.left is None and self.bias is None:
-            raise ValueError("a Mask without factors needs its values: use Mask.from_dense(values)")
         for name in ("left", "right", "bias"):
             tensor = getattr(self, name)
+            if tensor is None and name != "bias":
+                raise ValueError(f"Mask.{name} is None: a Mask has both factors or none, Mask.from_dense(values)")
             if tensor is not None and tensor.dim() != 4:
                 raise ValueError(f"Mask.{name} must have 4 dimensions, has shape {tuple(tensor.shape)}")
-        if self.left is not None and self.left.shape[-1] != self.right.shape[-1]:
+        if self.left.shape[-1] != self.right.shape[-1]:
             raise ValueError(
                 f"Mask factors disagree on the rank: left {tuple(self.left.shape)}, right {tuple(self.right.shape)}"
             )
-        if self.left is not None and self.left.shape[1] not in (1, self.groups):
+        if self.left.shape[1] not in (1, self.groups):
             raise ValueError(f"Mask.left has {self.left.shape[1]} groups, right {self.groups}: left has 1 or as many")
-        if self.left is not None and self.bias is not None:
+        if self.factored and self.bias is not None:
             _, groups, rows, columns = self.bias.shape
             if groups not in (1, self.groups) or rows != 1 or columns != self.num_keys:
                 raise ValueError(
                     f"Mask.bias must be (B or 1, G or 1, 1, N_k) with G = {self.groups} and N_k = {self.num_keys}, has "
                     f"shape {tuple(self.bias.shape)}"
                 )
+        shape = (self.groups, self.num_queries, self.num_keys)
+        if not self.factored and (self.bias is None or self.bias.shape[1:] != shape):
+            given = None if self.bias is None else tuple(self.bias.shape)
+            raise ValueError(
+                "Mask.bias of a mask of rank 0 must be its values, (B or 1, G, N_q, N_k) with (G, N_q, N_k) = "
+                f"{shape}, is {given}"
+            )
 
     @classmethod
     def from_dense(cls, values: Tensor) -> "Mask":
-        """A mask that has no factors. values: (B or 1, G, N_q, N_k)."""
-        return cls(None, None, values)
+        """A mask that has no factors: rank 0. values: (B or 1, G, N_q, N_k)."""
+        if values.dim() != 4:
+            raise ValueError(f"Mask.from_dense: values must have 4 dimensions, have shape {tuple(values.shape)}")
+        batch, groups, queries, keys = values.shape
+        return cls(values.new_empty(batch, 1, queries, 0), values.new_empty(1, groups, keys, 0), values)
+
+    @property
+    def rank(self) -> int:
+        """R, the width of the factors; 0 for a dense mask."""
+        return self.right.shape[-1]
 
     @property
     def factored(self) -> bool:
-        return self.left is not None
+        """True if the mask has factors; False for a dense one."""
+        return self.rank > 0
 
     @property
     def values(self) -> Tensor:
-        """The mask itself where it has no factors, (B or 1, G, N_q, N_k)."""
-        return cast(Tensor, self.bias)
+        """The values of a dense mask, (B or 1, G, N_q, N_k). ValueError for one that has to be multiplied out."""
+        if self.factored or self.bias is None:
+            raise ValueError(f"Mask.values: this mask has factors of rank {self.rank}, multiply them out with dense()")
+        return self.bias
 
     @property
     def num_queries(self) -> int:
-        return (self.values if self.left is None else self.left).shape[-2]
+        return self.left.shape[-2]
 
     @property
     def num_keys(self) -> int:
-        return self.values.shape[-1] if self.right is None else self.right.shape[-2]
+        return self.right.shape[-2]
 
     @property
     def groups(self) -> int:
-        return (self.values if self.right is None else self.right).shape[1]
+        return self.right.shape[1]
 
     def dense(self) -> Tensor:
         """The mask multiplied out: (B or 1, G, N_q, N_k)."""
-        if self.left is None or self.right is None:
+        if not self.factored:
             return self.values
         product = self.left @ self.right.transpose(-2, -1)  # (B, G, N_q, N_k)
         return product if self.bias is None else product + self.bias
+
+    def fit(self, num_keys: int) -> "Mask":
+        """The mask for a sequence of `num_keys` keys: its first columns; ValueError if it has too few of them.
+
+        A mask that was made for one whole sequence (dense, or interpolated) must fit exactly.
+        """
+        if self.num_keys == num_keys:
+            return self
+        if self.whole or not self.factored:
+            kind = "an interpolated" if self.factored else "a dense"
+            raise ValueError(f"{kind} mask of {self.num_keys} key columns does not fit a sequence of {num_keys} keys")
+        if self.num_keys < num_keys:
+            raise ValueError(
+                f"the mask has {self.num_keys} key columns and the sequence {num_keys} keys. A mask of length='fixed' "
+                f"serves at most num_keys={self.num_keys} keys: build it with num_keys={num_keys} or more, or use one "
+                "that takes any length (length='interpolate' or length='content')"
+            )
+        return self.first_keys(num_keys)
 
     def first_keys(self, count: int) -> "Mask":
         """The mask of the first `count` keys: what zero-padding the keys and masking the padding would use."""
         if count == self.num_keys:
             return self
         bias = None if self.bias is None else self.bias[..., :count]
-        right = None if self.right is None else self.right[..., :count, :]
-        return Mask(self.left, right, bias)
+        return Mask(self.left, self.right[..., :count, :], bias)
 
     def of_batch(self, size: int) -> "Mask":
         """The mask of a batch that repeats this one's samples, in order, until there are `size` of them."""
 
-        def repeated(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None or tensor.shape[0] in (1, size):
-                return tensor
-            return tensor.repeat(size // tensor.shape[0], 1, 1, 1)
+        def repeated(tensor: Tensor) -> Tensor:
+            return tensor if tensor.shape[0] in (1, size) else tensor.repeat(size // tensor.shape[0], 1, 1, 1)
 
-        return Mask(repeated(self.left), repeated(self.right), repeated(self.bias), self.whole)
+        bias = None if self.bias is None else repeated(self.bias)
+        return Mask(repeated(self.left), repeated(self.right), bias, self.whole)

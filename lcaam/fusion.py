@@ -2,63 +2,131 @@
 
 >>> from lcaam import Fusion
 >>> Fusion.parse("mul")(score, mask)  # (B, H, N_q, N_k), (B, G, N_q, N_k) -> (B, H, N_q, N_k)
+
+A fusion is one record, and everything else follows from it: the equation, the derivatives of every backend, which
+backends can compute it, the names that a configuration allows. A new fusion is one call of `register`:
+
+>>> register(Fusion("bound", "s + tanh(m)", torch.tanh, lambda m: 1 - m.tanh() ** 2, neutral=0.0))
 """
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import Enum
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Elementwise = Callable[[Tensor], Tensor]
+FUSIONS: dict[str, "Fusion"] = {}  # by name, in the order in which they were registered
 
-class Fusion(str, Enum):
-    """The five fusions. `add` and `mul` are the paper's; `gate` and `temper` cannot flip the order of scores."""
 
-    none = "none"
-    add = "add"
-    mul = "mul"
-    gate = "gate"
-    temper = "temper"
+class Registered(type):
+    """Makes the fusions reachable through their class: `for fusion in Fusion`, `Fusion.mul`."""
+
+    def __iter__(cls) -> Iterator["Fusion"]:
+        return iter(list(FUSIONS.values()))
+
+    def __getattr__(cls, name: str) -> "Fusion":
+        if name not in FUSIONS:
+            raise AttributeError(f"there is no fusion {name!r}; fusions: {', '.join(FUSIONS)}")
+        return FUSIONS[name]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fusion(metaclass=Registered):
+    """One fusion: a term of the mask value is added to the score, or multiplies it.
+
+    name:       what configurations and errors call it.
+    equation:   the fused score in words, a function of s and m.
+    term:       an elementwise function of the mask value, or None for a fusion that ignores the mask.
+    slope:      the derivative of the term, an elementwise function of the mask value; None is 1 everywhere.
+    neutral:    the mask value that leaves plain attention. For none, add and gate every constant does.
+    multiplies: True if the term multiplies the score, False if it is added to it.
+
+    There is one object per fusion, so `is` and `==` compare fusions; a pickled one is found again by its name.
+    """
+
+    name: str
+    equation: str
+    term: Elementwise | None
+    slope: Elementwise | None = None
+    neutral: float = 0.0
+    multiplies: bool = False
 
     def __call__(self, score: Tensor, mask: Tensor) -> Tensor:
         """The fused score; `score` and `mask` broadcast against each other."""
-        return EQUATION[self](score, mask)
+        if self.term is None:
+            return score
+        return score * self.term(mask) if self.multiplies else score + self.term(mask)
 
     @property
-    def neutral(self) -> float:
-        """The mask value that leaves plain attention. For none, add and gate every constant does."""
-        return NEUTRAL[self]
+    def value(self) -> str:
+        """The name, as a configuration spells it."""
+        return self.name
+
+    @property
+    def ignores_mask(self) -> bool:
+        """True if the mask plays no part: plain attention."""
+        return self.term is None
+
+    @property
+    def adds_the_mask(self) -> bool:
+        """True if the mask itself is added to the score, so that its factors can be folded into longer features."""
+        return self.term is not None and self.slope is None and not self.multiplies
 
     @property
     def ignores_row_shift(self) -> bool:
-        """True where adding a constant to a query's whole mask row changes nothing (the softmax removes it)."""
-        return self in (Fusion.none, Fusion.add)
+        """True if adding a constant to a query's whole mask row changes nothing (the softmax removes it)."""
+        return self.ignores_mask or self.adds_the_mask
 
     @classmethod
     def parse(cls, name: "str | Fusion") -> "Fusion":
         """The fusion called `name`; ValueError with the nearest match for an unknown one."""
-        try:
-            return cls(name)
-        except ValueError:
-            allowed = [fusion.value for fusion in cls]
-            near = get_close_matches(str(name), allowed, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown fusion {name!r}; allowed: {', '.join(allowed)}.{hint}") from None
+        if isinstance(name, Fusion):
+            return name
+        if isinstance(name, str) and name in FUSIONS:
+            return FUSIONS[name]
+        near = get_close_matches(str(name), FUSIONS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown fusion {name!r}; allowed: {', '.join(FUSIONS)}.{hint}")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<Fusion {self.name}: {self.equation}>"
+
+    def __reduce__(self):
+        return Fusion.parse, (self.name,)
 
 
-EQUATION = {
-    Fusion.none: lambda s, m: s,
-    Fusion.add: lambda s, m: s + m,
-    Fusion.mul: lambda s, m: s * m,
-    Fusion.gate: lambda s, m: s + F.logsigmoid(m),
-    Fusion.temper: lambda s, m: s * F.softplus(m),
-}
+def register(fusion: Fusion) -> Fusion:
+    """Makes a fusion known by its name everywhere, and returns it. ValueError for a name that is taken."""
+    if fusion.name in FUSIONS or hasattr(Fusion, fusion.name):
+        raise ValueError(f"fusion {fusion.name!r}: the name is taken; fusions: {', '.join(FUSIONS)}")
+    FUSIONS[fusion.name] = fusion
+    return fusion
 
-NEUTRAL = {
-    Fusion.none: 0.0,
-    Fusion.add: 0.0,
-    Fusion.mul: 1.0,
-    Fusion.gate: 0.0,
-    Fusion.temper: math.log(math.e - 1),  # softplus of it is 1
-}
+
+def same(mask: Tensor) -> Tensor:
+    """The mask value itself, as a term."""
+    return mask
+
+
+# `add` and `mul` are the paper's; `gate` and `temper` are not in the paper and cannot flip the order of scores.
+register(Fusion("none", "s", term=None))
+register(Fusion("add", "s + m", same))
+register(Fusion("mul", "s * m", same, neutral=1.0, multiplies=True))
+register(Fusion("gate", "s + log sigmoid(m)", F.logsigmoid, lambda m: torch.sigmoid(-m)))
+register(
+    Fusion(
+        "temper",
+        "s * softplus(m)",
+        F.softplus,
+        torch.sigmoid,
+        neutral=math.log(math.e - 1),  # softplus of it is 1
+        multiplies=True,
+    )
+)

@@ -8,7 +8,7 @@ torch.Size([2, 1, 50, 50])
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,23 @@ from torch import Tensor, nn
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.grid import resize_columns
+from lcaam.module import MaskModule, Memory
 
-INITS = ("identity", "default", "xavier", "kaiming")
-LENGTHS = ("fixed", "interpolate", "content")
+INITS = {  # how a mask module starts
+    "identity": "the first mask is neutral: plain attention",
+    "default": "torch's own initialisation",
+    "xavier": "Xavier uniform weights, zero biases",
+    "kaiming": "Kaiming weights, zero biases",
+}
+LENGTHS = {  # what a mask does with another number of keys than it was made for
+    "fixed": "fewer keys use the first columns, more are refused",
+    "interpolate": "the columns are resized to the number of keys",
+    "content": "the keys' tokens are read instead of their positions",
+}
 
 
-class ContextAwareMask(nn.Module):
-    """The paper's mask module, and two heads of ours that take any number of keys.
+class ContextAwareMask(MaskModule):
+    """The paper's mask module, and two heads that are not in the paper and take any number of keys.
 
     dim:      width of the tokens it reads.
     num_keys: number of key positions of length fixed and interpolate, the width of the last layer.
@@ -56,8 +66,8 @@ class ContextAwareMask(nn.Module):
         hidden: int | None = None,
         rank: int | None = None,
         groups: int = 1,
-        length: Literal["fixed", "interpolate", "content"] = "fixed",
-        init: Literal["identity", "default", "xavier", "kaiming"] = "identity",
+        length: str = "fixed",
+        init: str = "identity",
         fusion: str | Fusion = "mul",
         residual: bool = False,
         grid: tuple[int, int] | None = None,
@@ -126,7 +136,7 @@ class ContextAwareMask(nn.Module):
         """
         left = self.read_queries(x)
         if self.length == "content":
-            return self.content_mask(left, x if keys is None else keys)
+            return Mask(left, *self.columns(x if keys is None else keys))
         right = self.last.weight.unflatten(0, (self.groups, self.num_keys))[None]  # (1, G, N_k, R)
         bias = self.last.bias.unflatten(0, (self.groups, 1, self.num_keys))[None]  # (1, G, 1, N_k)
         if self.length == "interpolate":
@@ -135,7 +145,7 @@ class ContextAwareMask(nn.Module):
             bias = resize_columns(bias.transpose(2, 3), count, self.grid, grid, self.prefix).transpose(2, 3)
             return Mask(left, right, bias, whole=True)
         mask = Mask(left, right, bias)
-        return mask if keys is None else fit_keys(mask, keys.shape[1])
+        return mask if keys is None else mask.fit(keys.shape[1])
 
     def read_queries(self, x: Tensor) -> Tensor:
         """h(x): (B, N_q, dim) -> (B, 1 or G, N_q, R)."""
@@ -146,26 +156,24 @@ class ContextAwareMask(nn.Module):
             return x.unsqueeze(1)
         return self.squeeze(x).unflatten(-1, (self.groups, -1)).transpose(1, 2)
 
-    def content_mask(self, left: Tensor, keys: Tensor) -> Mask:
-        """keys (B, N_k, key_dim) -> the mask whose right factor and bias are read from them."""
+    def columns(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Of length content: keys (B, N_k, key_dim) -> right factor (B, G, N_k, R) and bias (B, G, 1, N_k)."""
         features = self.last(self.key_hidden(keys).relu()).unflatten(-1, (self.groups, -1)).transpose(1, 2)
-        return Mask(left, features[..., :-1], features[..., -1].unsqueeze(2))
+        return features[..., :-1], features[..., -1].unsqueeze(2)
 
+    def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask:
+        """As in MaskModule: of length content, columns are read from the rows' tokens, earlier ones when these came.
 
-def fit_keys(mask: Mask, num_keys: int) -> Mask:
-    """`mask` for a sequence of `num_keys` keys: its first columns; ValueError where it has too few of them.
-
-    A mask that was made for one whole sequence (dense, or interpolated) must fit exactly.
-    """
-    if mask.num_keys == num_keys:
-        return mask
-    if mask.num_keys < num_keys and mask.factored and not mask.whole:
-        raise ValueError(
-            f"the mask has {mask.num_keys} key columns and the sequence {num_keys} keys. A mask of length='fixed' "
-            f"serves at most num_keys={mask.num_keys} keys: build it with num_keys={num_keys} or more, or use one that "
-            "takes any length (length='interpolate' or length='content')"
-        )
-    if mask.whole or not mask.factored:
-        kind = "an interpolated" if mask.factored else "a dense"
-        raise ValueError(f"{kind} mask of {mask.num_keys} key columns does not fit a sequence of {num_keys} keys")
-    return mask.first_keys(num_keys)
+        ValueError for length interpolate, whose columns move whenever the sequence grows.
+        """
+        if self.length == "interpolate" and memory.kept:
+            raise ValueError(
+                "a mask of length='interpolate' moves its columns whenever the sequence grows: use length='fixed' or "
+                "length='content'"
+            )
+        if self.length != "content":
+            return self(x, keys=None if memory.kept else x)
+        right, bias = self.columns(x)
+        right = memory.extend(("right", name), right)
+        bias = memory.extend(("bias", name), bias.transpose(2, 3)).transpose(2, 3)
+        return Mask(self.read_queries(x), right, bias)

@@ -5,16 +5,32 @@
 >>> mask = masks(x, layer=0, shared=shared)  # what layer 0 uses
 """
 
-from typing import Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.mask import ContextAwareMask
+from lcaam.module import MaskModule, Memory
 from lcaam.static import StaticMask
 
-KINDS = {"context": ContextAwareMask, "static": StaticMask}
-SCOPES = ("none", "shared", "tied", "per_layer")
+KINDS: dict[str, type[MaskModule]] = {  # what a mask is made from
+    "context": ContextAwareMask,  # the query tokens
+    "static": StaticMask,  # nothing: a learned table
+}
+SCOPES = {  # which layers get which mask
+    "none": "plain attention",
+    "shared": "LCAAM: one mask from the stack's input, used in every layer",
+    "tied": "one module, applied to each layer's own input",
+    "per_layer": "Multi-LCAAM: a module and a mask per layer",
+}
+
+
+def find_kind(name: str) -> type[MaskModule]:
+    """The mask module of a kind. ValueError for an unknown one."""
+    if name not in KINDS:
+        raise ValueError(f"unknown kind {name!r}; allowed: {', '.join(KINDS)}")
+    return KINDS[name]
 
 
 class LayerMasks(nn.Module):
@@ -30,21 +46,20 @@ class LayerMasks(nn.Module):
 
     def __init__(
         self,
-        scope: Literal["none", "shared", "tied", "per_layer"] = "none",
+        scope: str = "none",
         num_layers: int = 1,
-        kind: Literal["context", "static"] = "context",
-        **mask_options,
+        kind: str = "context",
+        **mask_options: Any,
     ):
         super().__init__()
         if scope not in SCOPES:
             raise ValueError(f"LayerMasks: unknown scope {scope!r}; allowed: {', '.join(SCOPES)}")
-        if kind not in KINDS:
-            raise ValueError(f"LayerMasks: unknown kind {kind!r}; allowed: {', '.join(KINDS)}")
+        module = find_kind(kind)
         if num_layers < 1:
             raise ValueError(f"LayerMasks: num_layers must be at least 1, got {num_layers}")
         self.scope, self.num_layers = scope, num_layers
         count = {"none": 0, "shared": 1, "tied": 1, "per_layer": num_layers}[scope]
-        self.nets = nn.ModuleList(KINDS[kind](**mask_options) for _ in range(count))
+        self.nets = nn.ModuleList(module(**mask_options) for _ in range(count))
 
     def forward(
         self,
@@ -52,25 +67,35 @@ class LayerMasks(nn.Module):
         layer: int | None = None,
         shared: Mask | None = None,
         keys: Tensor | None = None,
-        **of_mask,
+        memory: Memory | None = None,
+        **of_mask: Any,
     ) -> Mask | None:
         """Without `layer`: x is the stack's input (B, N_q, dim); the Mask for scope shared, else None.
         With `layer`: x is that layer's input; the Mask it uses, or None for scope none.
-        keys (B, N_k, dim): the key tokens of cross-attention; None for self-attention. Other keywords (grid) are the
-        mask module's.
+        keys (B, N_k, dim): the key tokens of cross-attention; None for self-attention.
+        memory: in decoding with a cache, what it has kept: x are then the rows behind those, and `keys` is not used;
+        None is returned as well if the masks do not touch these rows. Other keywords (grid) are the mask module's.
         """
         if layer is None:
-            return self.nets[0](x, keys=keys, **of_mask) if self.scope == "shared" else None
+            return self.made(0, x, layer, keys, memory, of_mask) if self.scope == "shared" else None
         if not 0 <= layer < self.num_layers:
             raise ValueError(f"LayerMasks: layer {layer} of {self.num_layers}")
         if self.scope == "none":
             return None
         if self.scope == "shared":
-            if shared is None:
+            if shared is None and memory is None:
                 raise ValueError("LayerMasks: scope 'shared' needs shared=masks(x0), the mask of the stack's input")
             return shared
-        return self.nets[layer if self.scope == "per_layer" else 0](x, keys=keys, **of_mask)
+        return self.made(layer if self.scope == "per_layer" else 0, x, layer, keys, memory, of_mask)
+
+    def made(
+        self, net: int, x: Tensor, layer: int | None, keys: Tensor | None, memory: Memory | None, of_mask: dict
+    ) -> Mask | None:
+        """The mask that module number `net` makes for a layer, or for the whole stack (None)."""
+        module: Any = self.nets[net]
+        return module(x, keys=keys, **of_mask) if memory is None else module.grow(x, memory, layer, **of_mask)
 
     def sparsity_loss(self) -> Tensor | float:
-        """The sum of the static masks' regularisers; 0 for context-aware ones."""
-        return sum(net.sparsity_loss() for net in self.nets if isinstance(net, StaticMask))
+        """The sum of the mask modules' regularisers; 0 for kinds that have none."""
+        nets: Any = self.nets
+        return sum(net.sparsity_loss() for net in nets)

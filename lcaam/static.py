@@ -4,29 +4,36 @@
 >>> loss = loss + 0.5 * mask_net.sparsity_loss()
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+from lcaam.module import MaskModule, Memory
 
 CLOSED = -1e4  # SwinBERT's bias of a weight of 0
 OPEN = 40.0  # log sigmoid of it is 0 in float32: nothing is held back
 
 
-class StaticMask(nn.Module):
+class StaticMask(MaskModule):
     """A learned table t of one region of the score matrix, read as weights sigmoid(t) in (0, 1).
 
     num_queries, num_keys: of the score matrix; shorter sequences keep its upper left part.
     rows, columns: (start, stop) of the region; None is all. Where it is square, a token's weight on itself is 1.
     fusion: "add" - as published: the bias (1 - sigmoid(t)) * -1e4. At initialisation it is closed everywhere, and next
-            to no entry gets a gradient. "gate" - the same weights through log sigmoid(t) (ours): every entry learns.
+            to no entry gets a gradient. "gate" - the same weights through log sigmoid(t) (not in the paper): every
+            entry learns.
     hard:   as published, optional: weights are 0 or 1, by the threshold 0.5; they get no gradient then.
 
     The table starts as N(0, 1), as published. Raises ValueError for another fusion or a region outside the matrix.
     """
+
+    fusions: ClassVar[Mapping[str, str]] = {"add": "published", "gate": "every entry learns"}
+    grows = False
 
     def __init__(
         self,
@@ -34,17 +41,19 @@ class StaticMask(nn.Module):
         num_keys: int,
         rows: tuple[int, int] | None = None,
         columns: tuple[int, int] | None = None,
-        fusion: Literal["add", "gate"] = "add",
+        fusion: str | Fusion = "add",
         hard: bool = False,
     ):
         super().__init__()
-        if fusion not in ("add", "gate"):
-            raise ValueError(f"StaticMask: fusion {fusion!r} has no static form; allowed: add (published), gate")
+        fusion = str(fusion)
+        if fusion not in self.fusions:
+            allowed = ", ".join(f"{name} ({remark})" for name, remark in self.fusions.items())
+            raise ValueError(f"StaticMask: fusion {fusion!r} has no static form; allowed: {allowed}")
         self.rows, self.columns = tuple(rows or (0, num_queries)), tuple(columns or (0, num_keys))
         for name, (start, stop), size in (("rows", self.rows, num_queries), ("columns", self.columns, num_keys)):
             if not 0 <= start < stop <= size:
                 raise ValueError(f"StaticMask: {name} {(start, stop)} are no region of a matrix with {size} {name}")
-        self.num_queries, self.num_keys, self.fusion, self.hard = num_queries, num_keys, str(fusion), hard
+        self.num_queries, self.num_keys, self.fusion, self.hard = num_queries, num_keys, fusion, hard
         height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
         self.table = nn.Parameter(torch.randn(height, width))
 
@@ -85,3 +94,14 @@ class StaticMask(nn.Module):
         """Mean weight of the region with its fixed diagonal counted as 0 (SwinBERT's regulariser, weight 0.5)."""
         weights = self.table.sigmoid()
         return (weights if self.own is None else weights.masked_fill(self.own, 0.0)).mean()
+
+    def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask | None:
+        """As in MaskModule. ValueError if the region is not filled in the first step."""
+        if not memory.kept:
+            return self(x, keys=x)
+        if memory.kept < max(self.rows[1], self.columns[1]):
+            raise ValueError(
+                f"StaticMask: the region rows {self.rows}, columns {self.columns} must be filled in the first step of "
+                f"decoding, which had {memory.kept} tokens"
+            )
+        return None

@@ -25,7 +25,8 @@ def fusions() -> Figure:
     """The fused score over the score."""
     figure = Figure(figsize=(11, 2.9), layout="constrained")
     score = torch.linspace(-3, 3, 61)
-    for axes, fusion in zip(figure.subplots(1, 4, sharey=True), list(Fusion)[1:], strict=True):
+    shown = [fusion for fusion in Fusion if not fusion.ignores_mask]
+    for axes, fusion in zip(figure.subplots(1, len(shown), sharey=True), shown, strict=True):
         axes.plot(score, score, color="0.75", linewidth=4, label="no mask")
         for value, colour in zip(MASK_VALUES, plasma(len(MASK_VALUES)), strict=True):
             axes.plot(score, fusion(score, torch.full_like(score, value)), color=colour, label=f"m = {value:g}")

@@ -6,12 +6,11 @@ O(block x N_k) beside inputs and outputs; values and gradients are exact. It has
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -25,7 +24,9 @@ FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer 
 def chunked(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
     if not (query.numel() and key.numel() and value.numel()):  # there is no block of nothing
         return reference(query, key, value, mask, fusion, keep, causal, dropout, scale)
-    left, right, bias = (None, None, None) if mask is None else (mask.left, mask.right, mask.bias)
+    left = right = bias = None
+    if mask is not None and not fusion.ignores_mask:
+        left, right, bias = (mask.left, mask.right, mask.bias) if mask.factored else (None, None, mask.values)
     seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
     settings = Settings(fusion, scale, causal and query.shape[2] > 1, dropout, seed)
     return BlockAttention.apply(query, key, value, left, right, bias, keep, settings)
@@ -190,9 +191,9 @@ class BlockMask:
             product = self.left @ self.right.transpose(-2, -1)
             values = product if values is None else product.add_(values)
         self.values = values  # (samples, G, rows, keys) or None
-        self.slope = None if values is None else SLOPE[fusion]
-        self.multiplies = values is not None and fusion in (Fusion.mul, Fusion.temper)
-        self.term = None if values is None else TERM[fusion](values)
+        self.slope = fusion.slope
+        self.multiplies = values is not None and fusion.multiplies
+        self.term = None if values is None or fusion.term is None else fusion.term(values)
         self.d_term = None if values is None else torch.zeros_like(values)
         self.allowed = self.cut(keep, block.rows, block.keys)
         if block.diagonal is not None:
@@ -261,18 +262,3 @@ class BlockMask:
         if whole is not None:
             view = cast(Tensor, self.cut(whole, *slices))
             view += part.sum_to_size(view.shape)
-
-
-Elementwise = Callable[[Tensor], Tensor]
-TERM: dict[Fusion, Elementwise] = {
-    Fusion.add: lambda m: m,
-    Fusion.mul: lambda m: m,
-    Fusion.gate: F.logsigmoid,
-    Fusion.temper: F.softplus,
-}
-SLOPE: dict[Fusion, Elementwise | None] = {
-    Fusion.add: None,
-    Fusion.mul: None,
-    Fusion.gate: lambda m: torch.sigmoid(-m),
-    Fusion.temper: torch.sigmoid,
-}

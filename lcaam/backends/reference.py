@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcaam.factors import Mask
-from lcaam.fusion import EQUATION, Fusion
+from lcaam.fusion import Fusion
 from lcaam.structure import allowed
 
 
@@ -14,8 +14,7 @@ def weights(query: Tensor, key: Tensor, mask: Mask | None, fusion: Fusion, keep:
     score = (query * scale) @ key.transpose(-2, -1)  # (B, H, N_q, N_k)
     score = score.to(torch.promote_types(score.dtype, torch.float32))
     if mask is not None:
-        # not fusion(...): the compiler of torch 2.9 does not trace calls of an enum's members
-        score = EQUATION[fusion](score, mask.dense().to(score.dtype))
+        score = fusion(score, mask.dense().to(score.dtype))
     if keep is None:
         return score.softmax(-1)
     alone = ~keep.any(-1, keepdim=True)  # rows without any key: a softmax of -inf only would be NaN

@@ -1,4 +1,4 @@
-"""PyTorch's fused attention. Plain attention as it is; `add` and `gate` are biases on the score, so they fit too.
+"""PyTorch's fused attention, for plain attention and for every fusion that adds its term to the score as a bias.
 
 For `add` the mask is folded into longer features: q . k * scale + h . w + b = [q * scale, h, 1] . [k, w, b], so any
 flash kernel serves, nothing of size N_q x N_k is made for the mask, and gradients come for free.
@@ -8,25 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcaam.fusion import Fusion
 from lcaam.structure import allowed
-
-FUSIONS = (Fusion.none, Fusion.add, Fusion.gate)
 
 
 def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
-    if mask is not None and fusion not in FUSIONS:
+    if mask is not None and fusion.multiplies:
         raise ValueError(
             f"backend 'sdpa' cannot compute fusion {fusion.value!r}: it multiplies the score, and torch's fused "
             "attention only adds to it. Use backend='reference', or backend='auto', which picks one that can"
         )
     bias = None
-    if mask is not None and fusion is Fusion.add and mask.factored:
+    if mask is not None and fusion.adds_the_mask and mask.factored:
         query, key = folded(query, key, mask.left, mask.right, mask.bias, scale)
         scale = 1.0
-    elif mask is not None:
-        values = mask.dense()
-        bias = (F.logsigmoid(values) if fusion is Fusion.gate else values).to(query.dtype)
+    elif mask is not None and not fusion.ignores_mask:
+        bias = fusion.term(mask.dense()).to(query.dtype)
 
     keep = allowed(keep, causal, query, key)
     alone = None

@@ -10,7 +10,9 @@ timm's layer-wise learning rates count `lcaam.` to the head: new weights learn a
 How a mask gets to the attention without any state between forwards: lcaam/integrations/timm_forward.py.
 """
 
-from typing import Any, Literal
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,31 +29,31 @@ except ImportError as error:
     ) from error
 
 from lcaam.attention import find_backend
-from lcaam.controls import extra_layer_widths, extra_linear, extra_parameters
 from lcaam.fusion import Fusion
 from lcaam.integrations.timm_forward import Graft, Grafted, MaskedAttention, grafted_class
-from lcaam.stack import LayerMasks
+from lcaam.plan import mask_options
+from lcaam.stack import LayerMasks, find_kind
 
 BLOCKS = (Block, ResPostBlock, ParallelThingsBlock)
-CONTROLS = ("none", "extra_linear", "extra_layers")
 
 
 def graft(
     vit: VisionTransformer,
-    scope: Literal["none", "shared", "tied", "per_layer"] = "shared",
+    scope: str = "shared",
     fusion: str | Fusion = "mul",
     depth: int = 3,
     hidden: int | None = None,
     rank: int | None = None,
     groups: int = 1,
-    length: Literal["fixed", "interpolate", "content"] = "fixed",
-    init: Literal["identity", "default", "xavier", "kaiming"] = "identity",
+    length: str = "fixed",
+    init: str = "identity",
     residual: bool = False,
     backend: str = "auto",
-    kind: Literal["context", "static"] = "context",
+    kind: str = "context",
     hard: bool = False,
-    control: Literal["none", "extra_linear", "extra_layers"] = "none",
+    control: str = "none",
     control_residual: bool = False,
+    **of_kind: Any,
 ) -> VisionTransformer:
     """Puts masks into every block of `vit`, in place, and returns it.
 
@@ -67,6 +69,7 @@ def graft(
     kind:    "context", or "static" - StaticMask on the patches (class and register tokens are left alone), of fusion
              add or gate; `hard` is its option, and only scope, fusion and backend of the others matter. Where the class
              token is all that the head reads, the last block's patches, and so its static mask, get no gradient.
+             Another kind of lcaam.stack.KINDS takes its own settings as further keywords.
     control: spends the parameters that such masks have on something else, and builds no mask. "extra_linear" -
              linear layers on every block's attention, before its dropout, with `control_residual` or without; a
              pretrained model does not survive them unchanged. "extra_layers" - pre-norm Blocks of solved feed-forward
@@ -76,8 +79,8 @@ def graft(
     attention kernel). `attn_mask` of the forward pass stays possible if it is bool. New parameters are on the device
     and in the precision of the model's weights. timm's `init_weights` is refused from now on, so call it before.
 
-    Raises TypeError for a model whose attention cannot be masked, ValueError for what does not go together; `vit` is
-    untouched then.
+    Raises TypeError for a model whose attention cannot be masked and for a keyword that the kind does not have,
+    ValueError for what does not go together; `vit` is untouched then.
     """
     check_model(vit)
     attentions = [module for block in vit.blocks for module in attentions_of(block)]
@@ -85,48 +88,41 @@ def graft(
     fusion = Fusion.parse(fusion)
     if backend != "auto":
         find_backend(backend)
-    if control not in CONTROLS:
-        raise ValueError(f"graft: unknown control {control!r}; allowed: {', '.join(CONTROLS)}")
     if groups not in (1, heads):
         raise ValueError(f"graft: groups is 1 or the model's number of heads, {heads}; got {groups}")
-    if kind == "static" and length != "fixed":
-        raise ValueError(f"graft: a static mask has length 'fixed', got {length!r}; kind 'context' has the others")
-    if scope != "none" and (length != "content" or kind == "static"):
+    module = find_kind(kind)
+    if unknown := of_kind.keys() - module.settings().keys():
+        raise TypeError(
+            f"graft: unknown keyword {', '.join(sorted(unknown))}; a mask of kind {kind!r} has the settings "
+            f"{', '.join(module.settings())}"
+        )
+    if length != "fixed" and "length" not in module.settings():
+        raise ValueError(f"graft: a {kind} mask has length 'fixed', got {length!r}; kind 'context' has the others")
+    if scope != "none" and length != "content":
         check_tokens_stay(vit, length)
 
     layers, dim, prefix = len(vit.blocks), vit.embed_dim, vit.num_prefix_tokens
     grid = vit.patch_embed.grid_size
     tokens = None if grid is None else prefix + grid[0] * grid[1]
-    options: dict[str, Any]
-    if kind == "static":
-        patches = (prefix, tokens)
-        options = dict(num_queries=tokens, num_keys=tokens, rows=patches, columns=patches, fusion=fusion.value)
-        options |= {"kind": kind, "hard": hard}
-    else:
-        options = dict(kind=kind, dim=dim, num_keys=None if length == "content" else tokens, depth=depth, hidden=hidden)
-        options |= dict(rank=rank, groups=groups, length=length, init=init, residual=residual, fusion=fusion)
-        if length == "interpolate":
-            options |= {"grid": grid, "prefix": prefix}
-
-    masks, after, extra = LayerMasks(num_layers=layers), [], []
-    if control == "none":
-        masks = LayerMasks(scope, layers, **options)
-    elif scope == "none":
-        raise ValueError(f"graft: control {control!r} matches the parameters of masks; scope 'none' has no masks")
-    else:
-        wanted = extra_parameters(scope=scope, num_layers=layers, **options)
-        if control == "extra_linear":
-            after = extra_linear(dim, layers, wanted, control_residual)
-        else:
-            extra = [extra_block(vit, width, init) for width in extra_layer_widths(dim, wanted)]
+    settings = dict(scope=scope, kind=kind, fusion=fusion, control=control, control_residual=control_residual)
+    settings |= dict(depth=depth, hidden=hidden, rank=rank, groups=groups, length=length, init=init, residual=residual)
+    built = mask_options({**settings, "hard": hard, **of_kind}, layers, dim, tokens, grid=grid, prefix=prefix)
+    masks, after = built.get("masks", LayerMasks(num_layers=layers)), built.get("after_attention", [])
+    extra = [extra_block(vit, width, init) for width in built.get("extra_feedforward", ())]
 
     like = next(vit.blocks.parameters())
-    part = Graft(masks, after, extra, fusion, backend, length if kind == "context" else "fixed", grid, prefix)
+    part = Graft(masks, after, extra, fusion, backend, length, grid, prefix)
     vit.lcaam = part.to(like.device, like.dtype).train(vit.training)
     for attention in (*attentions, *(block.attn for block in extra)):
         attention.__class__ = MaskedAttention
     vit.__class__ = grafted_class(type(vit))
     return vit
+
+
+def graft_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings of a configuration's `mask` node those that `graft` takes, its own and the kind's."""
+    known = {*inspect.signature(graft).parameters, *find_kind(settings.get("kind", "context")).settings()}
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def ungraft(vit: VisionTransformer) -> VisionTransformer:

@@ -95,7 +95,7 @@ class MaskedAttention(Attention):
         gate = getattr(self, "gate", None)  # older timm has none
         gate = None if gate is None else gate(x).sigmoid()
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
-        plain = how.mask is None or how.fusion is Fusion.none
+        plain = how.mask is None or how.fusion.ignores_mask
         out = attention(
             self.q_norm(q),
             self.k_norm(k),

@@ -39,7 +39,8 @@ from torch import Tensor, nn
 
 from lcaam import Fusion
 from lcaam.backends import BACKENDS
-from lcaam.integrations.timm import CONTROLS, graft
+from lcaam.controls import CONTROLS
+from lcaam.integrations.timm import graft
 from lcaam.stack import SCOPES
 from scripts.benchmarks.common import about, at_least_one
 
@@ -83,8 +84,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--clock cpu adds up what {a.threads} threads do at the same time; use --clock wall")
     if a.other_rounds > a.rounds:
         raise ValueError(f"--other-rounds {a.other_rounds} is part of --rounds, which is {a.rounds}")
-    if "sdpa" in a.backends and {"mul", "temper"} & set(a.fusions):
-        raise ValueError("--backends sdpa can do the fusions add and gate; leave mul and temper out of --fusions")
+    if "sdpa" in a.backends and (wrong := [name for name in a.fusions if Fusion.parse(name).multiplies]):
+        raise ValueError(f"--backends sdpa only adds to scores; leave {' and '.join(wrong)} out of --fusions")
     if not rows_of(a):
         raise ValueError("nothing to measure: give --scopes and --fusions, or --controls")
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from lcaam import Encoder
 from lcaam.encoder import EncoderLayer
+from lcaam.plan import mask_parameters
 from tasks.audio_description.lora import is_lora
 from tasks.audio_description.prefix import PrefixLlama, Prompts
 from tasks.audio_description.quantization import values_in
-from tasks.common.masks import mask_parameters
 
 
 def sinusoids(length: int, dim: int, base: float) -> Tensor:

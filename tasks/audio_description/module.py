@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from configs.knobs import Betas, Count, NotNegative, Positive, Share
 from lcaam import Encoder, LayerMasks
 from lcaam.analysis import record
+from lcaam.plan import mask_options
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.base_model import check_base, describe_base, of_base
 from tasks.audio_description.context import IGNORED, Context, History, PromptBuilder
@@ -33,7 +34,6 @@ from tasks.audio_description.sharding import is_sharded, shard
 from tasks.common.captions import best_constant, score_captions
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
-from tasks.common.masks import mask_options
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
 from tasks.common.task import Task, first_of
@@ -42,7 +42,7 @@ from tasks.common.task import Task, first_of
 class AudioDescription(Task):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
-    mask: the configuration's mask node (tasks.common.masks); num_keys None is all 2 x tokens.
+    mask: the configuration's mask node (lcaam.plan); num_keys None is all 2 x tokens.
     facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch);
         where batches have context: previous (none | oracle | predicted), previous_count, subtitles.
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: of the audiovisual encoder.

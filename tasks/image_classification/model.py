@@ -17,13 +17,11 @@ from torch import Tensor
 
 from configs.errors import ConfigError, nearest
 from lcaam.controls import count
-from lcaam.integrations.timm import graft
+from lcaam.integrations.timm import graft, graft_options
 from tasks.common.errors import CheckpointError
-from tasks.common.masks import OF_CONTEXT
 
 log = logging.getLogger(__name__)
 
-OF_GRAFT = (*OF_CONTEXT, "scope", "kind", "hard", "control", "control_residual")  # of the configuration's mask node
 SOURCES = ("hf-hub", "local-dir")
 OWN_PREFIXES = ("average.module.", "vit.")  # of the model in our checkpoints; averaged weights win
 ELSEWHERE = {  # keywords of timm's models that have a setting of their own, or none
@@ -88,7 +86,7 @@ def build_vit(
         check_taken(vit, overlay["state_dict"], weights)
 
     try:
-        graft(vit, backend=backend, **{key: mask[key] for key in OF_GRAFT if key in mask})
+        graft(vit, backend=backend, **graft_options(mask))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task.model_name={name}: {error}") from error
     check_patches(vit, image_size)

@@ -84,7 +84,7 @@ class DecoderLayer(nn.Module):
 class SpanDecoder(nn.Module):
     """`queries` learned spans -> features and spans after every layer.
 
-    masked: masks and fusion of the cross-attention, or a control's after_attention (tasks.common.masks).
+    masked: masks and fusion of the cross-attention, or a control's after_attention (lcaam.plan).
     width_floor: least width that the attention to positions is divided by.
     """
 

@@ -100,7 +100,7 @@ class ClipLayer(Layer):
 class LayerStack(MaskedStack):
     """Layers of one kind, with masks or a control.
 
-    masked: masks and fusion, or a control's after_attention or extra_feedforward, as tasks.common.masks gives them.
+    masked: masks and fusion, or a control's after_attention or extra_feedforward, as lcaam.plan gives them.
     """
 
     layer = Layer

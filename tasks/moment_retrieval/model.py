@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tasks.common.masks import mask_parameters
+from lcaam.plan import mask_parameters
 from tasks.moment_retrieval.decoder import SpanDecoder
 from tasks.moment_retrieval.layers import ClipEncoder, TextToVideo, mlp, project
 from tasks.moment_retrieval.positions import of_clips
@@ -30,7 +30,7 @@ class QDDETR(nn.Module):
     dropout: inside the layers; input_dropout: on the features.
     first_spans: where the decoder's spans are before training. "normal": centre and width are sigmoid(N(0, 1)), as
         published; "grid": side by side over the whole video, so that a short training need not spread them first.
-    masked: of each place in PLACES, the keywords that tasks.common.masks.mask_options gives; missing is no mask.
+    masked: of each place in PLACES, the keywords that lcaam.plan.mask_options gives; missing is no mask.
     """
 
     def __init__(

@@ -14,8 +14,8 @@ from torch import Tensor
 from configs.knobs import Betas, Count, NotNegative, Positive, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
+from lcaam.plan import mask_options
 from tasks.common.flops import count_flops
-from tasks.common.masks import mask_options
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
@@ -36,7 +36,7 @@ LOGGED = ("loss", *TERMS, "class_error")  # of the last decoder layer
 class MomentRetrieval(Task):
     """QD-DETR with masks in its text-to-video layers (or elsewhere).
 
-    mask: the configuration's mask node (tasks.common.masks); num_keys None is the data's.
+    mask: the configuration's mask node (lcaam.plan); num_keys None is the data's.
     facts: the data module's: video_dim, text_dim, clips, tokens, clip_length (seconds), duration (seconds), saliency.
     masked: which attentions have masks: of PLACES.
     width ... input_dropout, first_spans, backend: as in QDDETR. losses: the fields of LossSettings, as a plain dict.

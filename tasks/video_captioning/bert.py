@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention, BertSelfOutput
 
-from lcaam import LayerMasks, StaticMask
+from lcaam import LayerMasks
 from lcaam.attention import attention
 from lcaam.encoder import MaskedStack
 from lcaam.factors import Mask
@@ -143,26 +143,8 @@ class BertStack(MaskedStack):
         masks:  used instead of the stack's own.
         """
         masks = self.masks if masks is None else masks
-        shared = soft_mask(masks, x, memory)
+        shared = masks(x, keys=x, memory=memory)
         for number, layer in enumerate(self.layers):
-            mask = soft_mask(masks, x, memory, number, shared) if number < masks.num_layers else None
+            mask = masks(x, number, shared, keys=x, memory=memory) if number < masks.num_layers else None
             x = layer(x, keep, mask, memory, self.fusion, self.backend)
         return x
-
-
-def soft_mask(
-    masks: LayerMasks, x: Tensor, memory: Memory | None, layer: int | None = None, shared: Mask | None = None
-) -> Mask | None:
-    """The mask of the rows x (B, N, D), and with a memory of the columns of all rows in it; as LayerMasks otherwise."""
-    if memory is None:
-        return masks(x, layer, shared, keys=x)
-    if memory.kept and any(isinstance(net, StaticMask) for net in masks.nets):
-        return None  # words are outside of its region
-    mask = masks(x, layer, shared, keys=None if memory.kept else x)
-    made_here = masks.scope == "shared" if layer is None else masks.scope != "shared"
-    if mask is None or not made_here or getattr(masks.nets[0], "length", None) != "content":
-        return mask
-    # columns are read from the rows' tokens: those of earlier rows were read when these were
-    right = memory.extend(("right", layer), mask.right)
-    bias = memory.extend(("bias", layer), mask.bias.transpose(2, 3)).transpose(2, 3)
-    return Mask(mask.left, right, bias)

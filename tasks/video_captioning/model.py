@@ -20,8 +20,9 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertPredictio
 
 from configs.errors import ConfigError
 from lcaam.controls import count
+from lcaam.plan import mask_options, mask_parameters
+from lcaam.stack import find_kind
 from tasks.common.errors import CheckpointError, not_fetched
-from tasks.common.masks import mask_options, mask_parameters
 from tasks.video_captioning.bert import BertStack, may_attend
 from tasks.video_captioning.decoding import Captions, Special, generate
 from tasks.video_captioning.masking import IGNORED
@@ -56,8 +57,9 @@ class SwinBert(nn.Module):
     text_tokens: of the longest caption with [CLS] and [SEP]. video_dim: width between backbone and BERT; None leaves
         that projection out.
     width, layers, heads, feedforward, positions: BERT's. dropout: on attention weights, residual branches, embeddings.
-    mask: the configuration's mask node (tasks.common.masks), or None. Context-aware masks are of all N = video_tokens +
-        text_tokens tokens, static ones of the video's. Of the lengths "fixed" and "content".
+    mask: the configuration's mask node (lcaam.plan), or None. Context-aware masks are of all N = video_tokens +
+        text_tokens tokens, masks of a kind that does not grow (static) of the video's. Of the lengths "fixed" and
+        "content".
     backbone: frames -> (B, video_tokens, feature_dim); None where features were computed before.
     video_positions: adds a learned embedding of its place to each video token. The original has none: a backbone's
         tokens know their places, features of patches do not.
@@ -193,8 +195,9 @@ def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, 
     """What BertStack is built with. ConfigError (a ValueError) for a mask that [video; text] cannot have."""
     if mask is None:
         return {}
-    static = mask.get("kind", "context") == "static"
-    if not static and mask["scope"] != "none":
+    if not find_kind(mask.get("kind", "context")).grows:  # a mask of the tokens that are there from the start
+        return mask_options({**mask, "num_keys": None}, layers, width, num_keys=video)
+    if mask["scope"] != "none":
         if mask.get("length", "fixed") == "interpolate":
             raise ConfigError(
                 "mask.length=interpolate moves a mask's columns with every word that is written: use fixed or content"
@@ -204,9 +207,7 @@ def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, 
                 f"mask.num_keys: {mask['num_keys']} is fewer than the {video} + {text} tokens of video and text; "
                 "leave mask.num_keys=null to fit the data"
             )
-    if static:
-        mask = {**mask, "num_keys": None}
-    return mask_options(mask, layers, width, num_keys=video if static else video + text)
+    return mask_options(mask, layers, width, num_keys=video + text)
 
 
 def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:

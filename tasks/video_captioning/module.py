@@ -40,7 +40,7 @@ SCORES = ("bleu_4", "meteor", "rouge_l", "cider", "bleu_4_plain", "rouge_l_plain
 class VideoCaptioning(Task):
     """SwinBERT with masks.
 
-    mask: the configuration's mask node (tasks.common.masks); num_keys None is all tokens, the video's and text_tokens.
+    mask: the configuration's mask node (lcaam.plan); num_keys None is all tokens, the video's and text_tokens.
     facts: the data module's: frames, image_size, grid and feature_dim (None where the data are frames), train_texts.
     backbone: the fields of Backbone, as a plain dict; not built where the data are features. A checkpoint of this
         module holds its weights, so it does not ask for the file again.

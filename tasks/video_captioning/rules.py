@@ -6,6 +6,8 @@ A rule gets the resolved configuration, whose types are right, and yields what t
 from collections.abc import Iterator
 from typing import Any
 
+from lcaam.stack import KINDS
+
 
 def words_fit_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
     """A caption is [CLS], words and [SEP]: BERT has a position for each, and none can be written that is longer."""
@@ -25,14 +27,14 @@ def words_fit_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def captioning_masks_grow_with_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
-    """A mask of [video; text] keeps its columns while words are written, and a static one covers the video alone."""
+    """A mask of [video; text] keeps its columns while words are written; a kind that cannot grow covers the video."""
     mask, longest = cfg["mask"], cfg["task"].get("text_tokens")
     if longest is None or mask["scope"] == "none":
         return
-    if mask["kind"] == "static":
+    if not KINDS[mask["kind"]].grows:
         if mask["num_keys"] is not None:
             yield (
-                f"mask.num_keys: {mask['num_keys']} with mask.kind=static: its table covers the video's tokens; "
+                f"mask.num_keys: {mask['num_keys']} with mask.kind={mask['kind']}: it covers the video's tokens; "
                 "allowed: null"
             )
     elif mask["length"] == "interpolate":

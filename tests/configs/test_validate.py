@@ -252,8 +252,15 @@ def test_validation_changes_nothing(compose_run: Compose) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["mask=static_swinbert", "mask.fusion=mul"], "mask.fusion: mul with mask.kind=static; allowed: add"),
-        (["mask=lcaam", "mask.sparsity=0.5"], "mask.hard and mask.sparsity belong to mask.kind=static"),
+        (
+            ["mask=static_swinbert", "mask.fusion=mul"],
+            r"mask.fusion: mul with mask.kind=static; allowed: add \(published\), gate .*mask=static_swinbert",
+        ),
+        (
+            ["mask=lcaam", "mask.sparsity=0.5"],
+            "mask.sparsity: 0.5 with mask.kind=context; it belongs to mask.kind=static",
+        ),
+        (["mask=lcaam", "mask.hard=true"], "mask.hard: True with mask.kind=context; it belongs to mask.kind=static"),
         (["mask=extra_linear", "mask.scope=none"], "mask.control: extra_linear with mask.scope=none has no parameters"),
     ],
 )

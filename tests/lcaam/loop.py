@@ -1,17 +1,25 @@
 """The equation written as a plain loop over single numbers: the judge of every backend, in float64."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-FUSIONS = {
+from lcaam import Fusion
+
+EQUATIONS = {  # written here once more, in other words where there are any
     "none": lambda s, m: s,
     "add": lambda s, m: s + m,
     "mul": lambda s, m: s * m,
     "gate": lambda s, m: s - torch.log1p(torch.exp(-m)),
     "temper": lambda s, m: s * torch.log1p(torch.exp(m)),
 }
+
+
+def equation(fusion: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The equation of a fusion; of one that was registered later its own record, whose slope gradients then judge."""
+    return EQUATIONS.get(fusion) or Fusion.parse(fusion)
 
 
 def attention_loop(query, key, value, mask, fusion, keep=None, causal=False) -> Tensor:
@@ -30,7 +38,7 @@ def attention_loop(query, key, value, mask, fusion, keep=None, causal=False) -> 
                         continue
                     score = sum(query[sample, head, i, c] * key[sample, head, j, c] for c in range(d)) / math.sqrt(d)
                     if mask is not None:
-                        score = FUSIONS[fusion](score, mask[sample, head % mask.shape[1], i, j])
+                        score = equation(fusion)(score, mask[sample, head % mask.shape[1], i, j])
                     exponentials.append(torch.exp(score))
                     values.append(value[sample, head, j])
                 if exponentials:

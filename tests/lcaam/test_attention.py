@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from lcaam import Mask, attention
+from lcaam import Fusion, Mask, attention
 from lcaam.backends import BACKENDS
 from tests.lcaam.loop import attention_loop, gradients, inputs, padding
 
-FUSIONS = ["none", "add", "mul", "gate", "temper"]
-SDPA_FUSIONS = ["none", "add", "gate"]
+FUSIONS = [fusion.name for fusion in Fusion]
+SDPA_FUSIONS = [fusion.name for fusion in Fusion if not fusion.multiplies]
 PAIRS = [(backend, fusion) for backend in BACKENDS for fusion in FUSIONS if backend != "sdpa" or fusion in SDPA_FUSIONS]
 
 
@@ -99,7 +99,6 @@ def test_a_wider_factored_mask_uses_its_first_columns(backend, fusion):
 def test_half_precision_softmax_runs_in_float32():
     q, k, v, left, right, bias = inputs(5, 5, dtype=torch.bfloat16)
     from lcaam.attention import Call
-    from lcaam.fusion import Fusion
 
     weights = Call(q, k, Mask(left, right, bias), Fusion.mul, None, 0.5).weights()
     assert weights.dtype == torch.float32
@@ -173,15 +172,14 @@ def test_dropout_is_a_probability(backend):
 
 def choice(fusion, device, length, batch=1):
     from lcaam.attention import cheapest
-    from lcaam.fusion import Fusion
 
     q = torch.empty(batch, 8, length, 64, device=device)
     factors = Mask(q.new_empty(1, 1, length, 64), q.new_empty(1, 1, length, 64))
-    return cheapest(factors if fusion != "none" else None, Fusion(fusion), q, q)
+    return cheapest(factors if fusion != "none" else None, Fusion.parse(fusion), q, q)
 
 
 def test_auto_never_makes_a_huge_score_matrix():
-    for fusion in ("mul", "gate", "temper"):
+    for fusion in [fusion.name for fusion in Fusion if not fusion.ignores_row_shift]:
         assert choice(fusion, "meta", 32768) == "chunked"
         assert choice(fusion, "cpu", 2048) == "chunked"
     assert choice("add", "meta", 32768) == "sdpa"
@@ -210,6 +208,8 @@ def test_auto_compiles_in_one_graph(fusion):
         ([(1, 1, 4, 3), (1, 1, 5, 3), (1, 1, 4, 5)], "bias must be"),
         ([(1, 1, 4, 3), None, None], "both factors or none"),
         ([None, None, None], "from_dense"),
+        ([(1, 1, 4, 0), (1, 1, 5, 0), None], r"values, .* \(1, 4, 5\), is None"),
+        ([(1, 1, 4, 0), (1, 1, 5, 0), (1, 1, 1, 5)], r"values, .* \(1, 4, 5\), is \(1, 1, 1, 5\)"),
         ([(4, 3), (5, 3), None], "4 dimensions"),
     ],
 )

@@ -7,12 +7,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lcaam import Mask, attention
+from lcaam import Fusion, Mask, attention
 from tests.lcaam.loop import gradients, inputs, padding
 
 chunked = import_module("lcaam.backends.chunked")  # the module, not the function of its name
 
-FUSIONS = ["none", "add", "mul", "gate", "temper"]
+FUSIONS = [fusion.name for fusion in Fusion]
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import torch
 
 from lcaam import Encoder, LayerMasks, MultiheadAttention
 from lcaam.analysis import record
-
-SCOPES = ["none", "shared", "tied", "per_layer"]
+from lcaam.stack import SCOPES
+from tests.lcaam.names import FUSIONS
 
 
 def build(scope, num_layers=3, dim=16, num_keys=9, norm="pre", fusion="mul", **options):
@@ -23,7 +23,8 @@ def test_audio_description_masks_have_the_papers_number_of_parameters():
 
 
 def test_modules_per_scope():
-    assert [len(build(scope).masks.nets) for scope in SCOPES] == [0, 1, 1, 3]
+    modules = {"none": 0, "shared": 1, "tied": 1, "per_layer": 3}
+    assert {scope: len(build(scope).masks.nets) for scope in SCOPES} == modules
 
 
 def test_shared_uses_one_mask_of_the_stacks_input_in_every_layer():
@@ -82,7 +83,7 @@ def test_plain_encoder_equals_torchs_layers(norm):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("fusion", ["add", "mul", "gate", "temper"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_padding_content_and_length_change_nothing(scope, fusion):
     encoder = build(scope, fusion=fusion)
     x = torch.randn(2, 9, 16)

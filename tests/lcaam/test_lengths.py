@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from lcaam import ContextAwareMask, Encoder, LayerMasks, Mask, attention
+from tests.lcaam.names import FUSIONS
 
 
 def build(length, **options):
@@ -92,7 +93,7 @@ def test_content_follows_its_keys_wherever_they_stand():
     assert torch.equal(fixed(x, keys=x[:, order]).dense(), fixed(x).dense())
 
 
-@pytest.mark.parametrize("fusion", ["add", "mul", "gate", "temper"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_content_is_the_same_function_in_cached_causal_decoding(fusion):
     net, x = build("content", fusion=fusion), torch.randn(1, 6, 6)
     q, k, v = torch.randn(3, 1, 2, 6, 4).unbind(0)
@@ -105,7 +106,7 @@ def test_content_is_the_same_function_in_cached_causal_decoding(fusion):
 
 
 @pytest.mark.parametrize("length", ["interpolate", "content"])
-@pytest.mark.parametrize("fusion", ["add", "mul", "gate", "temper"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("options", [{}, {"rank": 2}, {"groups": 2}, {"depth": 1}], ids=str)
 def test_identity_initialisation_is_plain_attention_and_every_parameter_learns(length, fusion, options):
     torch.manual_seed(0)

@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from lcaam import ContextAwareMask, EncoderLayer, Fusion, attention
-from lcaam.fusion import NEUTRAL
-
-FUSIONS = ["add", "mul", "gate", "temper"]
+from tests.lcaam.names import FUSIONS
 
 
 def test_it_is_the_papers_formula():
@@ -118,16 +116,16 @@ def test_bad_options_are_named(options, message):
         ContextAwareMask(**{"dim": 4, "num_keys": 8, **options})
 
 
-@pytest.mark.parametrize("fusion", Fusion)
+@pytest.mark.parametrize("fusion", list(Fusion), ids=str)
 def test_neutral_values_leave_the_softmax_alone(fusion):
     score = torch.randn(4, 5, dtype=torch.float64)
-    neutral = torch.full((4, 5), NEUTRAL[fusion], dtype=torch.float64)
+    neutral = torch.full((4, 5), fusion.neutral, dtype=torch.float64)
     torch.testing.assert_close(fusion(score, neutral).softmax(-1), score.softmax(-1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", FUSIONS)
 def test_row_shifts_change_nothing_exactly_where_the_fusion_says_so(name):
-    fusion = Fusion(name)
+    fusion = Fusion.parse(name)
     score, mask = torch.randn(4, 5), torch.randn(4, 5)
     same = torch.allclose(fusion(score, mask + 2.0).softmax(-1), fusion(score, mask).softmax(-1), atol=1e-6)
     assert same == fusion.ignores_row_shift

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lcaam import LayerMasks, StaticMask, attention
+from lcaam.backends import BACKENDS
 from tests.lcaam.loop import attention_loop
 
 
@@ -25,7 +26,7 @@ def test_both_forms_weigh_attention_by_the_same_table():
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("fusion", ["add", "gate"])
+@pytest.mark.parametrize("fusion", StaticMask.fusions)
 def test_outside_its_region_it_changes_nothing(fusion):
     net = StaticMask(7, 9, rows=(1, 4), columns=(2, 5), fusion=fusion)
     q, k, v = torch.randn(1, 2, 7, 4), torch.randn(1, 2, 9, 4), torch.randn(1, 2, 9, 4)
@@ -38,8 +39,8 @@ def test_outside_its_region_it_changes_nothing(fusion):
     assert torch.equal(own, torch.full_like(own, 0.0 if fusion == "add" else 40.0)), "a token's weight on itself is 1"
 
 
-@pytest.mark.parametrize("fusion", ["add", "gate"])
-@pytest.mark.parametrize("backend", ["reference", "sdpa", "chunked"])
+@pytest.mark.parametrize("fusion", StaticMask.fusions)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_computes_it(fusion, backend):
     net = StaticMask(4, 4, fusion=fusion).double()
     net.table.data.add_(8.0)  # open enough to see something

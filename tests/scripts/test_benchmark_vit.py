@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from scripts.benchmark import main
 from scripts.benchmarks import vit as benchmark
 from scripts.benchmarks.vit import PARTS, Row, Times, peak_bytes, rounds_of, with_masks, without_masks
+from tests.lcaam.names import FUSIONS, SCOPES
 
 SIZES = ["--batch", "1", "--blocks", "2", "--image", "32", "--width", "64"]  # 5 tokens
 TARGETED = [Row("per_layer", 192, fusion, 3) for fusion in ("add", "mul")]
-OTHERS = [Row(scope, 7, "gate", 3) for scope in ("shared", "tied", "per_layer")]
+OTHERS = [Row(scope, 7, "gate", 3) for scope in SCOPES]
 
 
 def parsed(*given: str) -> argparse.Namespace:
@@ -31,7 +32,7 @@ def test_a_run_measures_every_scope_fusion_and_control_and_writes_what_it_prints
     given = ["--hidden", "192", "--rounds", "2", "--controls", "extra_linear", "extra_layers", "--out", str(out)]
     main(["vit", *SIZES, *given])
     result = json.loads(out.read_text())
-    masks = [f"{scope} 192 {f}" for scope in ("shared", "tied", "per_layer") for f in ("add", "mul", "gate", "temper")]
+    masks = [f"{scope} 192 {f}" for scope in SCOPES for f in FUSIONS]
     assert [row["name"] for row in result["rows"]] == [*masks, "extra_linear 192", "extra_layers 192"]
     one = linear(64, 192) + linear(192, 192) + linear(192, 5)
     assert [row["new_parameters"] for row in result["rows"][:12]] == [one] * 8 + [2 * one] * 4

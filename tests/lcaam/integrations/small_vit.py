@@ -6,10 +6,8 @@ from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tests.lcaam.loop import FUSIONS as EQUATIONS
+from tests.lcaam.loop import equation
 
-FUSIONS = ["add", "mul", "gate", "temper"]
-SCOPES = ["shared", "tied", "per_layer"]
 TOKENS = 1 + 3 * 5
 
 
@@ -46,7 +44,7 @@ def written_out(vit: VisionTransformer, x: Tensor, scope: str, fusion: str, **of
         a, normed = block.attn, block.norm1(x)
         q, k, v = (part.unflatten(-1, (a.num_heads, -1)).transpose(1, 2) for part in a.qkv(normed).chunk(3, -1))
         score = a.q_norm(q) @ a.k_norm(k).transpose(-2, -1) / q.shape[-1] ** 0.5
-        attended = EQUATIONS[fusion](score, mask).softmax(-1) @ v
+        attended = equation(fusion)(score, mask).softmax(-1) @ v
         x = x + block.ls1(a.proj(a.norm(attended.transpose(1, 2).flatten(2))))
         x = x + block.ls2(block.mlp(block.norm2(x)))
     return vit.forward_head(vit.norm(x))

@@ -13,8 +13,6 @@ from timm.models.vision_transformer import (
 from lcaam.analysis import record
 from lcaam.integrations.timm import graft, ungraft
 from tests.lcaam.integrations.small_vit import (
-    FUSIONS,
-    SCOPES,
     TOKENS,
     images,
     model,
@@ -22,6 +20,7 @@ from tests.lcaam.integrations.small_vit import (
     small_vit,
     written_out,
 )
+from tests.lcaam.names import FUSIONS, SCOPES
 
 FULL = {
     "vit_base_patch16_224": {},

@@ -12,7 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.nn.functional import interpolate
 
 from lcaam.integrations.timm import graft, ungraft
-from tests.lcaam.integrations.small_vit import FUSIONS, SCOPES, images, model, random_masks, small_vit, written_out
+from tests.lcaam.integrations.small_vit import images, model, random_masks, small_vit, written_out
+from tests.lcaam.names import FUSIONS, SCOPES
 
 
 def grafted(scope="shared", fusion="mul", of_vit=None, **options):

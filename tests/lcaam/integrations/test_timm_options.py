@@ -9,15 +9,16 @@ import torch
 from timm.layers import Attention, DiffAttention, PatchDropout
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock, VisionTransformer
 
-from lcaam import LayerMasks
+from lcaam import LayerMasks, StaticMask
 from lcaam.analysis import record
 from lcaam.controls import count, extra_parameters
 from lcaam.integrations.timm import graft, ungraft
 from lcaam.stack import SCOPES as ALL_SCOPES
-from tests.lcaam.integrations.small_vit import FUSIONS, SCOPES, TOKENS, images, random_masks, small_vit
+from tests.lcaam.integrations.small_vit import TOKENS, images, random_masks, small_vit
+from tests.lcaam.names import FUSIONS, SCOPES
 
 
-@pytest.mark.parametrize("fusion", ["add", "gate"])
+@pytest.mark.parametrize("fusion", StaticMask.fusions)
 @pytest.mark.parametrize("scope", ["shared", "per_layer"])
 def test_a_static_mask_is_about_patches_only(scope, fusion):
     vit = graft(small_vit(reg_tokens=2), scope, fusion, kind="static")

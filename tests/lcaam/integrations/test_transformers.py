@@ -10,15 +10,11 @@ from transformers import AutoModel, AutoModelForCausalLM, BertConfig, DynamicCac
 from lcaam import ContextAwareMask, LayerMasks
 from lcaam.analysis import record
 from lcaam.integrations.transformers import IMPLEMENTATION, masked_attention
+from tests.lcaam.loop import equation
+from tests.lcaam.names import FUSIONS
 
 SIZES = dict(vocab_size=37, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4)
 IDS = torch.randint(3, 37, (3, 7), generator=torch.Generator().manual_seed(0))
-FUSIONS = {
-    "add": lambda s, m: s + m,
-    "mul": lambda s, m: s * m,
-    "gate": lambda s, m: s + m.sigmoid().log(),
-    "temper": lambda s, m: s * (1 + m.exp()).log(),
-}
 
 
 def bert(implementation, **changes):
@@ -89,7 +85,7 @@ def test_a_soft_mask_changes_the_scores_of_every_layer_by_the_equation(fusion, g
     for layer in model.encoder.layer:
         a = layer.attention
         q, k, v = (p(x).unflatten(-1, (4, -1)).transpose(1, 2) for p in (a.self.query, a.self.key, a.self.value))
-        score = FUSIONS[fusion](q @ k.transpose(2, 3) / 6**0.5, mask.dense())
+        score = equation(fusion)(q @ k.transpose(2, 3) / 6**0.5, mask.dense())
         weight = score.masked_fill(~keep[:, None, None], -torch.inf).softmax(-1)
         attended = a.output((weight @ v).transpose(1, 2).flatten(2), x)
         x = layer.output(layer.intermediate(attended), attended)

@@ -5,13 +5,15 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from lcaam import StaticMask
+from lcaam.stack import SCOPES
 from tasks.audio_description.module import AudioDescription
 from tasks.audio_description.tokenizer import dump, load, train
+from tests.lcaam.names import FUSIONS
 
 SHOWN, HEARD = ("one", "two", "three", "four"), ("five", "six", "seven", "eight")
 SENTENCES = [f"a {shown} while {heard} rings" for shown in SHOWN for heard in HEARD]
 FACTS = {"video_dim": 6, "audio_dim": 5, "tokens": 4, "train_texts": SENTENCES}
-SCOPES = ["none", "shared", "tied", "per_layer"]
 
 
 def build(scope="per_layer", fusion="mul", seed=0, mask_changes=None, **changes):
@@ -90,7 +92,7 @@ def test_it_learns_sixteen_scenes_by_heart_and_reports_everything(bridge, tmp_pa
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("fusion", ["add", "mul", "gate", "temper"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_parameter_gets_a_finite_gradient(scope, fusion):
     module = build(scope, fusion)
     module.sentence_loss(scenes()).backward()
@@ -171,7 +173,7 @@ def test_controls_take_the_masks_place_with_as_many_parameters(control, residual
     assert module.analyse(scenes())["masks"] == {}
 
 
-@pytest.mark.parametrize("fusion", ["add", "gate"])
+@pytest.mark.parametrize("fusion", StaticMask.fusions)
 def test_static_masks_train_with_their_sparsity_loss(fusion, tmp_path):
     module = build("shared", fusion, mask_changes={"kind": "static", "hard": False, "sparsity": 10.0})
     before = module.model.encoder.encoder.masks.sparsity_loss().item()

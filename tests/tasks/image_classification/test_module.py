@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from configs.errors import ConfigError
 from tasks.image_classification.module import ImageClassification
+from tests.lcaam.names import FUSIONS, SCOPES
 from tests.tasks.image_classification.small import (
     CLASSES,
     FACTS,
@@ -23,7 +24,6 @@ from tests.tasks.image_classification.small import (
 )
 
 WIDE = SIZES | {"embed_dim": 48}  # wide enough for controls to match a mask
-SCOPES, FUSIONS = ["shared", "tied", "per_layer"], ["add", "mul", "gate", "temper"]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lcaam.analysis import record
-from tasks.common.masks import mask_options
+from lcaam.plan import mask_options
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.module import wrong_texts
+from tests.lcaam.names import FUSIONS, SCOPES
 
 CLIPS, TOKENS, QUERIES, WIDTH = 7, 5, 3, 16
 LAYERS = 2
@@ -56,10 +57,7 @@ def one_by_one(net: QDDETR, batch: dict) -> list[dict]:
 
 
 MASKS = [
-    *(
-        {"scope": s, "fusion": f}
-        for s, f in itertools.product(("shared", "tied", "per_layer"), ("add", "mul", "gate", "temper"))
-    ),
+    *({"scope": s, "fusion": f} for s, f in itertools.product(SCOPES, FUSIONS)),
     {"scope": "per_layer", "fusion": "mul", "length": "content"},
     {"scope": "shared", "fusion": "add", "groups": 4, "depth": 32},
     {**STATIC, "fusion": "add"},
@@ -143,7 +141,7 @@ def test_masks_are_where_they_are_asked_for_and_as_large_as_the_scores():
 @torch.no_grad()
 def test_an_identity_mask_changes_nothing():
     batch, plain = inputs(), model()
-    for fusion in ("add", "mul", "gate", "temper"):
+    for fusion in FUSIONS:
         masked = model(PLACES, scope="per_layer", fusion=fusion, init="identity")
         masked.load_state_dict(plain.state_dict(), strict=False)
         for name in ("logits", "spans", "saliency"):

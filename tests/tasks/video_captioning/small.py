@@ -3,8 +3,10 @@
 import torch
 from torch import nn
 
+from lcaam import StaticMask
 from tasks.video_captioning.decoding import Special
 from tasks.video_captioning.model import SwinBert
+from tests.lcaam.names import FUSIONS, SCOPES
 
 SPECIAL = Special(pad=0, cls=1, sep=2, mask=3)
 VOCABULARY, VIDEO, TEXT, WIDTH = 23, 7, 11, 12
@@ -16,12 +18,12 @@ CONTEXT = NONE | {"scope": "shared", "fusion": "mul", "depth": 2}
 STATIC = NONE | {"scope": "shared", "kind": "static", "fusion": "add"}
 
 MASKS = {"none": NONE}
-MASKS |= {f"{s} {f}": CONTEXT | {"scope": s, "fusion": f} for s in ("shared", "per_layer") for f in ("add", "mul")}
-MASKS |= {"gate": CONTEXT | {"fusion": "gate"}, "temper": CONTEXT | {"scope": "per_layer", "fusion": "temper"}}
-MASKS |= {"tied": CONTEXT | {"scope": "tied"}, "ranks and groups": CONTEXT | {"rank": 2, "groups": 3}}
-MASKS |= {f"content {s}": CONTEXT | {"scope": s, "length": "content"} for s in ("shared", "tied", "per_layer")}
-MASKS |= {"static swinbert": STATIC, "static hard": STATIC | {"hard": True}}
-MASKS |= {"static logsigmoid": STATIC | {"fusion": "gate"}, "static per layer": STATIC | {"scope": "per_layer"}}
+MASKS |= {f"{s} mul": CONTEXT | {"scope": s} for s in SCOPES}
+MASKS |= {f"per_layer {f}": CONTEXT | {"scope": "per_layer", "fusion": f} for f in FUSIONS}
+MASKS |= {"ranks and groups": CONTEXT | {"rank": 2, "groups": 3}}
+MASKS |= {f"content {s}": CONTEXT | {"scope": s, "length": "content"} for s in SCOPES}
+MASKS |= {f"static {f}": STATIC | {"fusion": f} for f in StaticMask.fusions}
+MASKS |= {"static hard": STATIC | {"hard": True}, "static per layer": STATIC | {"scope": "per_layer"}}
 MASKS |= {"extra linear": CONTEXT | {"scope": "per_layer", "depth": 4, "control": "extra_linear"}}
 MASKS |= {"extra layers": CONTEXT | {"scope": "per_layer", "depth": 5, "control": "extra_layers"}}
 

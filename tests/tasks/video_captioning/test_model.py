@@ -12,6 +12,7 @@ from tasks.common.errors import CheckpointError
 from tasks.video_captioning.bert import may_attend
 from tasks.video_captioning.masking import IGNORED
 from tasks.video_captioning.model import SwinBert
+from tests.lcaam.names import FUSIONS, SCOPES
 from tests.tasks.video_captioning.small import (
     CONTEXT,
     MASKS,
@@ -81,7 +82,7 @@ def written_out(model, features, ids, lengths) -> torch.Tensor:
         m, a = literal_mask(model, number, x, first), layer.attention
         q, k, v = (p(x).unflatten(-1, (3, -1)).transpose(1, 2) for p in (a.self.query, a.self.key, a.self.value))
         score = q @ k.transpose(2, 3) / (WIDTH / 3) ** 0.5
-        score = score if m is None else Fusion(model.stack.fusion)(score, m)
+        score = score if m is None else Fusion.parse(model.stack.fusion)(score, m)
         weight = score.masked_fill(~literal_structure(lengths), -torch.inf).softmax(-1)
         out = a.output.after(a.output.dense((weight @ v).transpose(1, 2).flatten(2)))
         x = a.output.LayerNorm(x + out)
@@ -143,7 +144,7 @@ def test_words_behind_the_end_of_a_caption_change_nothing_before_it(name):
     torch.testing.assert_close(before[keep], after[keep], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["none", "shared mul", "static swinbert"])
+@pytest.mark.parametrize("name", ["none", "shared mul", "static add"])
 def test_without_its_mask_it_is_transformers_bert(name, tmp_path):
     """Weights copied from a folder, outputs compared with transformers' own attention; an additive mask is a bias."""
     torch.manual_seed(0)
@@ -165,8 +166,8 @@ def test_without_its_mask_it_is_transformers_bert(name, tmp_path):
     torch.testing.assert_close(found, bert.cls(states), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("scope", ["shared", "per_layer"])
-@pytest.mark.parametrize("fusion", ["add", "mul", "gate", "temper"])
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_masks_that_start_as_identity_leave_the_outputs(scope, fusion):
     plain = captioner()
     torch.manual_seed(5)
@@ -197,7 +198,7 @@ def test_the_published_static_mask_starts_as_each_video_token_alone_and_learns_n
         assert ((grad.abs() > 1e-20) & ~alone).sum() == share * (VIDEO * VIDEO - VIDEO)
 
 
-@pytest.mark.parametrize("name", [name for name in MASKS if name not in ("none", "static swinbert", "static hard")])
+@pytest.mark.parametrize("name", [name for name in MASKS if name not in ("none", "static add", "static hard")])
 def test_the_loss_reaches_every_parameter(name):
     model = captioner(MASKS[name]).train()
     labels = torch.where(real(*LENGTHS), words(seed=4), IGNORED)
@@ -217,7 +218,7 @@ def test_the_loss_is_the_mean_over_hidden_words_alone():
     torch.testing.assert_close(model.loss(videos(), words(), labels, real(*LENGTHS)), expected.float())
 
 
-@pytest.mark.parametrize("name", ["shared mul", "per_layer add", "static swinbert", "extra layers"])
+@pytest.mark.parametrize("name", ["shared mul", "per_layer add", "static add", "extra layers"])
 def test_analysis_records_a_square_of_all_tokens_for_every_layer(name):
     model = captioner(MASKS[name])
     with record(model.stack) as records:
