@@ -24,8 +24,8 @@ LINKS = any_of(  # words before "a row" that make good English of it: no rate
     "about above across after against along also among and are around as at be because before behind below beside",
     "between but by can down during each either else even every except for from has have if in inside instead into is",
     "just like may merely mere must neither no nor not of off often on once only onto or out over per plus quite",
-    "rather share since so still such than that the then there through till to toward towards twice under unless unlike until",
-    "unto upon was were what when where which while whose will with within without would yet",
+    "rather share since so still such than that the then there through till to toward towards twice under unless",
+    "unlike until unto upon was were what when where which while whose will with within without would yet",
 )
 PLACES = any_of(  # words after which "where" asks for a place
     "say says said know knows knew tell tells told see sees shows show find found finds decide decides learn learns",

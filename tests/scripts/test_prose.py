@@ -1,4 +1,4 @@
-"""The check of the project's English: each pattern finds the phrases that it was made for, and leaves good ones alone."""
+"""The check of the project's English: a pattern finds the phrases that it was made for and leaves good ones alone."""
 
 import pytest
 
