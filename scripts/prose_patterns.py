@@ -29,8 +29,8 @@ LINKS = any_of(  # words before "a row" that make good English of it: no rate
 )
 PLACES = any_of(  # words after which "where" asks for a place
     "say says said know knows knew tell tells told see sees shows show find found finds decide decides learn learns",
-    "energy false from lie lies matter matters place places region point points position spot exactly remember",
-    "remembers guess means names stand stands true",
+    "append begin begins end ends energy false from lie lies matter matters place places region point points position",
+    "spot exactly remember remembers guess means names stand stands true",
 )
 ADJECTIVES = any_of("longer more less fewer better worse different one")  # "is no longer" is good English
 COUNT = r"(?:an?|one|two|three|four|five|six|eight|ten|\d+(?:[.,]\d+)*)"
@@ -43,6 +43,7 @@ SUBJECT = any_of(
     "there it they one none nothing both neither either no not only all any every some given needed possible a an",
     "that these this those its their",
 )
+MASK = r"\S+ (?:\(\S+\) )?is (?:True|False)\b"  # of an array: "zeros where `keep` is False"
 VERB = any_of("is are has have had does do was were cannot can differ")
 
 
@@ -96,7 +97,7 @@ PATTERNS = (
     Pattern("where for if", r"\bRaises\b[^.]{0,300}?(?<!says)(?<!say) where\b", "'Raises ... if it is not available'"),
     Pattern(
         "where for if",
-        rf"(?<!\w)(?!(?:{PLACES})\b)[\w`\"')*-]+[,;.:]? where (?:(?:{SUBJECT})\b|[\w`.*-]+ (?:{VERB})\b)",
+        rf"(?<!\w)(?!(?:{PLACES})\b)[\w`\"')*-]+[,;.]? where (?!{MASK})(?:(?:{SUBJECT})\b|[\w`.*-]+ (?:{VERB})\b)",
         "'if' for a condition, 'when' for a time, 'in which' for a place",
     ),
     Pattern("business, affair", r"\b(?:business|affairs?)\b", "'a test checks that', 'defined by the fusion'"),

@@ -47,6 +47,8 @@ GOOD = [
     "Raises ConfigError if it is not available.",
     "It says where it looked, and the place where the file lies.",
     "It shows where a block ends.",
+    "boundaries: where a block ends and the next begins",
+    "zeros where `keep` (B, N) is False",
     "a stand-in for the weights",
     "the four hours of a run",
     "courses and colours",
