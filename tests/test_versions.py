@@ -63,6 +63,12 @@ def test_the_page_of_versions_says_what_pyproject_and_the_lock_say():
     assert stated == {name: (low, locked) for name, low, locked, _ in versions.rows()}
 
 
+def test_the_hook_before_a_commit_is_the_locked_ruff():
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (found,) = re.findall(r"ruff-pre-commit\n\s+rev: v([\d.]+)$", text, re.MULTILINE)
+    assert {found} == {versions.chosen(LOCK, python)["ruff"] for python in versions.PYTHONS}
+
+
 def test_messages_that_say_what_to_install_state_the_lowest_version():
     hints = [
         (file.name, *hint)
