@@ -14,9 +14,9 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from configs.annotations import Names
 from configs.errors import ConfigError
 from configs.knobs import Count, NotNegative, Seed
+from configs.type_hints import Names
 from configs.validation import problems_of
 
 

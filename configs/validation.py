@@ -8,12 +8,12 @@ from typing import Any, get_args, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.annotations import choices, fits, wanted
 from configs.command_line import GROUPS
 from configs.contradictions import contradictions, owner
 from configs.errors import ConfigError, listed, nearest
 from configs.knobs import problem
 from configs.targets import resolve
+from configs.type_hints import choices, fits, wanted
 
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_"}
 SUPPLIED = {"task": ("mask", "facts"), "trainer": ("callbacks", "logger")}  # arguments that the code passes, by node

@@ -1,8 +1,8 @@
 """What a trained classifier looks at, drawn on test images; with --beside next to another one, e.g. the baseline.
 
-python scripts/attention_on_images.py logs/imagenet1k_multi_lcaam/mini/seed0/<time> --out attention.png
-python scripts/attention_on_images.py logs/imagenet1k_multi_lcaam/mini/seed0/<time> --beside logs/<another run>
-python scripts/attention_on_images.py logs/.../checkpoints/best.ckpt --images 8 --layer 0 data.root=/data/imagenet1k
+python -m scripts.attention_on_images logs/imagenet1k_multi_lcaam/mini/seed0/<time> --out attention.png
+python -m scripts.attention_on_images logs/imagenet1k_multi_lcaam/mini/seed0/<time> --beside logs/<another run>
+python -m scripts.attention_on_images logs/.../checkpoints/best.ckpt --images 8 --layer 0 data.root=/data/imagenet1k
 
 A row an image; for each model the attention of the class token and, where it has masks, the class token's row of the
 mask. The whole mask of the same layer goes to <out>_mask.png. Further `key=value` change the first run's settings.
@@ -15,18 +15,15 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from configs.errors import ConfigError  # noqa: E402
-from configs.saved import open_run  # noqa: E402
-from datamodules.errors import DataError  # noqa: E402
-from tasks.common.build import build_datamodule  # noqa: E402
-from tasks.common.checkpoints import find_checkpoint, load_module  # noqa: E402
-from tasks.common.errors import CheckpointError  # noqa: E402
-from tasks.common.figures import mask_heat_map  # noqa: E402
-from tasks.image_classification.figures import attention_on_pictures, looked_at  # noqa: E402
-from tasks.image_classification.module import ImageClassification  # noqa: E402
+from configs.errors import ConfigError
+from configs.saved import open_run
+from datamodules.errors import DataError
+from tasks.common.build import build_datamodule
+from tasks.common.checkpoints import find_checkpoint, load_module
+from tasks.common.errors import CheckpointError
+from tasks.common.mask_figures import mask_heat_map
+from tasks.image_classification.attention_figures import attention_on_pictures, looked_at
+from tasks.image_classification.module import ImageClassification
 
 
 def opened(path: Path, changes: list[str]):
@@ -81,7 +78,11 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.attention_on_images",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint in it")
     parser.add_argument("--beside", type=Path, help="another run on the same data")
     parser.add_argument("--images", type=int, default=6, help="how many, spread over the test images")

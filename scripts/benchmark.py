@@ -1,7 +1,7 @@
 """Benchmarks; each prints ratios to something timed in the same run, and writes JSON.
 
-    python scripts/benchmark.py attention --device cpu --out docs/results/benchmark_attention_cpu.json
-    python scripts/benchmark.py qd_detr --out docs/results/benchmark_qd_detr_cpu.json
+    python -m scripts.benchmark attention --device cpu --out docs/results/benchmark_attention_cpu.json
+    python -m scripts.benchmark qd_detr --out docs/results/benchmark_qd_detr_cpu.json
 
 A benchmark is a module of scripts/benchmarks/ with options(parser), check(arguments), benchmark(arguments) -> result
 and, if it has one, plot(result, path). Absolute times belong to the machine that the JSON names.
@@ -13,12 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import torch
 
-import torch  # noqa: E402
-
-from scripts.benchmarks.common import at_least_one  # noqa: E402
+from scripts.benchmarks.common import at_least_one
 
 BENCHMARKS = {
     "attention": "one attention call with one mask for all heads, by backend",
@@ -31,7 +28,9 @@ BENCHMARKS = {
 
 def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     for name, summary in BENCHMARKS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)

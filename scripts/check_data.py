@@ -1,9 +1,9 @@
 """Checks the files of a data set before a run reads them: every fault with its place, not only the first.
 
-    python scripts/check_data.py madv2                                     what `experiment=madv2_*` would read
-    python scripts/check_data.py madv2 data.root=/data/MAD data.audio_features=null --all
-    python scripts/check_data.py madv2 experiment=madv2_lcaam data.val_split=V1-VAL --deep sample
-    python scripts/check_data.py madv2 scale=mini --deep all               the generated data
+    python -m scripts.check_data madv2                                     what `experiment=madv2_*` would read
+    python -m scripts.check_data madv2 data.root=/data/MAD data.audio_features=null --all
+    python -m scripts.check_data madv2 experiment=madv2_lcaam data.val_split=V1-VAL --deep sample
+    python -m scripts.check_data madv2 scale=mini --deep all               the generated data
 
 Takes train.py's own key=value arguments, so it looks where training would. Prints a section per kind of finding with
 its number and first names (--all: every one), then the totals. Notes are worth knowing and no faults; so are the bad
@@ -14,18 +14,14 @@ argument).
 
 import argparse
 import sys
-from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from configs.composing import composed  # noqa: E402
-from configs.schema import ConfigError, validate  # noqa: E402
-from datamodules.errors import DataError  # noqa: E402
+from configs.composing import composed
+from configs.schema import ConfigError, validate
+from datamodules.errors import DataError
 
 SETS = {"madv2": "datamodules.audio_description.Descriptions"}  # data set -> who reads it
 NAMES = 5  # names a place that are printed without --all
@@ -50,7 +46,9 @@ def configuration(name: str, overrides: list[str]) -> DictConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.check_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=SETS, help="data set")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
     parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: 500 rows a movie, or all")

@@ -1,7 +1,7 @@
 """Extracts a Video Swin's grid features of clips, so that a captioner with a frozen backbone trains without decoding.
 
-    python scripts/extract_features.py data/msrvtt/frames data/msrvtt/features
-    python scripts/extract_features.py data/msrvtt/videos data/msrvtt/features --weights swin_k600.pth --batch-size 8
+    python -m scripts.extract_features data/msrvtt/frames data/msrvtt/features
+    python -m scripts.extract_features data/msrvtt/videos data/msrvtt/features --weights swin_k600.pth --batch-size 8
 
 Reads a folder of video files, or of the frame folders that scripts/extract_frames.py writes; the central square of
 every clip, no augmentation. Writes FEATURES/<clip>.npy, (784, 1024) float16 for 32 frames of 224 pixels and Swin-B
@@ -19,16 +19,13 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from datamodules.errors import DataError  # noqa: E402
-from datamodules.loading import whole  # noqa: E402
-from datamodules.video_captioning.captions import LAYOUTS, Clip  # noqa: E402
-from datamodules.video_captioning.clips import Pixels  # noqa: E402
-from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress  # noqa: E402
-from datamodules.video_captioning.feature_files import write_features  # noqa: E402
-from datamodules.video_captioning.sources import FrameFolders, VideoFiles  # noqa: E402
+from datamodules.errors import DataError
+from datamodules.loading import whole
+from datamodules.video_captioning.captions import LAYOUTS, Clip
+from datamodules.video_captioning.clips import Pixels
+from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress
+from datamodules.video_captioning.feature_files import write_features
+from datamodules.video_captioning.sources import FrameFolders, VideoFiles
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = ("tiny", "small", "base")
@@ -91,7 +88,11 @@ def named(weights: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.extract_features",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("clips", type=Path, help="folder of video files, or of frame folders")
     parser.add_argument("out", type=Path, help="folder of feature files; made if need be")
     parser.add_argument("--size", choices=SIZES, default="base", help="of the Video Swin (base)")

@@ -1,7 +1,7 @@
 """The pictures of docs/masks.md.
 
-python scripts/figures.py                                what needs no run: fusions.png, depth.png
-python scripts/figures.py --runs logs                    also sign_flips.png, from the results.json of trained runs
+python -m scripts.figures                                what needs no run: fusions.png, depth.png
+python -m scripts.figures --runs logs                    also sign_flips.png, from the results.json of trained runs
 """
 
 import argparse
@@ -93,7 +93,9 @@ def masked_runs(folder: Path) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path, help="folder with results.json of runs with masks")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()

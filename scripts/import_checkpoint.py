@@ -1,12 +1,12 @@
 """Makes a checkpoint of this project from one that others released; weights stay what they are, bit for bit.
 
-    python scripts/import_checkpoint.py qd_detr model_best.ckpt logs/qd_detr_released/checkpoints/last.ckpt
+    python -m scripts.import_checkpoint qd_detr model_best.ckpt logs/qd_detr_released/checkpoints/last.ckpt
     python eval.py run=logs/qd_detr_released            # where QVHighlights' features are in place
-    python scripts/import_checkpoint.py swinbert model.bin logs/swinbert_released/checkpoints/last.ckpt
-    python -m tasks.video_captioning.caption VIDEO.mp4 --checkpoint logs/swinbert_released
+    python -m scripts.import_checkpoint swinbert model.bin logs/swinbert_released/checkpoints/last.ckpt
+    python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/swinbert_released
 
 Reading runs no code of the file: anything in its pickle but tensors, plain values and argparse.Namespace is refused by
-name. OUT is read by eval.py, scripts/predict_moments.py, tasks.video_captioning.caption and
+name. OUT is read by eval.py, scripts/predict_moments.py, scripts.caption_videos and
 load_from_checkpoint(weights_only=True). Where the weights
 say what features they take, a config.yaml is written for eval.py: beside OUT, or above its folder `checkpoints`.
 
@@ -20,15 +20,12 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import torch
+from omegaconf import OmegaConf
 
-import torch  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
-
-from scripts.importers.common import Imported, read  # noqa: E402
-from tasks.common.errors import CheckpointError  # noqa: E402
-from tasks.common.files import write_text  # noqa: E402
+from scripts.importers.common import Imported, read
+from tasks.common.errors import CheckpointError
+from tasks.common.files import write_text
 
 MODELS = {
     "qd_detr": "QD-DETR (moment retrieval), as its authors released it",
@@ -83,7 +80,11 @@ def write_checkpoint(imported: Imported, out: Path, epoch: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.import_checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="MODEL")
     for name, summary in MODELS.items():
         command = commands.add_parser(name, help=summary, description=summary)

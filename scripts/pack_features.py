@@ -1,7 +1,7 @@
 """Packs folders of feature files, each into one memory-mapped file beside it, and compares it with its sources.
 
-    python scripts/pack_features.py data/qvhighlights/slowfast_features data/qvhighlights/clip_features
-    python scripts/pack_features.py data/qvhighlights/clip_text_features --key last_hidden_state
+    python -m scripts.pack_features data/qvhighlights/slowfast_features data/qvhighlights/clip_features
+    python -m scripts.pack_features data/qvhighlights/clip_text_features --key last_hidden_state
 
 Writes FOLDER.packed.npy and FOLDER.packed.json (datamodules/packed.py), which the datamodule reads in the folder's
 place. Numbers are packed as they are, bit for bit, unless --dtype float16 halves the size and rounds. Nothing is in
@@ -22,12 +22,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from datamodules.errors import DataError, some  # noqa: E402
-from datamodules.packed import index_path, pack, packed_path  # noqa: E402
-from datamodules.streams import UNREADABLE, read_array  # noqa: E402
+from datamodules.errors import DataError, some
+from datamodules.packed import index_path, pack, packed_path
+from datamodules.streams import UNREADABLE, read_array
 
 ENDINGS = (".npz", ".npy")
 TYPES = ("same", "float32", "float16")
@@ -123,7 +120,11 @@ def pack_folder(folder: Path, key: str, dtype: str, *, force: bool, console: Con
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.pack_features",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folders", nargs="+", type=Path, help="folders of .npz or .npy files, one a video or query")
     parser.add_argument("--key", default="features", help="array of the .npz files (text: last_hidden_state)")
     parser.add_argument("--dtype", choices=TYPES, default="same", help="type in the packed file; same: the sources'")

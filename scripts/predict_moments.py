@@ -1,15 +1,15 @@
 """Finds moments and highlights in a video of your own, from its features and those of the queries.
 
-    python scripts/predict_moments.py --checkpoint logs/.../checkpoints/last.ckpt \\
+    python -m scripts.predict_moments --checkpoint logs/.../checkpoints/last.ckpt \\
         --video slowfast.npz --video clip.npz --query q1.npz q2.npz --output out.jsonl --plot moments.png
-    python scripts/predict_moments.py --checkpoint ... --video ... --queries-jsonl rows.jsonl --query-folder text/
+    python -m scripts.predict_moments --checkpoint ... --video ... --queries-jsonl rows.jsonl --query-folder text/
 
 Features are what the training read, as the extractor wrote them: nothing normalised, no places added. --video: a file a
 stream, in the order of the training (data.video_streams), (clips, width); --query: a file a query, (tokens, width).
 Arrays are .npy files, or "features" and "last_hidden_state" of .npz files. --queries-jsonl reads rows with qid, query,
 vid and perhaps relevant_windows (drawn as the true ones); rows of other videos are passed over.
 
-Prints the best windows; --output writes a submission file, which `python -m tasks.moment_retrieval.evaluate` scores.
+Prints the best windows; --output writes a submission file, which `python -m scripts.evaluate_moments` scores.
 From Python, where the project's root is on the path:
 
     from scripts.predict_moments import load, predict
@@ -22,17 +22,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-# ruff: noqa: E402
 from datamodules.errors import DataError, some
 from datamodules.moment_retrieval.arrays import moment_batches
 from datamodules.streams import read_array
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl, write_jsonl
-from tasks.moment_retrieval.figures import moments
 from tasks.moment_retrieval.module import MomentRetrieval
+from tasks.moment_retrieval.moment_figures import moments
 from tasks.moment_retrieval.predict import OVERLAP, answers, load
 
 SHOWN = 5  # windows that are printed and drawn
@@ -169,7 +165,11 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main(given: list[str] | None = None) -> None:
     """The command line; an error that explains itself is printed without a stack trace."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.predict_moments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, help="of train.py or scripts/import_checkpoint.py")
     parser.add_argument("--video", type=Path, action="append", required=True, help="features of a stream, repeated")
     source = parser.add_mutually_exclusive_group(required=True)

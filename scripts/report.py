@@ -1,8 +1,8 @@
 """Tables of runs, mean +- standard deviation over seeds, from nothing but their results.json.
 
-    python scripts/report.py logs                                  every completed run under logs/
-    python scripts/report.py logs --baseline madv2_baseline        with paired differences to that experiment
-    python scripts/report.py logs --metrics cider exact --out docs/results/table.md
+    python -m scripts.report logs                                  every completed run under logs/
+    python -m scripts.report logs --baseline madv2_baseline        with paired differences to that experiment
+    python -m scripts.report logs --metrics cider exact --out docs/results/table.md
 
 Runs with the same experiment, scale, parameters and mask, data, task and trainer settings are one group. A seed that
 ran twice counts once (the latest); a run that failed, is unfinished or saw only some batches (a debug run) is listed
@@ -221,7 +221,9 @@ def differences(found: list[Group], labels: list[str], metrics: list[str], basel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="where to look for results.json, subfolders included")
     parser.add_argument("--metrics", nargs="+", help="which metrics, in this order; default: all")
     parser.add_argument("--baseline", help="experiment that the others are compared with")

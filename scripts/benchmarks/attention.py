@@ -1,6 +1,6 @@
 """Time and peak memory of attention with masks, beside plain attention; prints ratios, writes JSON and a plot.
 
-    python scripts/benchmark.py attention --device cpu --out docs/results/benchmark_attention_cpu.json
+    python -m scripts.benchmark attention --device cpu --out docs/results/benchmark_attention_cpu.json
 
 Every figure is forward and backward together. Times: the backends take turns, the median of the repeats counts.
 Memory: the peak's increase over just before the call, each measured in a process of its own (CPU) or by CUDA's

@@ -1,6 +1,6 @@
 """SwinBERT's BERT part at full size: how much cached decoding saves, and what memory a mask costs in training.
 
-    python scripts/benchmark.py captioning --out docs/results/benchmark_captioning_cpu.json
+    python -m scripts.benchmark captioning --out docs/results/benchmark_captioning_cpu.json
 
 Decoding: seconds to write one caption for each of --decode-batch videos with random weights, by re-encoding all
 N = 784 + 2 to 784 + 20 tokens at every step (as the original does by default) over the same from kept video states;
@@ -21,7 +21,7 @@ import torch
 from lcaam import Fusion
 from scripts.benchmarks.attention import resident
 from scripts.benchmarks.common import about, at_least_one
-from tasks.video_captioning.decoding import Special
+from tasks.video_captioning.beam_search import Special
 from tasks.video_captioning.masking import hide
 from tasks.video_captioning.model import SwinBert
 

@@ -1,7 +1,7 @@
 """Time of caption scores beside pycocoevalcap's own calls, in turns; prints ratios, writes JSON.
 
-    python scripts/benchmark.py captions --out docs/results/benchmark_captions_cpu.json
-    python scripts/benchmark.py captions --videos 2990 --references 20     (the size of MSR-VTT's test set)
+    python -m scripts.benchmark captions --out docs/results/benchmark_captions_cpu.json
+    python -m scripts.benchmark captions --videos 2990 --references 20     (the size of MSR-VTT's test set)
 
 Both score the same sentences by BLEU, METEOR, ROUGE-L and CIDEr, and must agree in every bit. Parts: tokens of the
 references; METEOR's start until it answers; the scores, with tokens of the captions. Ours also evaluates a second time,

@@ -1,7 +1,7 @@
 """One training step of QD-DETR, beside a plain re-statement of the original's schedule; prints ratios, writes JSON.
 
-    python scripts/benchmark.py qd_detr --out docs/results/benchmark_qd_detr_cpu.json
-    python scripts/benchmark.py qd_detr --models plain none --repeats 5 --clock cpu     (the machine is busy)
+    python -m scripts.benchmark qd_detr --out docs/results/benchmark_qd_detr_cpu.json
+    python -m scripts.benchmark qd_detr --models plain none --repeats 5 --clock cpu     (the machine is busy)
 
 The step: forward with losses and matching; backward; clipping and AdamW; dropout on. The models take turns on the same
 batches, each with its own weights; medians count. `plain` is scripts/benchmarks/qd_detr_plain.py; none, lcaam and

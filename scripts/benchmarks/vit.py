@@ -1,8 +1,8 @@
 """One training step of ViT-B/16 with grafted masks, beside the step without; prints a table of ratios, writes JSON.
 
-    python scripts/benchmark.py vit --out docs/results/benchmark_vit_cpu.json                 (about 11 minutes)
-    python scripts/benchmark.py vit --scopes per_layer --hidden 192 --fusions add mul         (the rows with a target)
-    python scripts/benchmark.py vit --blocks 3 --backends reference chunked --no-memory       (what the backend costs)
+    python -m scripts.benchmark vit --out docs/results/benchmark_vit_cpu.json                 (about 11 minutes)
+    python -m scripts.benchmark vit --scopes per_layer --hidden 192 --fusions add mul         (the rows with a target)
+    python -m scripts.benchmark vit --blocks 3 --backends reference chunked --no-memory       (what the backend costs)
 
 The step: forward with cross-entropy; backward; AdamW. On a CPU, with random images and weights. All rows train the
 same ViT: each is a copy of timm's model that shares its weights and their optimiser's state, and has masks (or what a

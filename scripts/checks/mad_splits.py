@@ -6,8 +6,7 @@ from pathlib import Path
 
 from datamodules.audio_description.splits import EVALUATION, Described, lost_zeros, read_splits
 from datamodules.audio_description.titles import TITLES, read_titles, shared_titles
-from datamodules.errors import DataError
-from datamodules.options import near
+from datamodules.errors import DataError, near
 from scripts.checks.report import Report
 
 UNKNOWN = "no such list for a split (stops training)"

@@ -23,7 +23,7 @@ from lcaam.plan import mask_options
 from tasks.audio_description import tokenizer as scratch_tokenizer
 from tasks.audio_description.base_model import check_base, describe_base, of_base
 from tasks.audio_description.context import IGNORED, Context, History, PromptBuilder
-from tasks.audio_description.decoding import Decoding
+from tasks.audio_description.generation import Decoding
 from tasks.audio_description.language_model import LanguageModel, checkpoint_activations, from_scratch, pretrained
 from tasks.audio_description.lora import add_lora
 from tasks.audio_description.metrics import recall_over_movies

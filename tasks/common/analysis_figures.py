@@ -50,7 +50,7 @@ class AnalysisFigures(Callback):
             log.warning("no analysis figures under FSDP: draw them from the checkpoint on one device")
             return
         # The drawing library takes half a second to import: only runs that draw pay for it.
-        from tasks.common.figures import attention_histogram, mask_heat_map
+        from tasks.common.mask_figures import attention_histogram, mask_heat_map
 
         found = analyse_one_batch(trainer, module)
         if found is None:

@@ -22,7 +22,7 @@ from tasks.moment_retrieval.postprocessing import DECIMALS, submission_rows
 
 FACTS = ("video_dim", "text_dim", "clips", "tokens", "clip_length", "duration")  # of the data that a model knows
 OVERLAP = 0.7  # IoU from which the worse of two windows of a long video goes
-IMPORT = "python scripts/import_checkpoint.py qd_detr {} OUT.ckpt makes one of a released QD-DETR checkpoint"
+IMPORT = "python -m scripts.import_checkpoint qd_detr {} OUT.ckpt makes one of a released QD-DETR checkpoint"
 
 
 def load(path: str | Path) -> MomentRetrieval:

@@ -21,7 +21,7 @@ from lcaam.attention import attention
 from lcaam.encoder import MaskedStack
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from tasks.video_captioning.memory import Memory
+from tasks.video_captioning.cache import Memory
 
 
 def may_attend(text_keep: Tensor, video: int) -> Tensor:

@@ -23,8 +23,8 @@ from lcaam.controls import count
 from lcaam.plan import mask_options, mask_parameters
 from lcaam.stack import find_kind
 from tasks.common.errors import CheckpointError, not_fetched
+from tasks.video_captioning.beam_search import Captions, Special, generate
 from tasks.video_captioning.bert import BertStack, may_attend
-from tasks.video_captioning.decoding import Captions, Special, generate
 from tasks.video_captioning.masking import IGNORED
 
 STD = 0.02  # of BERT's initial weights

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from tasks.common.errors import CheckpointError, not_fetched
-from tasks.video_captioning.decoding import Special
+from tasks.video_captioning.beam_search import Special
 
 SPECIAL = {  # ids 0 to 4
     "pad_token": "[PAD]",

@@ -7,7 +7,7 @@ import torch
 
 from scripts.benchmark import main
 from scripts.benchmarks import captioning
-from tasks.video_captioning.decoding import CachedWords
+from tasks.video_captioning.beam_search import CachedWords
 
 
 def run(tmp_path, *options):

@@ -238,6 +238,9 @@ def test_an_unknown_data_set_ends_with_2(capsys):
 def test_the_script_runs_by_itself(folder):
     (folder / FILES.audio).unlink()
     done = subprocess.run(
-        [sys.executable, "scripts/check_data.py", "madv2", *overrides(folder)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "scripts.check_data", "madv2", *overrides(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1 and done.stdout.endswith("1 findings of 1 kinds, 0 notes\n"), done.stderr

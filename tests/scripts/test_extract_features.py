@@ -139,7 +139,9 @@ def test_a_file_is_complete_or_absent(tmp_path, monkeypatch):
 
 
 def test_unknown_weights_are_said(videos, tmp_path):
-    command = [sys.executable, str(ROOT / "scripts/extract_features.py"), str(videos), str(tmp_path / "out"), *SMALL]
+    command = [sys.executable, "-m", "scripts.extract_features", str(videos), str(tmp_path / "out"), *SMALL]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, "--weights", "KINETICS40_V1"], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [*command, "--weights", "KINETICS40_V1"], cwd=ROOT, capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 1 and "KINETICS400_V1" in done.stderr and "Traceback" not in done.stderr

@@ -154,9 +154,13 @@ def test_numbers_too_small_are_refused(videos, tmp_path, option, capsys):
 
 
 def test_it_runs_as_a_command_with_two_processes(videos, tmp_path):
-    command = [sys.executable, str(ROOT / "scripts/extract_frames.py"), str(videos), str(tmp_path / "frames")]
+    command = [sys.executable, "-m", "scripts.extract_frames", str(videos), str(tmp_path / "frames")]
     done = subprocess.run(
-        [*command, "--workers", "2"], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*command, "--workers", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0 and "3 clips extracted" in done.stdout
     assert len(names(tmp_path / "frames/v1")) == 32  # seven frames in the file: some come again

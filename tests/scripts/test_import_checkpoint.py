@@ -273,6 +273,6 @@ def test_an_unknown_model_is_refused_with_those_that_are_known(capsys):
 
 
 def test_it_runs_as_a_command(tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "import_checkpoint.py"), "qd_detr", "no.ckpt", "out.ckpt"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = [sys.executable, "-m", "scripts.import_checkpoint", "qd_detr", "no.ckpt", "out.ckpt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1 and done.stderr == "no.ckpt: there is no such file\n"

@@ -7,12 +7,12 @@ from omegaconf import OmegaConf
 
 from configs.schema import validate
 from datamodules.video_captioning.mini.mp4 import write_mp4
+from scripts.caption_videos import load
+from scripts.caption_videos import main as caption_main
 from scripts.import_checkpoint import main
 from scripts.importers.swinbert import convert, released
 from tasks.common.errors import CheckpointError
-from tasks.video_captioning.caption import load
-from tasks.video_captioning.caption import main as caption_main
-from tasks.video_captioning.decoding import Special
+from tasks.video_captioning.beam_search import Special
 from tasks.video_captioning.model import SwinBert
 from tasks.video_captioning.swin import VideoSwin
 from tasks.video_captioning.upstream import captioner_from_upstream

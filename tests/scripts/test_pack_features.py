@@ -106,10 +106,12 @@ def test_a_packed_file_stays_unless_forced(folder, capsys):
 
 
 def test_it_runs_as_a_command(folder):
-    command = [sys.executable, str(ROOT / "scripts" / "pack_features.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "scripts.pack_features", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "read back and equal" in done.stdout
-    done = subprocess.run([*command[:2], str(folder / "nothing")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command[:3], str(folder / "nothing")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1 and "not a folder" in done.stderr and "Traceback" not in done.stderr
 
 

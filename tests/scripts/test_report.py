@@ -200,7 +200,7 @@ def test_unfinished_runs_are_named_and_not_counted(tmp_path):
 
 
 def test_an_empty_folder_is_an_error_a_shell_can_see(tmp_path):
-    command = [sys.executable, "scripts/report.py", str(tmp_path)]
+    command = [sys.executable, "-m", "scripts.report", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "no completed run" in done.stderr

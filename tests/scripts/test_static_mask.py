@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lcaam import LayerMasks, StaticMask, attention
-from scripts.static_mask import PARTS, block, main, replaced
 from scripts.studies import static_mask_init, static_mask_training
-from scripts.studies.openness import HALF, LEAST, bias, gradient, openness, sigmoid_for
-from scripts.studies.static_mask_training import Probe, Variant, awake, digits, mask_of, trained
+from scripts.studies.static_mask import PARTS, block, main, replaced
+from scripts.studies.static_mask.openness import HALF, LEAST, bias, gradient, openness, sigmoid_for
+from scripts.studies.static_mask.training import Probe, Variant, awake, digits, mask_of, trained
 from tests.composing import ROOT
 
 RESULTS = ROOT / "docs" / "results"
@@ -248,7 +248,7 @@ def test_a_command_brings_its_own_block_of_the_page_up_to_date(tmp_path, capsys)
     assert block("init", result, "../results/small.png") in text
     assert static_mask_init.table(result) in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 10_000
-    assert result["command"].startswith("python scripts/static_mask.py init --small --out ")
+    assert result["command"].startswith("python -m scripts.studies.static_mask init --small --out ")
 
 
 def test_training_writes_a_row_a_run_and_what_ifs_once(data, tmp_path):

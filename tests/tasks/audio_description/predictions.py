@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from tasks.audio_description.evaluate import main
+from scripts.evaluate_descriptions import main
 from tests.tasks.audio_description.test_scorers import some_sentences
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +45,7 @@ def refused(capsys, path, *options):
     assert main(["--predictions", str(path), *FAST, *options]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and "Traceback" not in printed.err
-    assert printed.err.startswith("python -m tasks.audio_description.evaluate: ") and printed.err.count("\n") == 1
+    assert printed.err.startswith("python -m scripts.evaluate_descriptions: ") and printed.err.count("\n") == 1
     return printed.err
 
 

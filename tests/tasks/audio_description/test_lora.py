@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from configs.errors import ConfigError
 from configs.schema import validate
-from tasks.audio_description import memory
+from scripts import memory
 from tasks.audio_description.base_model import describe_base
 from tasks.audio_description.language_model import LanguageModel, checkpoint_activations
 from tasks.audio_description.lora import PROJECTIONS, LoRA, add_lora, is_lora

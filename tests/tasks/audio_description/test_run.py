@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import eval as evaluation
-from tasks.audio_description import pretrain_language_model
+from scripts import pretrain_language_model
 from tests.ranks import on_two_ranks
 from tests.tasks.audio_description.test_frozen import folder_of
 from tests.tasks.audio_description.test_module import FACTS, build, scenes

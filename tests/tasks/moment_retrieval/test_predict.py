@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.excerpts import Excerpt, Moment, iou, joined, merged_moments, merged_saliency
-from tasks.moment_retrieval.figures import PREDICTED, TRUE, moments
+from tasks.moment_retrieval.moment_figures import PREDICTED, TRUE, moments
 from tasks.moment_retrieval.predict import answers, load
 from tests.tasks.moment_retrieval.trained import FACTS, STREAMS, build
 

@@ -40,7 +40,7 @@ def test_a_run_stands_beside_its_floors_and_its_predictions_score_the_same_on_th
     command = [
         sys.executable,
         "-m",
-        "tasks.moment_retrieval.evaluate",
+        "scripts.evaluate_moments",
         "--submission",
         folder / "predictions/test.jsonl",
     ]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lcaam import StaticMask
-from tasks.video_captioning.decoding import Special
+from tasks.video_captioning.beam_search import Special
 from tasks.video_captioning.model import SwinBert
 from tests.lcaam.names import FUSIONS, SCOPES
 

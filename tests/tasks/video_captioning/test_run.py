@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from configs.saved import open_run
 from datamodules.video_captioning.mini.mp4 import write_mp4
 from eval import evaluate
+from scripts.caption_videos import caption, load, main
 from tasks.common.build import build_datamodule
-from tasks.video_captioning.caption import caption, load, main
 from tasks.video_captioning.settings import Decoding
 from tests.composing import ROOT, composed
 from train import train
@@ -81,7 +81,7 @@ def test_pixels_train_end_to_end_and_a_video_file_goes_from_file_to_caption(
     mini = build_datamodule(features).folder
     cfg = compose_run("experiment=msrvtt_lcaam", *QUICK, "callbacks=default", f"data.source={source}")
     if source == "frames":
-        command = [sys.executable, "scripts/extract_frames.py", str(mini / "videos"), str(mini / "frames")]
+        command = [sys.executable, "-m", "scripts.extract_frames", str(mini / "videos"), str(mini / "frames")]
         subprocess.run([*command, "--frames", "12"], cwd=ROOT, check=True, capture_output=True)
     train(cfg)
     assert record_of(cfg.paths.run_dir)["parameters"]["backbone"] > 0

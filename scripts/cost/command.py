@@ -1,4 +1,4 @@
-"""The command line of scripts/profile.py."""
+"""The command line of scripts/cost/__main__.py."""
 
 import argparse
 import json
@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 from configs.errors import ConfigError
 from datamodules.errors import DataError
 from scripts.benchmarks.common import at_least_one, cpu_name
-from scripts.profiling import paper
-from scripts.profiling.counting import Inputs, built, counted
-from scripts.profiling.latency import BYTES, latency, memory_limit, ready
-from scripts.profiling.rows import TABLE_4, all_rows, composed, one_of_every_data_set
-from scripts.profiling.tables import tables
+from scripts.cost import paper
+from scripts.cost.counting import Inputs, built, counted
+from scripts.cost.latency import BYTES, latency, memory_limit, ready
+from scripts.cost.rows import TABLE_4, all_rows, composed, one_of_every_data_set
+from scripts.cost.tables import tables
 from tasks.common.environment import git_state, versions
 from tasks.common.errors import CheckpointError
 from tasks.common.files import write_text
@@ -31,7 +31,9 @@ CONVENTION = (
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.cost", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("overrides", nargs="*", help="as of train.py; experiment=a,b is a table for each")
     parser.add_argument("--all", action="store_true", help="an experiment without a mask of every data set")
     parser.add_argument("--rows", nargs="+", default=list(TABLE_4), choices=all_rows(), help="masks and controls")
@@ -84,7 +86,7 @@ def main(given: list[str] | None = None, description: str | None = None) -> None
             print(texts[-1], flush=True)
     except (ConfigError, CheckpointError, DataError) as error:
         sys.exit(str(error))
-    command = shlex.join(["python", "scripts/profile.py", *given])
+    command = shlex.join(["python", "scripts/cost/__main__.py", *given])
     if arguments.out:
         write(arguments.out, "\n".join([f"    {command}\n", *texts]))
     if arguments.json:

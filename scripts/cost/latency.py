@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from scripts.benchmarks.vit import peak_bytes
-from scripts.profiling.counting import Inputs, built
-from scripts.profiling.of_task import Calls, of_task
+from scripts.cost.counting import Inputs, built
+from scripts.cost.of_task import Calls, of_task
 
 BYTES = 4  # of a weight: models are built in float32; a language model gets its own type afterwards
 

@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
-from scripts.profiling.of_task import of_task
-from scripts.profiling.stand_ins import batch_of, facts_of, is_generated
+from scripts.cost.of_task import of_task
+from scripts.cost.stand_ins import batch_of, facts_of, is_generated
 from tasks.common.build import build, build_datamodule
 
 OTHER = "other"  # FLOPs outside the model's children

@@ -1,11 +1,11 @@
 """Scores a submission file against its ground truth, as the QVHighlights benchmark does.
 
-    python -m tasks.moment_retrieval.evaluate --submission S.jsonl --ground-truth highlight_val_release.jsonl
+    python -m scripts.evaluate_moments --submission S.jsonl --ground-truth highlight_val_release.jsonl
 
 Prints a table and the benchmark's "brief" figures as JSON, all in percent. The test split is scored the same way, with
 highlight_test_with_gt.jsonl. Data sets without saliency get the moments alone; longer videos their own length ranges:
 
-    python -m tasks.moment_retrieval.evaluate --submission S.jsonl --ground-truth tacos_test.jsonl --length long 30 2000
+    python -m scripts.evaluate_moments --submission S.jsonl --ground-truth tacos_test.jsonl --length long 30 2000
 
 Exit status: 0, or 2 with a message on standard error where a file cannot be scored.
 """
@@ -52,7 +52,7 @@ def seconds(name: str, *bounds: str) -> tuple[float, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tasks.moment_retrieval.evaluate",
+        prog="python -m scripts.evaluate_moments",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

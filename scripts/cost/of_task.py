@@ -14,8 +14,8 @@ from tokenizers import processors
 from torch import nn
 
 from configs.errors import ConfigError, listed
-from scripts.profiling.language_models import sizes_of
-from scripts.profiling.stand_ins import vocabulary
+from scripts.cost.stand_ins import vocabulary
+from tasks.audio_description.known_sizes import sizes_of
 from tasks.audio_description.prefix import CACHE
 from tasks.audio_description.tokenizer import SPECIAL as OF_LLAMA
 from tasks.video_captioning.tokenizer import SPECIAL as OF_BERT

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tasks.audio_description.evaluate import evaluate
+from scripts.evaluate_descriptions import evaluate
 from tasks.audio_description.metrics import neighbour_recalls, recall_over_movies
 from tasks.audio_description.scorers import BERTScore, RougeL, TokenF1
 from tasks.common.captions import score_captions
@@ -39,7 +39,7 @@ def test_the_scores_are_those_of_the_functions_that_own_them(tmp_path):
 def test_the_module_prints_and_writes_all_scores(tmp_path):
     path = write(tmp_path / "P.csv", table((16, 3)))
     outputs = {name: tmp_path / f"scores.{name}" for name in ("json", "csv")}
-    command = [sys.executable, "-m", "tasks.audio_description.evaluate", "--predictions", str(path), "--per-movie"]
+    command = [sys.executable, "-m", "scripts.evaluate_descriptions", "--predictions", str(path), "--per-movie"]
     command += [part for name, out in outputs.items() for part in (f"--{name}", str(out))]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     total = json.loads(outputs["json"].read_text())["total"]

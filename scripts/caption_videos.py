@@ -1,7 +1,7 @@
 """Writes captions for videos of your own with a trained model.
 
-    python -m tasks.video_captioning.caption VIDEO.mp4 --checkpoint logs/.../checkpoints/last.ckpt
-    python -m tasks.video_captioning.caption VIDEO.mp4 --checkpoint logs/... --plot mask.png --num-beams 4
+    python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/.../checkpoints/last.ckpt
+    python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/... --plot mask.png --num-beams 4
 
 --checkpoint: a checkpoint, or the folder of a run (its last.ckpt). The run's config.yaml says how frames are read; a
 model that was trained on precomputed features takes the video's .npy file (scripts/extract_features.py) instead. One
@@ -62,7 +62,7 @@ def moved(module: VideoCaptioning, batch: dict) -> dict:
 
 def draw(found: dict[str, Any], path: Path, title: str) -> list[Path]:
     """A heat map of every mask; the files, .png where `path` has no ending. ConfigError: the model has no mask."""
-    from tasks.common.figures import mask_heat_map
+    from tasks.common.mask_figures import mask_heat_map
 
     masks = found["masks"]
     if not masks:
@@ -79,7 +79,11 @@ def draw(found: dict[str, Any], path: Path, title: str) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.caption_videos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("video", nargs="+", type=Path, help="a video file, or the .npy file of its features")
     parser.add_argument("--checkpoint", required=True, help="a checkpoint, or the folder of a run")
     parser.add_argument("--plot", type=Path, help="picture of the masks (.png, .pdf, .svg); for one video")

@@ -1,7 +1,9 @@
 """SwinBERT's published static mask is closed when training starts: by how much, and does training ever open it?
 
-    python scripts/static_mask.py init  --out docs/results/static_mask_init.json  --page docs/results/static_mask.md
-    python scripts/static_mask.py train --out docs/results/static_mask_train.json --page docs/results/static_mask.md
+    python -m scripts.studies.static_mask init --out docs/results/static_mask_init.json \\
+        --page docs/results/static_mask.md
+    python -m scripts.studies.static_mask train --out docs/results/static_mask_train.json \\
+        --page docs/results/static_mask.md
 
 `init` is the published size (784 video and 50 text tokens, 12 layers, width 768) before the first step, about two
 minutes and 4 GiB on one thread of a CPU; `train` follows runs of scale=mini, about a minute each. Both print a Markdown
@@ -17,21 +19,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import torch
+from hydra.errors import HydraException
 
-import torch  # noqa: E402
-from hydra.errors import HydraException  # noqa: E402
-
-from configs.errors import ConfigError  # noqa: E402
-from datamodules.errors import DataError  # noqa: E402
-from scripts.benchmarks.common import about, at_least_one  # noqa: E402
-from scripts.studies import static_mask_init, static_mask_training  # noqa: E402
-from tasks.common.errors import CheckpointError, NonFiniteLossError  # noqa: E402
+from configs.errors import ConfigError
+from datamodules.errors import DataError
+from scripts.benchmarks.common import about, at_least_one
+from scripts.studies.static_mask import init, training
+from tasks.common.errors import CheckpointError, NonFiniteLossError
 
 PARTS = {
-    "init": (static_mask_init, "before the first step, at the published size"),
-    "train": (static_mask_training, "while the mini model trains"),
+    "init": (init, "before the first step, at the published size"),
+    "train": (training, "while the mini model trains"),
 }
 
 
@@ -49,9 +48,27 @@ def replaced(text: str, part: str, inner: str) -> str:
     return pattern.sub(lambda found: f"{found[1]}{inner}{found[2]}", text)
 
 
+def compact(value: Any, indent: str = "") -> str:
+    """JSON in which everything that fits into 600 characters is one line: long results have one line per record."""
+    line = json.dumps(value)
+    if len(line) <= 600 or not isinstance(value, dict | list):
+        return line
+    inner = indent + " "
+    if isinstance(value, dict):
+        parts = [f"{inner}{json.dumps(key)}: {compact(item, inner)}" for key, item in value.items()]
+    else:
+        parts = [f"{inner}{compact(item, inner)}" for item in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return opening + "\n" + ",\n".join(parts) + "\n" + indent + closing
+
+
 def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.studies.static_mask",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="PART", dest="part")
     for name, (module, summary) in PARTS.items():
         command = commands.add_parser(
@@ -75,12 +92,13 @@ def main(arguments: list[str] | None = None) -> None:
         found = module.study(chosen)
     except (ConfigError, DataError, NonFiniteLossError, CheckpointError, HydraException) as error:
         sys.exit(str(error))
-    result = about("cpu") | {"command": shlex.join(["python", "scripts/static_mask.py", *given])} | found
+    command = shlex.join(["python", "-m", "scripts.studies.static_mask", *given])
+    result = about("cpu") | {"command": command} | found
     print(module.table(result))
     if not chosen.out:
         return
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    chosen.out.write_text(compact(result) + "\n", encoding="utf-8")
     figure = chosen.out.with_suffix(".png")
     module.plot(result).savefig(figure, dpi=150)
     if chosen.page:

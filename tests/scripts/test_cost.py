@@ -11,14 +11,14 @@ import torch
 from transformers import BertConfig, LlamaConfig
 
 from configs.errors import ConfigError
-from scripts.profiling import latency as timing
-from scripts.profiling.command import main
-from scripts.profiling.counting import OTHER, Inputs, built, counted
-from scripts.profiling.language_models import sizes_of
-from scripts.profiling.latency import percentile_90, ready, timed
-from scripts.profiling.of_task import read_length
-from scripts.profiling.rows import TABLE_4, all_rows, composed, one_of_every_data_set, options
-from scripts.profiling.stand_ins import batch_of, facts_of, vocabulary
+from scripts.cost import latency as timing
+from scripts.cost.command import main
+from scripts.cost.counting import OTHER, Inputs, built, counted
+from scripts.cost.latency import percentile_90, ready, timed
+from scripts.cost.of_task import read_length
+from scripts.cost.rows import TABLE_4, all_rows, composed, one_of_every_data_set, options
+from scripts.cost.stand_ins import batch_of, facts_of, vocabulary
+from tasks.audio_description.known_sizes import sizes_of
 from tasks.common.build import build_datamodule, build_module
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def test_the_papers_configuration_has_its_parameters_and_the_flops_of_literal_fo
 
 @pytest.mark.slow
 def test_the_script_prints_table_4_within_a_percent_and_a_gibibyte_and_a_half(tmp_path):
-    command = [sys.executable, "scripts/profile.py", *PAPER, "--json", str(tmp_path / "cost.json")]
+    command = [sys.executable, "scripts/cost/__main__.py", *PAPER, "--json", str(tmp_path / "cost.json")]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     printed = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
@@ -113,7 +113,7 @@ def test_the_script_prints_table_4_within_a_percent_and_a_gibibyte_and_a_half(tm
 
 def test_what_is_printed_is_written_with_command_versions_and_commit(tmp_path, capsys):
     result = run(tmp_path, "experiment=qvhighlights_baseline", *SMALL["qvhighlights"], "--rows", "lcaam")
-    assert result["command"].startswith("python scripts/profile.py experiment=qvhighlights_baseline task.width=32")
+    assert result["command"].startswith("python -m scripts.cost experiment=qvhighlights_baseline task.width=32")
     assert torch.__version__.startswith(result["versions"]["torch"]) and "commit" in result["git"]
     assert result["families"][0]["rows"][0]["more_flops"] is None  # there is no row to compare with
     printed = capsys.readouterr().out

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tasks.audio_description.decoding import Decoding
+from tasks.audio_description.generation import Decoding
 from tasks.audio_description.prefix import PrefixLlama, Prompts
 from tests.tasks.audio_description.test_prefix import config, gates, prompts
 

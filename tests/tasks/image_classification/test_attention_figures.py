@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lcaam.analysis import record
-from tasks.image_classification.figures import attention_on_pictures, looked_at
+from tasks.image_classification.attention_figures import attention_on_pictures, looked_at
 from tests.tasks.image_classification.small import SIZES, build, pictures
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,7 +82,7 @@ def test_the_script_draws_two_finished_runs_beside_each_other(tmp_path):
         command = [sys.executable, "train.py", f"experiment={experiment}", "scale=smoke", "floors.enabled=false"]
         subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
         folders += [path.parent for path in (tmp_path / "log").rglob(f"{experiment}/**/results.json")]
-    script = [sys.executable, "scripts/attention_on_images.py", str(folders[1]), "--images", "3"]
+    script = [sys.executable, "-m", "scripts.attention_on_images", str(folders[1]), "--images", "3"]
     script += ["--out", str(tmp_path / "seen.png")]
     alone = subprocess.run(script, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     narrow = Image.open(tmp_path / "seen.png").width

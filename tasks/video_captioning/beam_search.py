@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.video_captioning.memory import Memory
+from tasks.video_captioning.cache import Memory
 
 
 @dataclass(frozen=True)

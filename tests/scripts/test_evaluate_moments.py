@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.moment_retrieval.evaluate import main
+from scripts.evaluate_moments import main
 from tasks.moment_retrieval.scores import evaluate
 from tasks.moment_retrieval.submission import SubmissionError
 from tests.parity import QVHIGHLIGHTS, needs_qvhighlights
@@ -50,7 +50,7 @@ def test_the_module_scores_the_sample_as_the_benchmark_did(tmp_path):
     output = tmp_path / "new" / "metrics.json"
     files = ("--submission", "sample_val_preds.jsonl"), ("--ground-truth", "highlight_val_release.jsonl")
     arguments = [part for option, name in files for part in (option, str(QVHIGHLIGHTS / name))]
-    command = [sys.executable, "-m", "tasks.moment_retrieval.evaluate", *arguments, "--output", str(output)]
+    command = [sys.executable, "-m", "scripts.evaluate_moments", *arguments, "--output", str(output)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     official = json.loads((QVHIGHLIGHTS / "sample_val_preds_metrics_raw.json").read_text())
     assert json.dumps(json.loads(output.read_text())) == json.dumps(official)

@@ -1,6 +1,6 @@
 """A mask trained at one length, tested at others, on a retrieval task: does it still work, and does it help?
 
-    python scripts/length_retrieval.py --out docs/results/length_retrieval.json
+    python -m scripts.studies.length_retrieval --out docs/results/length_retrieval.json
 
 A sequence holds N - 1 pairs of a random key vector and one of ten values, then a token with a noisy copy of one of the
 keys: the answer is that key's value (chance 10 %; `nearest key` looks the nearest one up, about the best that can be
@@ -98,7 +98,11 @@ def train(mask: dict, fusion: str, seed: int, steps: int) -> Retriever:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.studies.length_retrieval",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--fusions", nargs="+", default=["mul", "add"])
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1500)
@@ -121,7 +125,7 @@ def main() -> None:
             print(f"{name:<12} {fusion:<5} {parameters:>7,} parameters  " + "   ".join(cells), flush=True)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        command = shlex.join(["python", "scripts/length_retrieval.py", *sys.argv[1:]])
+        command = shlex.join(["python", "scripts/studies/length_retrieval.py", *sys.argv[1:]])
         arguments.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
 
 

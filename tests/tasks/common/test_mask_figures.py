@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.common.analysis_figures import first_and_last
-from tasks.common.figures import attention_histogram, mask_heat_map
+from tasks.common.mask_figures import attention_histogram, mask_heat_map
 
 
 @pytest.mark.parametrize(

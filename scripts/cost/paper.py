@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from omegaconf import DictConfig
 
-from scripts.profiling.counting import Inputs, built, counted
+from scripts.cost.counting import Inputs, built, counted
 from tasks.common.flops import count_flops
 
 MOST = 100_000  # tokens

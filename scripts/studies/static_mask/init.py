@@ -1,6 +1,6 @@
 """SwinBERT's static mask before the first step, at its published size, on random features and words.
 
-    python scripts/static_mask.py init --out docs/results/static_mask_init.json
+    python -m scripts.studies.static_mask init --out docs/results/static_mask_init.json
 
 The same weights and the same table t are read in two ways: as published, the bias (1 - sigmoid(t)) * -1e4, and as log
 sigmoid(t). Gradients are those of the caption loss of one video and of the sparsity loss with its configured weight,
@@ -22,7 +22,7 @@ from torch import Tensor
 from configs.composing import composed
 from lcaam import LayerMasks, StaticMask
 from scripts.benchmarks.common import at_least_one
-from scripts.studies.openness import (
+from scripts.studies.static_mask.openness import (
     HALF,
     LEAST,
     bias,
@@ -33,8 +33,8 @@ from scripts.studies.openness import (
     sigmoid_for,
     table_gradient,
 )
+from tasks.video_captioning.beam_search import Special
 from tasks.video_captioning.bert import may_attend
-from tasks.video_captioning.decoding import Special
 from tasks.video_captioning.masking import hide
 from tasks.video_captioning.model import SwinBert
 
@@ -172,7 +172,7 @@ def table(result: dict[str, Any]) -> str:
     def draws(field: str, what: str) -> list[str]:
         counted = [result["draws"][form][field] for form in result["forms"]]
         cells = [f"{found['mean']:,.1f}, {found['most']:,}" for found in counted]
-        return [row(f"of {result['draws']['tables']} other draws of t: entries that {what}, mean and most", cells)]
+        return [row(f"entries that {what} in {result['draws']['tables']} other draws of t, mean and most", cells)]
 
     caption, sparsity = ([form[f"{name}_gradient"] for form in forms] for name in ("caption", "sparsity"))
     names = {"published": "published: (1 - sigmoid(t)) * -1e4", "log sigmoid": "log sigmoid(t)"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from tasks.audio_description import memory
+from scripts import memory
 from tasks.audio_description.prefix import PrefixLlama, Prompts
 
 

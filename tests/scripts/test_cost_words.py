@@ -1,15 +1,13 @@
 """The cost table's words: units, the nearest number of tokens, mistakes that are named, a file name that is taken."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from scripts.profiling import tables
-from scripts.profiling.command import main
-from scripts.profiling.paper import nearest
+from scripts.cost import tables
+from scripts.cost.command import main
+from scripts.cost.paper import nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,12 +101,3 @@ def test_a_wrong_configuration_stops_with_the_nearest_match(given, message, monk
     with pytest.raises(SystemExit) as stopped:
         main(given)
     assert message in str(stopped.value.code)
-
-
-def test_other_scripts_of_the_folder_still_find_the_standard_librarys_profile():
-    code = "import sys; sys.path.insert(0, 'scripts'); import cProfile, profile; profile.Profile().run('1'); "
-    code += "cProfile.Profile().runcall(int); print(profile.__file__, len(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    path, modules = done.stdout.split()
-    assert ROOT not in Path(path).parents and Path(path).name == "profile.py"
-    assert int(modules) < 300  # nothing of ours was imported on the way

@@ -1,4 +1,4 @@
-"""How open a static mask is, and which gradient reaches its table: what both parts of scripts/static_mask.py measure.
+"""How open a static mask is, and which gradient reaches its table: both parts of this study measure it.
 
 >>> openness(net)["passes"], gradient(net, loss)["nonzero"]
 

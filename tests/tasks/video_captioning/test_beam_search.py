@@ -6,7 +6,7 @@ from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, Pr
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.bert import modeling_bert
 
-from tasks.video_captioning.decoding import generate
+from tasks.video_captioning.beam_search import generate
 from tasks.video_captioning.masking import hide
 from tasks.video_captioning.model import SwinBert
 from tests.tasks.video_captioning.small import CONTEXT, MASKS, NONE, SPECIAL, TEXT, VIDEO, VOCABULARY, captioner, videos

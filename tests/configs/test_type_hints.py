@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Optional, TypeVar, Union
 
 import pytest
 
-from configs.annotations import choices, fits, wanted
 from configs.schema import Fusion, TestCheckpoint
+from configs.type_hints import choices, fits, wanted
 from lcaam.fusion import FUSIONS
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """Scores anybody's audio descriptions from a table of sentences.
 
-    python -m tasks.audio_description.evaluate --predictions P.csv
-    python -m tasks.audio_description.evaluate --predictions logs/.../predictions/test.jsonl --per-movie --json S.json
-    python -m tasks.audio_description.evaluate --predictions P.csv --scorers rougeL BERTScore=roberta-large
+    python -m scripts.evaluate_descriptions --predictions P.csv
+    python -m scripts.evaluate_descriptions --predictions logs/.../predictions/test.jsonl --per-movie --json S.json
+    python -m scripts.evaluate_descriptions --predictions P.csv --scorers rougeL BERTScore=roberta-large
 
 Columns of P.csv, or keys of the lines of a .jsonl file: movie (or vid), start (or start_time), end (or end_time),
 text_gt (or reference, text, sentence), text_gen (or generated, prediction); others are not read. start and end, in
@@ -106,7 +106,7 @@ def as_csv(scores: Mapping[str, Mapping]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tasks.audio_description.evaluate",
+        prog="python -m scripts.evaluate_descriptions",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

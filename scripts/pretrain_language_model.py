@@ -1,6 +1,6 @@
 """Trains the small language model of a configuration on its training descriptions alone, and saves it as a folder.
 
-    python -m tasks.audio_description.pretrain_language_model experiment=madv2_multi_lcaam scale=mini output=models/mini
+    python -m scripts.pretrain_language_model experiment=madv2_multi_lcaam scale=mini output=models/mini
     python train.py experiment=madv2_multi_lcaam scale=mini task.llm.pretrained=models/mini task.llm.frozen=true
 
 So the paper's setting, a language model that was there before and is never trained, runs without a download: encoder,

@@ -1,7 +1,7 @@
 """What a training step of a describer keeps in GPU memory, computed from the configuration: no GPU, no weights needed.
 
-    python -m tasks.audio_description.memory experiment=madv2_multi_lcaam
-    python -m tasks.audio_description.memory experiment=madv2_multi_lcaam data.batch_size=32 row_tokens=300
+    python -m scripts.memory experiment=madv2_multi_lcaam
+    python -m scripts.memory experiment=madv2_multi_lcaam data.batch_size=32 row_tokens=300
 
 `row_tokens`: prompt, context and description together. Parameters are counted; what autograd keeps of the encoder, the
 masks and the bridge is counted on two random samples on the CPU; of the language model it is a formula, which a test

@@ -1,6 +1,6 @@
 """Does SwinBERT's static mask wake up while the mini captioning model trains?
 
-    python scripts/static_mask.py train --out docs/results/static_mask_train.json
+    python -m scripts.studies.static_mask train --out docs/results/static_mask_train.json
 
 Runs of experiment=msrvtt_baseline with the mask as published and in the log-sigmoid form, as train.py would train them,
 watched every few steps: the table, and the gradients on it of the caption loss and of the weighted sparsity loss, each
@@ -25,7 +25,7 @@ from configs.composing import composed
 from configs.schema import validate
 from lcaam import StaticMask
 from scripts.benchmarks.common import at_least_one
-from scripts.studies.openness import HALF, LEAST, gradient, openness, scientific, sigmoid_for
+from scripts.studies.static_mask.openness import HALF, LEAST, gradient, openness, scientific, sigmoid_for
 from tasks.common.build import build_datamodule, build_module, build_trainer
 from tasks.common.remarks import quiet
 from tasks.common.seeding import seed_run
