@@ -20,6 +20,7 @@ from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from configs.targets import resolve
 from datamodules.errors import DataError, some
+from datamodules.stand_in import StandIn
 
 
 class Data(pl.LightningDataModule):
@@ -64,6 +65,12 @@ class Data(pl.LightningDataModule):
     def oracle(self) -> dict[Any, Any] | None:
         """The answers of a reader that is told more than any model may know, by row of the test; None if there are
         none, as for real data."""
+        return None
+
+    @classmethod
+    def stand_in(cls, data: Mapping[str, Any]) -> StandIn | None:
+        """What takes the place of data that are not there, for `python -m scripts.cost`: facts and batches of the right
+        shapes. data: the data node of the configuration, as a dict. None: nothing does."""
         return None
 
     def check_arguments(self, given: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The command line of scripts/cost/__main__.py."""
+"""The command line of `python -m scripts.cost`."""
 
 import argparse
 import json
@@ -86,7 +86,7 @@ def main(given: list[str] | None = None, description: str | None = None) -> None
             print(texts[-1], flush=True)
     except (ConfigError, CheckpointError, DataError) as error:
         sys.exit(str(error))
-    command = shlex.join(["python", "scripts/cost/__main__.py", *given])
+    command = shlex.join(["python", "-m", "scripts.cost", *given])
     if arguments.out:
         write(arguments.out, "\n".join([f"    {command}\n", *texts]))
     if arguments.json:

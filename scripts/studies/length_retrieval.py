@@ -125,7 +125,7 @@ def main() -> None:
             print(f"{name:<12} {fusion:<5} {parameters:>7,} parameters  " + "   ".join(cells), flush=True)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        command = shlex.join(["python", "scripts/studies/length_retrieval.py", *sys.argv[1:]])
+        command = shlex.join(["python", "-m", "scripts.studies.length_retrieval", *sys.argv[1:]])
         arguments.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
 
 

@@ -32,6 +32,7 @@ from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
 from tasks.audio_description.sharding import is_sharded, shard
 from tasks.common.captions import best_constant, score_captions
+from tasks.common.cost import CostHooks
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.measured import measured
@@ -315,6 +316,12 @@ class AudioDescription(Task):
         if oracle := datamodule.oracle():
             scores["ceiling"] = self.score([{**row, "generated": oracle[row["ann_id"]]} for row in self.predictions])
         return scores
+
+    @classmethod
+    def cost_hooks(cls) -> CostHooks:
+        from tasks.audio_description.cost import HOOKS
+
+        return HOOKS
 
     def masks(self) -> list[LayerMasks]:
         return [self.model.encoder.encoder.masks]

@@ -22,6 +22,7 @@ from torch import Tensor
 from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from lcaam import LayerMasks
+from tasks.common.cost import CostHooks
 from tasks.common.gather import gather_rows
 
 
@@ -88,6 +89,11 @@ class Task(pl.LightningModule):
     def masked_keys(cls, cfg: Mapping[str, Any]) -> dict[str, int]:
         """Keys that a masked query sees, by attention; "" names the only kind. Empty if they are not known."""
         return {} if cfg.get("num_keys") is None else {"": cfg["num_keys"]}
+
+    @classmethod
+    def cost_hooks(cls) -> CostHooks | None:
+        """What `python -m scripts.cost` needs; None: this task has no table of costs."""
+        return None
 
     def configure_model(self) -> None:
         """Shards the parameters, in a task that can; Lightning calls it before every fit and test.

@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from configs.knobs import Betas, Inside, NotNegative, Positive, PositiveShare, Probability, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
+from tasks.common.cost import CostHooks
 from tasks.common.measured import measured
 from tasks.common.task import Task
 from tasks.image_classification.mixing import Mixing
@@ -186,6 +187,12 @@ class ImageClassification(Task):
             right = sum(oracle[row["name"]] == row["label"] for row in self.predictions)
             scores["ceiling"] = {"top1": 100 * right / len(self.predictions)}
         return scores
+
+    @classmethod
+    def cost_hooks(cls) -> CostHooks:
+        from tasks.image_classification.cost import HOOKS
+
+        return HOOKS
 
     def masks(self) -> list[LayerMasks]:
         return [self.vit.lcaam.masks]

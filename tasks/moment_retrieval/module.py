@@ -15,6 +15,7 @@ from configs.knobs import Betas, Count, NotNegative, Positive, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from lcaam.plan import mask_options
+from tasks.common.cost import CostHooks
 from tasks.common.flops import count_flops
 from tasks.common.means import Means
 from tasks.common.measured import measured
@@ -236,6 +237,12 @@ class MomentRetrieval(Task):
     @classmethod
     def masked_keys(cls, cfg: Mapping[str, Any]) -> dict[str, int]:
         return keys_by_place(cfg)
+
+    @classmethod
+    def cost_hooks(cls) -> CostHooks:
+        from tasks.moment_retrieval.cost import HOOKS
+
+        return HOOKS
 
     def masks(self) -> list[LayerMasks]:
         return [stack.masks for stack in self.model.masked().values()]

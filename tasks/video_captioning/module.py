@@ -19,6 +19,7 @@ from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.caption_tokens import has_java
 from tasks.common.captions import CaptionScorer, best_constant
+from tasks.common.cost import CostHooks
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.gather import on_first_rank
@@ -301,6 +302,12 @@ class VideoCaptioning(Task):
             answers = [{**row, "generated": oracle[row["video"]]} for row in self.predictions]
             scores["ceiling"] = self.score(answers, scorer)
         return scores
+
+    @classmethod
+    def cost_hooks(cls) -> CostHooks:
+        from tasks.video_captioning.cost import HOOKS
+
+        return HOOKS
 
     def masks(self) -> list[LayerMasks]:
         return [self.model.stack.masks]
