@@ -25,7 +25,6 @@ order). `subtitles` are the lines heard in the subtitle_seconds before the start
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +44,6 @@ from datamodules.audio_description.rules import RULES
 from datamodules.audio_description.sampling import sample_rows, segment_rows
 from datamodules.audio_description.segments import Segments
 from datamodules.audio_description.splits import Described, read_splits
-from datamodules.audio_description.stand_in import stand_in
 from datamodules.audio_description.statistics import training_statistics
 from datamodules.audio_description.subtitles import read_subtitles
 from datamodules.audio_description.titles import warn_of_shared_titles
@@ -54,7 +52,6 @@ from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.loading import loader
 from datamodules.mini.store import settings_from
-from datamodules.stand_in import StandIn
 
 log = logging.getLogger(__name__)
 
@@ -279,10 +276,6 @@ class Descriptions(Data):
                 track.scale(mean, std)
 
     # What the task asks for
-
-    @classmethod
-    def stand_in(cls, data: Mapping[str, Any]) -> StandIn:
-        return stand_in(data)
 
     def facts(self) -> dict[str, Any]:
         """Plain values that a model is built from: widths, tokens per modality, training captions, context."""

@@ -24,7 +24,6 @@ depend on `data.seed` and the images' names, not on the run's seed.
 import csv
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,13 +41,11 @@ from datamodules.image_classification.mini import generator as mini_imagenet1k
 from datamodules.image_classification.options import check
 from datamodules.image_classification.pictures import Pictures
 from datamodules.image_classification.shards import GroupShuffle, ImageShards, apart, parquet, shards
-from datamodules.image_classification.stand_in import stand_in
 from datamodules.image_classification.subsets import class_orders, hold_out, take_fraction
 from datamodules.image_classification.transforms import augmented, plain
 from datamodules.image_classification.undecodable import undecodable
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
-from datamodules.stand_in import StandIn
 
 log = logging.getLogger(__name__)
 
@@ -260,10 +257,6 @@ class Images(Data):
                 pictures.hold()
 
     # What the task asks for
-
-    @classmethod
-    def stand_in(cls, data: Mapping[str, Any]) -> StandIn:
-        return stand_in(data)
 
     def facts(self) -> dict[str, Any]:
         """Plain values: classes, image_size, class_names (or None), train_counts (images of each class), skipped.

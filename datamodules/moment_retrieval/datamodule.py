@@ -24,7 +24,6 @@ Charades-STA, TACoS and ActivityNet Captions, as jsonl files of this kind, are r
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,9 +38,7 @@ from datamodules.mini.store import settings_from
 from datamodules.moment_retrieval.annotations import check_splits, read_moments
 from datamodules.moment_retrieval.dataset import Features, Lengths, MomentDataset
 from datamodules.moment_retrieval.mini import generator as mini_qvhighlights
-from datamodules.moment_retrieval.stand_in import batch_of
 from datamodules.packed import packed_beside
-from datamodules.stand_in import StandIn
 from datamodules.streams import open_stream, stream_settings
 
 log = logging.getLogger(__name__)
@@ -180,11 +177,6 @@ class Moments(Data):
         return sum(stream.size(map(stream.file_of, rows)) for stream in sources) <= SMALL
 
     # What the task asks for
-
-    @classmethod
-    def stand_in(cls, data: Mapping[str, Any]) -> StandIn:
-        facts = cls(**{name: value for name, value in data.items() if name != "_target_"}).facts()  # it reads no file
-        return StandIn(facts, lambda words: batch_of(facts, words))
 
     def facts(self) -> dict[str, Any]:
         """Plain values that a model is built from: widths (of a clip with its place), lengths, seconds."""

@@ -32,7 +32,6 @@ from datamodules.errors import DataError, some
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.packed import packed_beside
-from datamodules.stand_in import StandIn
 from datamodules.streams import FolderStream, open_stream, stream_settings
 from datamodules.video_captioning.captions import Clip, fields_from, read_captions
 from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, feature_file
@@ -41,7 +40,6 @@ from datamodules.video_captioning.options import check
 from datamodules.video_captioning.rules import RULES
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
 from datamodules.video_captioning.splits import SPLITS, by_split, disjoint
-from datamodules.video_captioning.stand_in import stand_in
 from datamodules.video_captioning.undecodable import unreadable
 
 log = logging.getLogger(__name__)
@@ -231,10 +229,6 @@ class Captions(Data):
         }
 
     # What the task asks for
-
-    @classmethod
-    def stand_in(cls, data: Mapping[str, Any]) -> StandIn:
-        return stand_in(data)
 
     def facts(self) -> dict[str, Any]:
         """Plain values that a model is built from.

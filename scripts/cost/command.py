@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from configs.errors import ConfigError
 from datamodules.errors import DataError
+from scripts.arguments import parser_for
 from scripts.benchmarks.common import at_least_one, cpu_name
 from scripts.cost import paper
 from scripts.cost.counting import Inputs, built, counted
@@ -31,9 +32,7 @@ CONVENTION = (
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.cost", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("cost", description)
     parser.add_argument("overrides", nargs="*", help="as of train.py; experiment=a,b is a table for each")
     parser.add_argument("--all", action="store_true", help="an experiment without a mask of every data set")
     parser.add_argument("--rows", nargs="+", default=list(TABLE_4), choices=all_rows(), help="masks and controls")

@@ -13,7 +13,9 @@ def hooks_of(cfg: DictConfig) -> CostHooks:
     """Raises ConfigError for a task that has none."""
     hooks = get_object(cfg.task._target_).cost_hooks()
     if hooks is None:
-        raise ConfigError(f"task._target_: {cfg.task._target_} has no costs to count; it needs a method cost_hooks()")
+        raise ConfigError(
+            f"task._target_: {cfg.task._target_} has no costs to count; it needs a file cost.py with HOOKS"
+        )
     return hooks
 
 
@@ -26,9 +28,7 @@ def stand_in_of(cfg: DictConfig) -> StandIn:
     """Raises ConfigError for a data module that nothing stands in for."""
     found = get_object(cfg.data._target_).stand_in(OmegaConf.to_container(cfg.data, resolve=True))
     if found is None:
-        raise ConfigError(
-            f"data._target_: nothing takes the place of {cfg.data._target_}; it needs a method stand_in()"
-        )
+        raise ConfigError(f"data._target_: nothing takes the place of {cfg.data._target_}; it needs a file stand_in.py")
     return found
 
 

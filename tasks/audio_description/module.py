@@ -32,7 +32,6 @@ from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
 from tasks.audio_description.sharding import is_sharded, shard
 from tasks.common.captions import best_constant, score_captions
-from tasks.common.cost import CostHooks
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.measured import measured
@@ -269,10 +268,7 @@ class AudioDescription(Task):
         self.report(scores, float(self.trainer.callback_metrics["test/loss"]))
 
     def configure_optimizers(self):
-        h = self.hparams
-        return adamw(
-            self, lr=h.lr, weight_decay=h.weight_decay, betas=h.betas, warmup=h.warmup, steps=self.training_steps
-        )
+        return adamw(self, steps=self.training_steps, **self.settings("lr", "weight_decay", "betas", "warmup"))
 
     # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
 
@@ -316,12 +312,6 @@ class AudioDescription(Task):
         if oracle := datamodule.oracle():
             scores["ceiling"] = self.score([{**row, "generated": oracle[row["ann_id"]]} for row in self.predictions])
         return scores
-
-    @classmethod
-    def cost_hooks(cls) -> CostHooks:
-        from tasks.audio_description.cost import HOOKS
-
-        return HOOKS
 
     def masks(self) -> list[LayerMasks]:
         return [self.model.encoder.encoder.masks]

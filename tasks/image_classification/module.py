@@ -16,7 +16,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from configs.knobs import Betas, Inside, NotNegative, Positive, PositiveShare, Probability, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
-from tasks.common.cost import CostHooks
 from tasks.common.measured import measured
 from tasks.common.task import Task
 from tasks.image_classification.mixing import Mixing
@@ -159,16 +158,8 @@ class ImageClassification(Task):
         self.report(found, loss)
 
     def configure_optimizers(self):
-        h = self.hparams
-        return adamw_by_layer(
-            self.vit,
-            lr=h.lr,
-            weight_decay=h.weight_decay,
-            betas=h.betas,
-            warmup=h.warmup,
-            steps=self.training_steps,
-            layer_decay=h.layer_decay,
-        )
+        settings = self.settings("lr", "weight_decay", "betas", "warmup", "layer_decay")
+        return adamw_by_layer(self.vit, steps=self.training_steps, **settings)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
@@ -187,12 +178,6 @@ class ImageClassification(Task):
             right = sum(oracle[row["name"]] == row["label"] for row in self.predictions)
             scores["ceiling"] = {"top1": 100 * right / len(self.predictions)}
         return scores
-
-    @classmethod
-    def cost_hooks(cls) -> CostHooks:
-        from tasks.image_classification.cost import HOOKS
-
-        return HOOKS
 
     def masks(self) -> list[LayerMasks]:
         return [self.vit.lcaam.masks]
