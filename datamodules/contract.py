@@ -65,8 +65,8 @@ class Data(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader: ...
 
     def oracle(self) -> dict[Any, Any] | None:
-        """The answers of a reader that is told more than any model may know, by row of the test; None if there are
-        none, as for real data."""
+        """The answers, per row of the test split, of a reader that is told more than any model may know. None if there
+        are none, as for real data."""
         return None
 
     @classmethod
@@ -85,14 +85,15 @@ class Data(pl.LightningDataModule):
             raise DataError("\n".join(problems))
 
     def need(self, missing: list[str], folder: Path, note: str = "") -> None:
-        """Raises DataError if files are missing: which, where they were looked for, and how to get them."""
+        """Raises DataError if files are missing. It names them and the folder that was searched, and says how to get
+        them."""
         if missing:
             raise DataError(
                 f"{self.name}: missing {some(missing)}{note}; looked in {folder.resolve()}. {self.advice()}"
             )
 
     def advice(self) -> str:
-        """How to get data that are not there."""
+        """Tells how to get missing data."""
         return (
             f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
             "paths.data_dir=... . scale=mini runs the same experiment on generated data."
@@ -102,8 +103,8 @@ class Data(pl.LightningDataModule):
 def only_places(data: Mapping[str, Any]) -> list[str]:
     """The settings of a data node that no result depends on: the `places` of its class.
 
-    For real data `root` is not among them, since it says which files were read. Of a class that does not exist any more
-    (the node may come from an old record) those that every data module has.
+    For real data `root` is not among them, since it says which files were read. If the class does not exist any more
+    (the node may come from an old record), they are those that every data module has.
     """
     try:
         places = getattr(resolve("data", data["_target_"]), "places", Data.places)

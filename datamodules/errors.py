@@ -17,6 +17,6 @@ def some(items, limit: int = 8) -> str:
 
 
 def near(word: Any, allowed: Iterable[Any]) -> str:
-    """ " Did you mean 'x'?", or nothing."""
+    """The text " Did you mean 'x'?" with the nearest of `allowed`, or "" if none is near."""
     found = get_close_matches(str(word), [str(one) for one in allowed], 1)
     return f" Did you mean '{found[0]}'?" if found else ""

@@ -1,4 +1,4 @@
-"""Batches without a collate step, orders that a run can take up again, evaluation without a sample seen twice."""
+"""Batches without a collate step, orders that a resumed run continues, evaluation that sees every sample once."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 class Unrepeated(DistributedSampler):
     """Rank r of R gets samples r, r + R, ... in order and nothing is repeated, so ranks may differ by one sample.
 
-    A DistributedSampler by type, so that Lightning leaves it in place of its own, which pads by repetition.
+    It is a DistributedSampler by type, so that Lightning does not replace it with its own, which pads by repetition.
     """
 
     def __init__(self, dataset: Dataset, num_replicas: int | None = None, rank: int | None = None):
@@ -33,9 +33,9 @@ class Draw(NamedTuple):
 class Draws(DistributedSampler):
     """A permutation of the samples that depends on (seed, epoch) alone, as `Draw`s; rank r of R gets every R-th.
 
-    Ranks get equally many: where R does not divide the samples, the permutation's first ones come again. Lightning
-    calls `set_epoch`, and leaves the sampler in its place since it is a DistributedSampler by type; a loop of your own
-    calls `loader.sampler.set_epoch(epoch)`.
+    All ranks get the same number of samples: if R does not divide the number of samples, the first ones of the
+    permutation come again. Lightning calls `set_epoch`, and does not replace the sampler since it is a
+    DistributedSampler by type; a loop of your own calls `loader.sampler.set_epoch(epoch)`.
     """
 
     def __init__(self, dataset: Dataset, seed: int, num_replicas: int = 1, rank: int = 0):
@@ -50,14 +50,14 @@ class Draws(DistributedSampler):
 
 
 class Resumable(DataLoader):
-    """A loader of `Draws` that a run which stopped amid an epoch takes up behind its last batch.
+    """A loader of `Draws`. A run that stopped within an epoch resumes after its last batch.
 
     Lightning keeps its state in the checkpoint. Reading begins with the first batch that is asked for: by then
     Lightning has set the epoch, which is too late for workers that read ahead.
     """
 
     given = 0  # batches of this pass that were handed out
-    stopped: dict[str, int] | None = None  # the state of the run that is taken up
+    stopped: dict[str, int] | None = None  # the state of the run that is resumed
 
     @property
     def epoch(self) -> int:
@@ -94,10 +94,10 @@ def ranks() -> tuple[int, int]:
 
 
 def loader(dataset: Dataset, batch_size: int, *, train: bool, workers: int, draws: Draws | None = None) -> DataLoader:
-    """Training: in the order of `draws`, or shuffled by torch's global generator; the last short batch is left out
-    (unless it is the only one).
+    """A loader of a data set whose `__getitems__` returns batches.
 
-    Evaluation: in order; across ranks by `Unrepeated`.
+    For training, samples come in the order of `draws`, or shuffled by torch's global generator; the last short batch is
+    left out (unless it is the only one). For evaluation, they come in order; `Unrepeated` shares them among the ranks.
     """
     sampler = draws
     if sampler is None and not train and ranks()[0] > 1:

@@ -7,8 +7,8 @@
     pack(items, Path("clip_features.packed.npy"), np.dtype("float32"))    # items: (name, (n, width) array) pairs
     PackedFeatures(Path("clip_features.packed.npy")).read("a_0.0_150.0", limit=75)
 
-`name` is the feature file's name without its ending. Nothing is in place before all of it is: both files are written
-beside, then renamed, the index last.
+`name` is the feature file's name without its ending. Both files are written under another name and renamed when they
+are complete, the index last, so that no incomplete stream is ever read.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def packed_beside(path: Path) -> Path | None:
 
 
 class PackedFeatures:
-    """Reads a packed file; mapped when first read in each process. Pickles without the map."""
+    """Reads a packed file, which each process maps when it first reads it. It pickles without the map."""
 
     def __init__(self, path: Path):
         """DataError: a file that is missing, damaged, or does not fit its index."""
@@ -82,7 +82,7 @@ class PackedFeatures:
             if array.shape != self.shape or array.dtype != self.dtype:
                 raise DataError(
                     f"{self.path}: {array.shape} {array.dtype}, but its index says {self.shape} {self.dtype}. "
-                    "The two files are not of one packing; pack the stream again."
+                    "The two files do not belong together; pack the stream again."
                 )
             self._array = array
         return self._array
@@ -99,9 +99,9 @@ class PackedFeatures:
 def pack(
     items: Iterable[tuple[str, np.ndarray]], rows: int, width: int, path: Path, dtype: np.dtype, *, verify: bool = False
 ) -> None:
-    """Write `items`, `rows` rows of `width` in all, to `path` and its index.
+    """Writes `items`, which have `rows` rows of `width` features in all, to `path` and its index.
 
-    verify: go through `items` a second time and compare with what was written, before it is in place.
+    verify: goes through `items` a second time and compares them with what was written, before the files are renamed.
 
     Raises DataError: a name twice, an array of another width, other than `rows` rows in all, a number that is not
     finite (or not in `dtype`), a file that holds something else than was written.
@@ -138,7 +138,7 @@ def pack(
 
 
 def as_stored(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`values` in the file's type. DataError: not finite there."""
+    """`values` in the file's type. DataError: a value that is not finite in it."""
     with np.errstate(over="ignore"):
         stored = values.astype(dtype)
     if not np.isfinite(stored).all():

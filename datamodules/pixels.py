@@ -1,4 +1,4 @@
-"""An image file as RGB pixels, whatever it was stored as; what cannot be decoded is named. Pixels as model input.
+"""Decodes image files of any mode into RGB pixels, naming those that cannot be decoded; normalises pixels for a model.
 
     image = decode(path.read_bytes(), str(path))    # PIL, mode RGB
     batch = normalise(pixels, mean, std)            # (B, 3, H, W) uint8 -> float32

@@ -1,11 +1,12 @@
-"""Feature streams: one matrix (clips or tokens, width) a video or query; a folder of files, or one packed file.
+"""Feature streams: one matrix (clips or tokens, width) per video or query, in a folder of files or one packed file.
 
     stream = open_stream(root, "clip_features", StreamSettings(path="clip_features", dim=512))
     stream.missing(["a_0.0_150.0.npz"])                  # the names that are not there
     stream.read("a_0.0_150.0.npz", about="vid a", limit=75)   # (75, 512) float32; every defect is a DataError
 
-A folder holds .npz (array `key`) or .npy files. Packed (`scripts/pack_features.py`; datamodules/packed.py), the same
-rows come from one memory-mapped file. A packed file beside its folder is used in the folder's place.
+A folder holds .npz (array `key`) or .npy files. If the stream is packed (`scripts/pack_features.py`;
+datamodules/packed.py), the same rows come from one memory-mapped file. A packed file beside its folder is used instead
+of the folder.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class StreamSettings:
     """A stream as the configuration names it."""
 
     path: str  # folder or packed file (.npy), relative to the data root
-    dim: int  # features a row
+    dim: int  # features per row
     key: str | None = "features"  # array of an .npz file; unused for .npy
     file: str = "{vid}.npz"  # name of a video's or query's file: {vid} or {qid}
 
@@ -50,7 +51,7 @@ def stream_settings(name: str, values: Mapping[str, Any], default: StreamSetting
             raise DataError(f"stream {name}: unknown setting '{key}'.{hint} Allowed: {', '.join(fields)}.")
     dim = given.get("dim")
     if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-        raise DataError(f"stream {name}: dim is {dim!r}, expected the number of features a row, at least 1.")
+        raise DataError(f"stream {name}: dim is {dim!r}, expected the number of features per row, at least 1.")
     for key in ("path", "file", "key"):
         if not isinstance(given.get(key, ""), str) and not (key == "key" and given[key] is None):
             raise DataError(f"stream {name}: {key} is {given[key]!r}, expected a string.")
@@ -96,7 +97,7 @@ def read_array(path: Path, key: str, where: str) -> np.ndarray:
 
 
 class Stream:
-    """What both kinds share: names, and the checks of what was read."""
+    """What both kinds of stream share: names, and the checks of what was read."""
 
     def __init__(self, name: str, settings: StreamSettings, path: Path):
         self.name, self.width, self.key, self.pattern, self.path = (
@@ -120,7 +121,7 @@ class Stream:
             raise DataError(f"{where}: values of type {values.dtype}, expected numbers.")
         values = values.astype(np.float32, copy=False)
         with np.errstate(all="ignore"):
-            doubtful = not np.isfinite(values.sum())  # several times faster than to look at every number
+            doubtful = not np.isfinite(values.sum())  # several times faster than looking at every number
         if doubtful and not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(1))
             raise DataError(f"{where}, row {bad[0]}: not finite (NaN or infinity), in {len(bad)} rows.")
@@ -128,16 +129,16 @@ class Stream:
 
 
 class FolderStream(Stream):
-    """One file a video or query."""
+    """One file per video or query."""
 
     def missing(self, files: Iterable[str]) -> list[str]:
-        """Those of `files` that are not in the folder, in order, each once."""
+        """The names of `files` that are not in the folder, in order, each once."""
         with os.scandir(self.path) as entries:
             there = {entry.name for entry in entries}
         return [file for file in dict.fromkeys(files) if file not in there]
 
     def size(self, files: Iterable[str]) -> int:
-        """Bytes of these files."""
+        """Size of these files in bytes."""
         return sum((self.path / file).stat().st_size for file in dict.fromkeys(files))
 
     def read(self, file: str, *, about: str, limit: int | None = None) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Annotations of MAD-v2, MAD-eval (csv) and MAD-v1 (json): cleaned, sorted; whatever is left out is counted and named.
+"""Annotations of MAD-v2, MAD-eval (csv) and MAD-v1 (json), cleaned and sorted. What is left out is counted and named.
 
     table = read_annotations("mad-v2-ad-unnamed.csv")   # columns movie, start, end, text, ann_id, row
 
-Columns (aliases): movie; start | start_time; end | end_time; text | sentence | text_gt. Times are seconds. Optional
-ann_id; without it a row is named "<file stem>:<row>", row 0 being the first after the header. The files' forms:
-tables.py.
+Columns (aliases): movie; start | start_time; end | end_time; text | sentence | text_gt. Times are seconds. The column
+ann_id is optional; without it a row is named "<file stem>:<row>", row 0 being the first after the header. The forms of
+the files are documented in tables.py.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def seconds(column: pd.Series) -> pd.Series:
-    """Text -> float64 seconds; NaN where it is no finite number."""
+    """Text -> float64 seconds; NaN for every text that is not a finite number."""
     values = pd.to_numeric(column, errors="coerce").astype(float)
     return values.where(np.isfinite(values))
 
@@ -31,13 +31,13 @@ def read_annotations(
 ) -> pd.DataFrame:
     """Rows of an annotation file, stably sorted by (movie, start).
 
-    aliases: what its columns may be called; of: what its texts are, for the log.
+    aliases: what its columns may be called; of: what the log calls its texts.
 
     Columns movie str (leading zeros kept), start, end float64 seconds, text str, ann_id str, row int (place in file).
     Bytes that are not UTF-8 become U+FFFD; a start below 0 becomes 0. Rows with an empty caption, or with end <= start
     after that, are left out. Each of these is logged at `level` with its number and its first rows.
 
-    Raises DataError: unreadable file, missing column, a time that is no number, no usable row, ann_id twice.
+    Raises DataError: unreadable file, missing column, a time that is not a number, no usable row, ann_id twice.
     """
     path = Path(path)
     table = read_table(path, aliases, optional={})

@@ -1,4 +1,4 @@
-"""What a description may lean on besides its own segment: the descriptions before it, and what was being said.
+"""What a description may use besides its own segment: the descriptions before it, and the subtitles before it.
 
 previous = Previous(table, count=3)                    # table: segments in (movie, start) order
 previous[7]                                            # up to 3 texts, oldest first
@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-Texts = Sequence[list[str]]  # of each segment
+Texts = Sequence[list[str]]  # one list of texts per segment
 
 
 class Previous:
     """The last `count` descriptions of the same movie that precede a segment: those with an earlier start.
 
-    Segments that begin together do not precede each other, so a row that stands twice never gets its own text.
+    Segments that begin together do not precede each other, so a row that is listed twice never gets its own text.
     """
 
     def __init__(self, table: pd.DataFrame, count: int):
@@ -38,14 +38,14 @@ class Previous:
 class Subtitles:
     """Lines of the same movie that are heard within `seconds` before a segment begins, in (start) order.
 
-    A line counts where it begins before the segment and ends after the window's start; it may go on into the segment.
+    A line counts if it begins before the segment and ends after the window's start; it may go on into the segment.
     """
 
     def __init__(self, lines: pd.DataFrame, segments: pd.DataFrame, seconds: float):
         self.text, self.end = lines["text"].tolist(), lines["end"].to_numpy(np.float64)
         starts = segments["start"].to_numpy(np.float64)
         self.since = starts - seconds  # (S,)
-        self.first, self.stop = np.zeros((2, len(segments)), np.int64)  # lines among which a segment's are
+        self.first, self.stop = np.zeros((2, len(segments)), np.int64)  # range of lines that holds a segment's
         places = lines.groupby("movie").indices
         for movie, rows in segments.groupby("movie").indices.items():
             if movie not in places:
@@ -65,7 +65,7 @@ class Subtitles:
 
 
 class Nothing:
-    """No text for any of `size` segments: what a recurrent evaluation gets, which fills in what it said itself."""
+    """No text for any of `size` segments: a recurrent evaluation fills in the descriptions that it made itself."""
 
     def __init__(self, size: int):
         self.size = size
@@ -84,7 +84,8 @@ def context(
     lines: pd.DataFrame | None,
     seconds: float,
 ) -> dict[str, Texts]:
-    """What the batches of these segments carry besides descriptions: "previous" unless none, "subtitles" with lines."""
+    """What the batches of these segments hold besides descriptions: "previous" unless it is "none", and "subtitles" if
+    there are lines."""
     texts: dict[str, Texts] = {}
     if previous != "none":
         texts["previous"] = Nothing(len(table)) if previous == "predicted" else Previous(table, count)

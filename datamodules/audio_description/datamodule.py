@@ -18,9 +18,10 @@ Batch contract (B segments, T = `tokens` per modality):
     data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "previous", ...}
 
 `previous` are descriptions of the same movie with an earlier start, oldest first. With previous=predicted the training
-batches have the annotated ones; evaluation batches have empty lists and come so that whoever describes can fill them
-in: all that precedes a batch's segments is in earlier batches (recurrent.py; no longer (movie, start)
-order). `subtitles` are the lines heard in the subtitle_seconds before the start, in order (context.py).
+batches have the annotated ones; evaluation batches have empty lists, for the model to fill in with its own
+descriptions. They come in an order that allows this: all that precedes a batch's segments is in earlier batches
+(recurrent.py), which is not the (movie, start) order. `subtitles` are the lines heard in the subtitle_seconds before
+the start, in order (context.py).
 """
 
 import logging
@@ -102,7 +103,7 @@ class Descriptions(Data):
         mini: dict[str, int | float] | None = None,
         name: str = "MAD-v2",
     ):
-        """File names are relative to `root`; `name` stands in messages; `mini`: sizes of the generated set
+        """File names are relative to `root`; `name` is used in messages; `mini`: sizes of the generated set
         (MiniSettings), None = the real data.
 
         Raises DataError: a number below its least value, an unknown option; mini settings that are unknown, missing or
@@ -152,7 +153,7 @@ class Descriptions(Data):
     # Splits
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads annotations, splits and movie lengths, once, whatever the stage. Raises DataError."""
+        """Reads annotations, splits and movie lengths, once, for any stage. Raises DataError."""
         if self.segments:
             return
         if self.mini is not None:
@@ -179,7 +180,7 @@ class Descriptions(Data):
     # Segments
 
     def tracks_of(self, folder: Path) -> tuple[MovieFeatures, MovieFeatures | None]:
-        """The picture and the sound features in a folder, not opened yet; None for a sound track that there is not."""
+        """The picture and the sound features in a folder, not opened yet; None for the sound if there is no track."""
         audio = None if self.files.audio is None else open_features(folder / self.files.audio, self.audio_dim)
         return open_features(folder / self.files.video, self.video_dim), audio
 
@@ -187,7 +188,7 @@ class Descriptions(Data):
         return None if self.subtitles is None else read_subtitles(self.subtitles_path(), movies, level)
 
     def subtitles_path(self) -> Path:
-        """Where the subtitles are; the mini set's are generated. For data with subtitles."""
+        """The path of the subtitles; those of the mini set are generated. Only for data with subtitles."""
         if self.mini is None:
             return self.folder / self.subtitles
         described = [self.files.train, self.files.eval]
@@ -293,7 +294,7 @@ class Descriptions(Data):
     def oracle(self) -> dict[str, str] | None:
         """ann_id -> what classifiers that are told where to look would say (test split).
 
-        None for real data, and where a track is blank: the classifiers read both, so theirs is not this run's ceiling.
+        None for real data, and if a track is blank: the classifiers read both, so theirs is not this run's ceiling.
         """
         if self.mini is None or self.tracks != "both" or self.files.audio is None:
             return None

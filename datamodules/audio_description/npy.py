@@ -1,7 +1,7 @@
-"""Feature folders: one `<movie>.npy` (rows, width) a movie, as AutoAD keeps them; the other form is HDF5.
+"""Feature folders: one `<movie>.npy` (rows, width) per movie, as AutoAD keeps them; the other form is HDF5.
 
 features = open_features("data/madv2/clip_L14_5fps", width=768)   # a folder, or an HDF5 file
-features.read("0017", 100, 125)                                   # (25, 768) float32, this slice alone is read
+features.read("0017", 100, 125)                                   # (25, 768) float32, only this slice is read
 """
 
 import tokenize
@@ -18,12 +18,12 @@ ENDING = ".npy"
 
 
 def open_features(path: str | Path, width: int) -> MovieFeatures:
-    """The features at `path`: of a folder its .npy files, otherwise an HDF5 file (opened when first read)."""
+    """The features at `path`: the .npy files if it is a folder, otherwise an HDF5 file (opened when first read)."""
     return FeatureFolder(path, width) if Path(path).is_dir() else FeatureFile(path, width)
 
 
 class FeatureFolder(MovieFeatures):
-    """One .npy file a movie, mapped while it is read: nothing is held, no handle stays open."""
+    """One .npy file per movie, mapped while it is read: nothing is held, no handle stays open."""
 
     def __init__(self, path: str | Path, width: int):
         self.path, self.width = Path(path), width

@@ -2,9 +2,9 @@
 
     InStep(["a", "a", "a", "b"], batch_size=2).batches     # [[0, 3], [1], [2]]
 
-The j-th segments of several movies come together. Every segment comes once, each movie's in order and no two of a movie
-in one batch, so the predecessors of a batch's segments are all in earlier batches. Across ranks a movie belongs to one,
-whole.
+The j-th segments of several movies come together. Every segment comes once, those of each movie in order and no two of
+a movie in one batch, so the predecessors of a batch's segments are all in earlier batches. With several ranks, all
+segments of a movie belong to one rank.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ class InStep(DistributedSampler):
     """Yields batches: lists of up to `batch_size` segments of different movies.
 
     As soon as a movie ends the next takes its place, the longest first, so most batches are full. Ranks get movies of
-    about equally many segments; their numbers of batches differ. A DistributedSampler by type, so that Lightning
-    leaves it in place of its own.
+    about equally many segments; their numbers of batches differ. It is a DistributedSampler by type, so that Lightning
+    does not replace it with its own.
     """
 
     def __init__(self, movies: Sequence[str], batch_size: int, num_replicas: int = 1, rank: int = 0):
-        """movies: (S,) each segment's movie; a movie's segments stand in their order. DataError: a rank without any."""
+        """movies: (S,) the movie of each segment; the segments of a movie are in order. DataError: a rank gets none."""
         super().__init__(movies, num_replicas, rank, shuffle=False)
         rows: dict[str, list[int]] = {}
         for row, movie in enumerate(movies):
@@ -45,7 +45,7 @@ class InStep(DistributedSampler):
 
 
 def in_step(movies: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """The next segment of up to `batch_size` movies at a time; a movie that ends makes place for the next."""
+    """The next segment of up to `batch_size` movies at a time; the next movie takes the place of one that ends."""
     waiting, batches = list(map(iter, movies)), []
     while True:
         batch, going = [], []
@@ -61,7 +61,7 @@ def in_step(movies: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]
 
 
 def recurrent_loader(dataset: Dataset, movies: Sequence[str], batch_size: int, *, workers: int) -> DataLoader:
-    """Evaluation batches of a data set that is indexed with a list, in recurrent order; this rank's movies alone."""
+    """Evaluation batches of a data set that is indexed with a list, in recurrent order; only this rank's movies."""
     return DataLoader(
         dataset,
         batch_size=None,  # the sampler's items are batches already

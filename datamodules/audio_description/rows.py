@@ -37,7 +37,7 @@ class MovieFeatures(ABC):
         """Numbers that change when the features do: sizes and times of the files."""
 
     def lengths(self, movies: Iterable[str]) -> dict[str, int]:
-        """Rows of each movie. DataError: movies that are missing (all named), no matrix, another width."""
+        """Number of rows of each movie. DataError: movies that are missing (all named), no matrix, another width."""
         movies, there = list(movies), self.movies()
         missing = [movie for movie in movies if movie not in there]
         if missing:
@@ -64,6 +64,6 @@ class MovieFeatures(ABC):
         return rows
 
     def numbers(self, movie: str, dtype: np.dtype) -> None:
-        """DataError where the stored type is no real number."""
+        """DataError if the stored type is not a type of real numbers."""
         if not (np.issubdtype(dtype, np.floating) or np.issubdtype(dtype, np.integer)):
             raise DataError(f"{self.path}: movie {movie} has values of type {dtype}, expected numbers.")

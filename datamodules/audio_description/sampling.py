@@ -1,10 +1,10 @@
-"""Which feature rows stand for a segment: a fixed number of tokens out of any number of rows.
+"""Which feature rows represent a segment: a fixed number of tokens out of any number of rows.
 
     segment_pad   the segment's rows; more than `tokens` are thinned evenly, fewer are padded (keep False)
     window        `tokens` consecutive rows centred on the segment, moved into the movie; padded if the movie is shorter
-    linspace      `tokens` rows spread evenly over the segment, repeated where it is shorter; never padded
+    linspace      `tokens` rows spread evenly over the segment, repeated if it is shorter; never padded
 
-The paper does not say which rule it used; 25 tokens at 5 rows a second are 5 s.
+The paper does not say which rule it used; 25 tokens at 5 rows per second are 5 s.
 """
 
 import math
@@ -17,7 +17,7 @@ SAMPLINGS = ("segment_pad", "window", "linspace")
 def segment_rows(start: float, end: float, fps: float, length: int) -> tuple[int, int]:
     """Rows first..stop-1 that [start, end) seconds touch in a movie of `length` rows; at least one.
 
-    first >= length where the segment begins after the features end: the caller leaves such a segment out.
+    first >= length if the segment begins after the features end: the caller leaves such a segment out.
     """
     first = math.floor(start * fps)
     stop = min(math.ceil(end * fps), length)

@@ -13,7 +13,7 @@ from datamodules.audio_description.tracks import Track
 
 
 class Segments(Dataset):
-    """Segments in (movie, start) order. Indexed with a list it returns a batch; with an int, a batch of one."""
+    """Segments in (movie, start) order. A list as index gives a batch; an int gives a batch of one."""
 
     def __init__(self, table: pd.DataFrame, video: Track, audio: Track, context: Mapping[str, Texts] | None = None):
         """context: batch key -> the texts of each segment (context.py)."""
@@ -28,7 +28,7 @@ class Segments(Dataset):
         return self.__getitems__([index] if isinstance(index, int) else index)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """The batch of these segments. Called by the DataLoader with a batch's indices."""
+        """The batch of these segments. The DataLoader calls it with the indices of a batch."""
         video, video_keep = self.video.batch(indices)
         audio, audio_keep = self.audio.batch(indices)
         return {

@@ -2,9 +2,9 @@
 
     movies = read_splits("mad_split.json", {"train": "TRAIN", "val": 10, "test": "EVAL"}, train, test)
 
-`train` and `test` are the annotation files, a Described each; `val` is one more where validation has its own (MAD-v1).
-No movie is dropped without a word: listed movies without a description and described movies in no list are counted and
-named in the log; lost zeros stop the run.
+`train` and `test` are the annotation files, each a Described; `val` is one more if validation has its own (MAD-v1).
+Every movie that is left out is counted and named in the log: listed movies without a description, and described movies
+in no list. Ids that lost leading zeros stop the run.
 """
 
 import json
@@ -90,7 +90,7 @@ def read_splits(
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
-    """Every list of the split file, ids as text. DataError: no json object of lists."""
+    """Every list of the split file, with ids as text. DataError: not a json object of lists."""
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -101,9 +101,9 @@ def read_lists(path: Path) -> dict[str, list[str]]:
 
 
 def lost_zeros(movies: list[str], described: set[str], listed: set[str]) -> list[tuple[str, str]]:
-    """(described id, listed id) that differ by leading zeros alone, where the described one is not a movie itself.
+    """Pairs (described id, listed id) that differ only by leading zeros and of which the described one is not a movie.
 
-    movies: the list; described: ids of an annotation file; listed: ids of all lists.
+    movies: ids of the list; described: ids of an annotation file; listed: ids of all lists.
     """
     listed_as = {movie.lstrip("0"): movie for movie in movies}
     pairs = [(movie, listed_as.get(movie.lstrip("0"), movie)) for movie in sorted(described)]
@@ -120,7 +120,7 @@ def _check_zeros(path: Path, name: str, movies: list[str], described: Described,
 
 
 def _hold_out(train: list[str], count: int) -> tuple[list[str], list[str]]:
-    """The training list without `count` movies spread evenly over it, and these."""
+    """The training list without `count` movies that are spread evenly over it, and these movies."""
     if not 0 <= count < len(train):
         raise DataError(f"data.val_split={count}: the training list has {len(train)} annotated movies.")
     val = [train[i * len(train) // count] for i in range(count)]

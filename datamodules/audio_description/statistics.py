@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def training_statistics(track: Track, path: Path, about: tuple) -> tuple[Tensor, Tensor]:
-    """Mean and softened deviation of a track's tokens, (width,) float32 each; keyed by what they are of.
+    """Mean and softened deviation of a track's tokens, (width,) float32 each; kept under a hash of all they depend on.
 
-    path: of the track's features; about: whatever else chose the tokens.
+    path: file or folder of the track's features; about: whatever else chose the tokens.
     """
     key = hashlib.sha256(repr((*track.features.version(), *about)).encode())
     key.update(repr(track.movies).encode())

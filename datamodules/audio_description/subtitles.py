@@ -2,8 +2,8 @@
 
     lines = read_subtitles("data/madv2/mad-v2-subs.csv", movies)     # of these movies, in (movie, start) order
 
-MAD-v2's columns are not documented: ALIASES says which names are understood. Where the movies are IMDb ids,
-mad2imdb.json beside the file says which they are. Bad rows are treated, counted and named as in annotations.
+MAD-v2's columns are not documented: ALIASES says which names are understood. If the movies are IMDb ids, mad2imdb.json
+beside the file says which movies they are. Bad rows are treated, counted and named as in annotations.py.
 """
 
 import logging
@@ -29,8 +29,8 @@ ALIASES = {
 def read_subtitles(path: str | Path, movies: Collection[str], level: int = logging.WARNING) -> pd.DataFrame:
     """Lines of `movies`, columns movie, start, end, text; movies without any are counted and named at `level`.
 
-    Raises DataError: unreadable file, missing column, a time that is no number; ids that lost leading zeros; no line of
-    any of the movies.
+    Raises DataError: unreadable file, missing column, a time that is not a number; ids that lost leading zeros; no line
+    of any of the movies.
     """
     path = Path(path)
     lines = read_annotations(path, level, aliases=ALIASES, of="text")
@@ -53,7 +53,7 @@ def read_subtitles(path: str | Path, movies: Collection[str], level: int = loggi
 
 
 def by_movie(path: Path, lines: pd.DataFrame, movies: Collection[str]) -> pd.DataFrame:
-    """`lines` with ids of movies where they have IMDb ids; a film that is two movies gives its lines to both."""
+    """`lines` with IMDb ids replaced by ids of movies; if two movies are one film, both get its lines."""
     named = set(lines["movie"])
     if named & set(movies) or not any(name.startswith("tt") for name in named):
         return lines

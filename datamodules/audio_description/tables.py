@@ -1,4 +1,4 @@
-"""Tables of MAD as they stand in their files: csv (MAD-v2, MAD-eval, subtitles) and json (MAD-v1), all cells as text.
+"""Tables of MAD as they are in their files: csv (MAD-v2, MAD-eval, subtitles) and json (MAD-v1), all cells as text.
 
     table = read_table("mad-v2-ad-unnamed.csv", ANNOTATIONS)   # columns movie, start, end, text, ann_id, row
 
@@ -25,11 +25,11 @@ ANNOTATIONS = {
     "end": ("end", "end_time"),
     "text": ("text", "sentence", "text_gt"),
 }
-DURATION = {"duration": ("movie_duration", "duration")}  # seconds; read where it is there
-TIMES = ("timestamps", "ext_timestamps")  # of the json
-REPLACED = "\ufffd"  # stands where a byte was not UTF-8
+DURATION = {"duration": ("movie_duration", "duration")}  # seconds; read if it is there
+TIMES = ("timestamps", "ext_timestamps")  # keys of the json
+REPLACED = "\ufffd"  # replaces a byte that is not UTF-8
 UNREADABLE = (OSError, pd.errors.ParserError, pd.errors.EmptyDataError)
-UNREADABLE += (EOFError, zlib.error, zipfile.BadZipFile)  # of a damaged .csv.gz or .csv.zip, which pandas unpacks
+UNREADABLE += (EOFError, zlib.error, zipfile.BadZipFile)  # from a damaged .csv.gz or .csv.zip, which pandas unpacks
 
 
 class Pairs(list):
@@ -44,8 +44,8 @@ def annotation_id(file: str | Path, row: int) -> str:
 def read_table(path: str | Path, aliases: Aliases, optional: Aliases = DURATION) -> pd.DataFrame:
     """All rows in the file's order: the columns of `aliases`, those of `optional` that are there, ann_id, row.
 
-    Cells are str, stripped; row is the int place in the file, the first after a csv's header (of a json: the first
-    annotation) being 0. A cell that is missing is "". Bytes that are not UTF-8 are U+FFFD.
+    Cells are str, stripped; row is the place in the file as an int, 0 for the first row after a csv's header or the
+    first annotation of a json. A cell that is missing is "". Bytes that are not UTF-8 are U+FFFD.
 
     Raises DataError: unreadable file, no such column (and which there are), two columns of one name.
     """
@@ -100,7 +100,7 @@ def _of_json(path: Path, aliases: Aliases, optional: Aliases) -> pd.DataFrame:
         start, end = times if isinstance(times, list) and len(times) == 2 else ("", "")
         row = {"start": start, "end": end, **{key: value for key, value in fields.items() if key in wanted}}
         if nested := [key for key in row if key not in ("start", "end") and isinstance(row[key], list)]:
-            raise DataError(f"{path}: {expected}; under {name}, {nested[0]} is no text.")
+            raise DataError(f"{path}: {expected}; under {name}, {nested[0]} is not text.")
         rows.append({key: _text(value) for key, value in {**row, "ann_id": name}.items()})
     return pd.DataFrame(rows, columns=None if rows else ["ann_id"])
 

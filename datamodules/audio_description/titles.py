@@ -1,4 +1,4 @@
-"""Titles of movies: MAD's `mad2imdb.json` says which ids are one film, which ids alone cannot show.
+"""Titles of movies: MAD's `mad2imdb.json` says which ids belong to one film; the ids alone cannot show this.
 
 titles = read_titles("data/madv2/mad2imdb.json")       # {"2738": "tt0114369", ...}
 shared_titles(titles, train, val)                      # ["tt0114369 (2738 and 1051)", ...]
@@ -29,7 +29,7 @@ def read_titles(path: str | Path) -> dict[str, str]:
 
 
 def warn_of_shared_titles(folder: Path, movies: Mapping[str, list[str]]) -> None:
-    """Films of "val" and "test" that "train" has under another id, where the folder has the list of titles."""
+    """Warns of films of "val" and "test" that "train" has under another id, if the folder has the list of titles."""
     if not (folder / TITLES).is_file():
         return
     titles = read_titles(folder / TITLES)
@@ -42,7 +42,7 @@ def warn_of_shared_titles(folder: Path, movies: Mapping[str, list[str]]) -> None
 
 
 def shared_titles(titles: Mapping[str, str], movies: Iterable[str], others: Iterable[str]) -> list[str]:
-    """What to call each pair of movies, one of each side, that are one film; a movie itself is no pair."""
+    """Names of the pairs of movies, one from each side, that are one film; a movie does not pair with itself."""
     by_title: dict[str, list[str]] = {}
     for movie in others:
         if movie in titles:

@@ -1,4 +1,4 @@
-"""One feature track of a list of segments: which rows, from where, on which scale.
+"""One feature track of a list of segments: which rows are read, from where, and on which scale.
 
 It is asked for in batches:
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from datamodules.audio_description.rows import MovieFeatures
 
-SOFTENING = 0.1  # added to the standard deviation: features that hardly vary are not blown up
+SOFTENING = 0.1  # added to the standard deviation, so that features that hardly vary do not become large
 
 
 class Track:
-    """Values of padded rows, and of a blank track, are zero with keep False."""
+    """Values of padded rows, and of a blank track, are zero and their keep is False."""
 
     def __init__(self, features: MovieFeatures | None, width: int, movies: list[str], rows: np.ndarray):
-        """features: None for a blank track; movies: (S,) a segment's movie; rows: (S, T) rows in it, -1 = padding."""
+        """features: None for a blank track; movies: (S,) each segment's movie; rows: (S, T) its rows, -1 = padding."""
         self.features, self.width, self.movies = features, width, movies
         self.rows = torch.as_tensor(rows)  # (S, T)
         self.keep = (self.rows >= 0) & (features is not None)  # (S, T)
@@ -30,7 +30,7 @@ class Track:
         self.unit_length = False
 
     def hold(self) -> None:
-        """Read the movies into memory, once; batches then cost one indexing operation."""
+        """Reads the movies into memory, once; batches then cost one indexing operation."""
         if self.features is None or not self.movies:
             return
         lengths = self.features.lengths(dict.fromkeys(self.movies))

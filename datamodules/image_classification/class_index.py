@@ -3,8 +3,8 @@
     classes = read_class_index(Path("data/imagenet1k/imagenet_class_index.json"))
     classes.folders[0], classes.names[0]     # "n01440764", "tench"
 
-Two forms: JSON `{"0": ["n01440764", "tench"], ...}` (Keras, torchvision), or text with a line a class, in order:
-`n01440764 tench, Tinca tinca` (the ILSVRC development kit's and Kaggle's synset lists).
+The file has one of two forms: JSON `{"0": ["n01440764", "tench"], ...}` (Keras, torchvision), or text with one line per
+class, in order: `n01440764 tench, Tinca tinca` (the ILSVRC development kit's and Kaggle's synset lists).
 """
 
 import difflib
@@ -17,7 +17,7 @@ from datamodules.errors import DataError, some
 
 @dataclass(frozen=True)
 class Classes:
-    """Class i has the folder `folders[i]` and the name `names[i]`; names is None where nothing tells them."""
+    """Class i has the folder `folders[i]` and the name `names[i]`; names is None if the names are not known."""
 
     folders: tuple[str, ...]
     names: tuple[str, ...] | None
@@ -29,7 +29,7 @@ class Classes:
 def read_class_index(path: Path) -> Classes:
     """The classes of a class index file. Raises DataError: another form, a number left out, a folder named twice."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before it
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark before the text
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"class index {path} cannot be read: {error}.") from error
     pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)
@@ -47,7 +47,7 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
     try:
         table = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"class index {path} is no JSON: {error}.") from error
+        raise DataError(f"class index {path} is not JSON: {error}.") from error
     if not isinstance(table, dict):
         raise DataError(f"class index {path} holds a {type(table).__name__}; {form}.")
     wanted = {str(number) for number in range(len(table))}

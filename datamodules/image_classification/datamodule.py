@@ -12,13 +12,13 @@ Batch contract (B images, S = `image_size`):
     data.prepare_data()                                # finds or generates the files; DataError says what is missing
     data.facts()                                       # classes, image_size, class_names, train_counts, skipped
 
-Mixup and CutMix are the task's. The official validation images are the TEST split; validation images are held out of
-the training images, so that no choice is made on the images that are reported.
+Mixup and CutMix are applied by the task. The official validation images are the TEST split; validation images are held
+out of the training images, so that no choice is made on the images that are reported.
 
-What repeats: with the same seed of seed_everything, the order of the training images and every augmentation, bit for
-bit and whatever `num_workers`; both depend on (seed, epoch) alone, so a run that stopped amid an epoch goes on with the
-batches it would have had. Another number of ranks deals the same images differently. Held-out images and the fraction
-depend on `data.seed` and the images' names, not on the run's seed.
+With the same seed of seed_everything, the order of the training images and every augmentation repeat bit for bit, for
+any `num_workers`; both depend on (seed, epoch) alone, so a run that stopped within an epoch goes on with the batches it
+would have had. Another number of ranks deals the same images differently. Held-out images and the fraction depend on
+`data.seed` and the images' names, not on the run's seed.
 """
 
 import csv
@@ -95,7 +95,7 @@ class Images(Data):
         mini: dict[str, int | float] | None = None,
         name: str = "ImageNet-1K",
     ):
-        """Paths are relative to `root`; `name` stands in messages; `mini`: sizes of the generated set
+        """Paths are relative to `root`; `name` is used in messages; `mini`: sizes of the generated set
         (MiniSettings), None = the real data.
 
         Raises DataError: a number out of its range, an unknown option; mini settings that are unknown, missing or of a
@@ -123,8 +123,8 @@ class Images(Data):
     def prepare_data(self) -> None:
         """Generates the mini set unless it is there; for real data checks that it is. Raises DataError.
 
-        Raises ImportError where shards are to be read without pyarrow. With corrupt=skip also decodes every image once
-        and keeps the list of those that cannot be.
+        Raises ImportError if shards are to be read without pyarrow. With corrupt=skip it also decodes every image once
+        and keeps the list of those that cannot be decoded.
         """
         if self.mini is not None:
             self.folder = self._mini_folder()
@@ -155,14 +155,14 @@ class Images(Data):
         source = ImageFolder(self.folder / name)
         if source.ignored:
             log.warning(
-                "%s: left out %d files that are no images: %s", source.path, len(source.ignored), some(source.ignored)
+                "%s: left out %d files that are not images: %s", source.path, len(source.ignored), some(source.ignored)
             )
         return source
 
     # Splits
 
     def setup(self, stage: str | None = None) -> None:
-        """Lists the images, numbers the classes, makes the splits; once, whatever the stage. Raises DataError."""
+        """Lists the images, numbers the classes, makes the splits; once, for any stage. Raises DataError."""
         if self.pictures:
             return
         if self.mini is not None:
@@ -199,7 +199,7 @@ class Images(Data):
         return str(self.folder / name)
 
     def _number_classes(self, train: ImageFolder | ImageShards) -> Classes:
-        """The classes, from the class index file or from the training images. Raises DataError where they disagree."""
+        """The classes, from the class index file or from the training images. Raises DataError if they disagree."""
         index = None if self.class_index is None else self.folder / self.class_index
         classes = None if index is None else read_class_index(index)
         if train.by_folder and classes is not None:
@@ -230,7 +230,7 @@ class Images(Data):
         return rows, labels
 
     def _augmentation(self):
-        """The training transform, or None where training sees what evaluation sees."""
+        """The training transform, or None if training uses the transform of evaluation."""
         if self.augment != "timm":
             return None
         return augmented(
@@ -261,8 +261,8 @@ class Images(Data):
     def facts(self) -> dict[str, Any]:
         """Plain values: classes, image_size, class_names (or None), train_counts (images of each class), skipped.
 
-        skipped: split -> number of images that were left out since they cannot be decoded (corrupt=skip). A number
-        held out of the training images counts under "train".
+        skipped: split -> number of images that were left out since they cannot be decoded (corrupt=skip). If the
+        validation images are held out of the training images, theirs count under "train".
         """
         self.setup()
         return {
@@ -274,7 +274,7 @@ class Images(Data):
         }
 
     def oracle(self) -> dict[str, int] | None:
-        """name -> what a classifier that is told where to look would say (mini, test split). None for real data."""
+        """name -> the answer of a classifier that is told where to look (mini, test split). None for real data."""
         if self.mini is None:
             return None
         self.setup()

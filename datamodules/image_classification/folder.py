@@ -1,4 +1,4 @@
-"""A split as an image folder: one folder a class, image files in it.
+"""A split as an image folder: one folder per class, image files in it.
 
 split = ImageFolder(Path("data/imagenet1k/val"))
 split.folders        # ["n01440764", ...], sorted
@@ -17,18 +17,18 @@ from datamodules.errors import DataError, some
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FLAT = (
     "holds images but no class folders. The official validation archive is flat: its images have to be moved into one "
-    "folder a class first (docs/datasets.md#imagenet-1k)."
+    "folder per class first (docs/datasets.md#imagenet-1k)."
 )
 
 
 class ImageFolder:
     """The images below the class folders of `path`, at any depth, sorted by name.
 
-    names    (N,) bytes: path relative to `path`, with forward slashes. Bytes in one array, as a list of a million
-             strings would be copied into every data worker
+    names    (N,) bytes: path relative to `path`, with forward slashes. They are bytes in one array, since a list of a
+             million strings would be copied into every data worker
     labels   (N,) int64: index into `folders`
     folders  class folders, sorted
-    ignored  files that are no images (by suffix), relative to `path`
+    ignored  files that are not images (by suffix), relative to `path`
 
     Raises DataError: no class folders, class folders without an image, a folder that is found twice through a link.
     """
@@ -80,24 +80,24 @@ class ImageFolder:
         return len(self.names)
 
     def where(self, index: int) -> str:
-        """What messages call the image."""
+        """The name of the image in messages."""
         return str(self.path / os.fsdecode(self.names[index]))
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises DataError where it cannot be read."""
+        """The file's bytes. Raises DataError if it cannot be read."""
         path = self.where(index)
         try:
-            with open(path, "rb") as file:  # noqa: PTH123 (a Path a file costs more than reading a small one)
+            with open(path, "rb") as file:  # noqa: PTH123 (a Path per file costs more than reading a small one)
                 return file.read()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
     def stamps(self) -> Iterator[tuple[int, int]]:
-        """Size and time of change of every file: what tells that one was replaced."""
+        """Size and time of change of every file, which show if one was replaced."""
         for index in range(len(self)):
             try:
                 about = os.stat(self.where(index))  # noqa: PTH116
-            except OSError:  # a link to nothing: reading it names it
+            except OSError:  # a link to nothing: `read` names it
                 yield -1, -1
                 continue
             yield about.st_size, about.st_mtime_ns

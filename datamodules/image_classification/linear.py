@@ -1,4 +1,4 @@
-"""A linear model on pixels: what an image classification task is worth without any understanding of images.
+"""A linear model on pixels: the accuracy that an image classification task gives without any understanding of images.
 
 answers = linear_answers(train, test, classes=10)    # (N,) class numbers for the images of `test`
 """
@@ -15,7 +15,7 @@ EPOCHS, BATCH, RATE, DECAY = 12, 128, 1e-3, 1e-2
 def linear_answers(train: Pictures, test: Pictures, classes: int) -> Tensor:
     """Multinomial logistic regression on pixels scaled by their training mean and deviation, fitted by AdamW.
 
-    Seeded by itself: it draws nothing from torch's global generator.
+    It has its own seed and draws nothing from torch's global generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

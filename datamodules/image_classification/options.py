@@ -1,4 +1,4 @@
-"""Which options of the data module for images exclude each other. The ranges of single options are its annotations.
+"""Which options of the data module for images exclude each other. Its annotations give the ranges of single options.
 
 check({"shift": 2, "augment": "timm", ...})     # DataError: data.shift=2 does nothing with data.augment=timm; ...
 """

@@ -3,8 +3,8 @@
     pictures = Pictures(ImageFolder(path), rows, labels, plain(224, 0.875, "bicubic"), mean, std)
     pictures[[3, 1, 4]]     # {"image": (3, 3, 224, 224), "label": (3,), "name": [3 str]}
 
-Asked for by number, or by `Draw`, which names the epoch and the seed too: what an image's augmentation draws depends on
-(seed, epoch, number of the image) alone, whatever the workers and ranks.
+An index is a number, or a `Draw`, which names the epoch and the seed too: what an image's augmentation draws depends on
+(seed, epoch, number of the image) alone, for any number of workers and ranks.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ from datamodules.pixels import decode, normalise
 
 
 class Pictures(Dataset):
-    """Images of one split, in order of their names. Indexed with a list it returns a batch; an int, a batch of one.
+    """Images of one split, in order of their names. A list as index gives a batch; an int gives a batch of one.
 
     rows (N,): positions in `source`; labels: the class of every image of `source`; transform: image -> (3, S, S),
-    uint8 pixels or normalised float32; shift: uint8 pixels are moved by up to so many along each axis; chance: the
-    transform draws at random.
+    uint8 pixels or normalised float32; shift: uint8 images are moved by up to so many pixels along each axis; chance:
+    whether the transform draws at random.
     """
 
     def __init__(self, source, rows: np.ndarray, labels: np.ndarray, transform, mean, std, shift=0, chance=False):
@@ -50,7 +50,7 @@ class Pictures(Dataset):
         return self.__getitems__(item if isinstance(item, list) else [item])
 
     def __getitems__(self, items: Sequence[int | Draw]) -> dict[str, Any]:
-        """The batch of these images; see datamodule.py. Called by the DataLoader with a batch's items."""
+        """The batch of these images; see datamodule.py. The DataLoader calls it with the items of a batch."""
         draws = [item if isinstance(item, Draw) else Draw(int(item), epoch=0, seed=0) for item in items]
         indices = [draw.index for draw in draws]
         pixels = self.held[indices] if self.held is not None else torch.stack([self._decoded(draw) for draw in draws])
@@ -95,7 +95,7 @@ def moves(count: int, most: int, *key: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def drawn_from(*key: int) -> Iterator[None]:
-    """Python's, NumPy's and torch's CPU generators seeded by `key`, and afterwards as they were.
+    """Seeds Python's, NumPy's and torch's CPU generators by `key`, and restores their states afterwards.
 
     timm and torchvision draw from all three. torch.manual_seed would reseed an accelerator's generator too.
     """

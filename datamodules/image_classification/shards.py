@@ -1,11 +1,11 @@
-"""A split as Parquet shards in the layout of the Hugging Face hub: a row an image, `image: {bytes, path}` and `label`.
+"""A split as Parquet shards as on the Hugging Face hub: one row per image, with `image: {bytes, path}` and `label`.
 
     split = ImageShards(Path("data/imagenet1k"), "data/train-*.parquet")    # needs pyarrow
     split.names[0]       # b"data/train-00000-of-00294.parquet:00000000"
     split.read(0)        # the image's bytes
 
-A shard is read a row group at a time (the hub's hold 100 images), so that reading images at random costs a hundred
-times the bytes. Training therefore shuffles groups, then rows within a window of groups (`GroupShuffle`).
+A shard is read one row group at a time (those of the hub hold 100 images), so that reading images at random costs a
+hundred times the bytes. Training therefore shuffles groups, then rows within a window of groups (`GroupShuffle`).
 """
 
 import json
@@ -34,7 +34,7 @@ def parquet():
 def shards(root: Path, pattern: str) -> list[Path]:
     """The files below `root` that match a pattern, in the order of the names of their rows. Raises DataError."""
     if not pattern or Path(pattern).is_absolute():
-        raise DataError(f"{pattern!r} is no pattern relative to data.root, such as data/train-*.parquet.")
+        raise DataError(f"{pattern!r} is not a pattern relative to data.root, such as data/train-*.parquet.")
     return sorted((path for path in root.glob(pattern) if path.is_file()), key=lambda path: f"{path.as_posix()}:")
 
 
@@ -47,8 +47,8 @@ class ImageShards:
     groups   (N,) int64: the row group that each image is stored in, numbered through all shards
     ignored  always empty
 
-    Raises DataError: no shard, a file that is no Parquet, without the columns, or with a label that is null or below 0.
-    ImportError without pyarrow.
+    Raises DataError: no shard; a file that is not Parquet, lacks the columns, or has a label that is null or below 0.
+    Raises ImportError without pyarrow.
     """
 
     by_folder = False  # labels are class numbers
@@ -105,18 +105,18 @@ class ImageShards:
         self._process, self._open, self._held = os.getpid(), {}, OrderedDict()
 
     def __getstate__(self) -> dict:
-        """What a data worker that is started afresh gets: open files stay behind."""
+        """What a data worker in a new process gets: no open files."""
         return {**self.__dict__, "_process": None, "_open": {}, "_held": OrderedDict()}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def where(self, index: int) -> str:
-        """What messages call the image."""
+        """The name of the image in messages."""
         return str(self.root / os.fsdecode(self.names[index]))
 
     def read(self, index: int) -> bytes:
-        """The image's bytes. Raises DataError where they are null or the shard is damaged."""
+        """The image's bytes. Raises DataError if they are null or the shard is damaged."""
         group = int(self.groups[index])
         value = self._group(group)[int(index - self._first[group])].as_py()
         if value is None:
@@ -124,7 +124,7 @@ class ImageShards:
         return value
 
     def _group(self, group: int):
-        """The bytes column of a row group, from memory where it was read lately."""
+        """The bytes column of a row group, from memory if it was read lately."""
         import pyarrow as pa
 
         if self._process != os.getpid():
@@ -145,14 +145,14 @@ class ImageShards:
         return self._held[group]
 
     def stamps(self) -> Iterator[tuple[int, int]]:
-        """Size and time of change of every shard: what tells that one was replaced."""
+        """Size and time of change of every shard, which show if one was replaced."""
         for path in self.files:
             about = path.stat()
             yield about.st_size, about.st_mtime_ns
 
 
 def apart(train, other, setting: str) -> None:
-    """DataError where the pattern of `setting` matches a shard that is trained on, too. Folders have no shards."""
+    """DataError if the pattern of `setting` matches a shard that is trained on, too. Folders have no shards."""
     if shared := sorted(set(getattr(train, "files", ())) & set(getattr(other, "files", ()))):
         raise DataError(f"{setting} matches shards of data.train: {some([str(path) for path in shared])}.")
 
@@ -170,11 +170,11 @@ def class_names(schema) -> list[str] | None:
 
 
 class GroupShuffle(Draws):
-    """Training order that reads every row group in one go: groups shuffled, then rows within windows of them.
+    """Training order that reads every row group once: groups are shuffled, then rows within windows of groups.
 
-    groups (N,): the row group of each sample; window: groups that are mixed. A rank gets a run of groups, the same
-    number of samples on each (where that does not come out even, the first ones come again at the end). The order
-    depends on (seed, epoch) alone.
+    groups (N,): the row group of each sample; window: number of groups that are mixed. A rank gets a run of groups, and
+    every rank the same number of samples (if they cannot be divided equally, the first ones come again at the end). The
+    order depends on (seed, epoch) alone.
     """
 
     def __init__(self, groups: np.ndarray, window: int, seed: int, num_replicas: int = 1, rank: int = 0):

@@ -29,7 +29,7 @@ def class_orders(labels: np.ndarray, names: np.ndarray, classes: int, seed: int)
 def hold_out(orders: Orders, count: int) -> tuple[Orders, Orders]:
     """(held out, rest): `count` images in all, from every class in proportion to its size (largest remainders first).
 
-    Every class keeps an image for training. Raises DataError where that leaves too few.
+    Every class keeps an image for training. Raises DataError if that leaves too few.
     """
     sizes = np.array([len(order) for order in orders])
     if count > (most := int((sizes - 1).clip(0).sum())):

@@ -15,7 +15,7 @@ from datamodules.errors import DataError
 
 
 def plain(size: int, crop_pct: float, interpolation: str) -> Callable[[Image.Image], Tensor]:
-    """Shorter side to size / crop_pct, the central square cut out -> (3, size, size) uint8."""
+    """Resizes the shorter side to size / crop_pct and cuts out the central square -> (3, size, size) uint8."""
     from timm.data import create_transform  # imported here: it takes a second
 
     transform = create_transform(size, interpolation=interpolation, crop_pct=crop_pct, use_prefetcher=True)
@@ -29,7 +29,7 @@ def _pixels(transform, image: Image.Image) -> Tensor:
 def augmented(size: int, mean: Sequence[float], std: Sequence[float], **options) -> Callable[[Image.Image], Tensor]:
     """timm's training transform, normalised -> (3, size, size) float32. options: keywords of timm's create_transform.
 
-    Raises DataError with timm's words where it refuses them.
+    Raises DataError with timm's words if it refuses them.
     """
     from timm.data import create_transform
 

@@ -20,9 +20,9 @@ CHUNK = 256  # images in memory at a time
 
 
 def check_images(source, threads: int | None = None) -> dict[str, str]:
-    """name -> what is wrong, of every image that cannot be read and decoded completely, in order of the names.
+    """name -> what is wrong, for every image that cannot be read and decoded completely, in order of the names.
 
-    source: ImageFolder or ImageShards; threads: None is one a processor. Decodes every image once (ImageNet-1K: a few
+    source: ImageFolder or ImageShards; threads: None is one per processor. Decodes every image once (ImageNet-1K: a few
     CPU hours).
     """
 
@@ -48,7 +48,7 @@ def check_images(source, threads: int | None = None) -> dict[str, str]:
 
 
 def undecodable(source, keep: Path) -> dict[str, str]:
-    """What check_images finds, kept in a file in the folder `keep` for the next run.
+    """The result of check_images, kept in a file in the folder `keep` for the next run.
 
     The file is named after all names, sizes and times of change, so an image that was replaced is checked again.
     """

@@ -14,7 +14,7 @@ SPLITS = {"train": (0.0, 0.70), "val": (0.70, 0.80), "test": (0.80, 1.0)}  # sha
 
 
 def handwriting():
-    """scikit-learn's digits; imported here since that takes a second, and a set that exists is used without it."""
+    """scikit-learn's digits. Imported here since that takes a second, and a data set that exists does not need it."""
     from sklearn.datasets import load_digits
 
     return load_digits()
@@ -40,7 +40,7 @@ def digit_images(split: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enlargement(side: int) -> np.ndarray:
-    """(side, 8) float32: linear interpolation of 8 pixels to `side`, whole pixels at both ends; rows sum to 1."""
+    """(side, 8) float32: interpolates 8 pixels linearly to `side`; whole pixels at both ends, and rows sum to 1."""
     at = (np.arange(side) + 0.5) * SIDE / side - 0.5
     weights = np.clip(1 - np.abs(at.clip(0, SIDE - 1)[:, None] - np.arange(SIDE)), 0, None)
     return weights.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Write a generated data set once: under a lock, into a temporary folder, renamed into place when complete."""
+"""Writes a generated data set once: under a lock, into a temporary folder that is renamed when it is complete."""
 
 import dataclasses
 import hashlib

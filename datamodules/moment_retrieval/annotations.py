@@ -1,12 +1,12 @@
-"""Annotations of moments and highlights: jsonl files, one query a line, read and checked, never changed.
+"""Annotations of moments and highlights: jsonl files, one query per line, read and checked, never changed.
 
     rows = read_moments("highlight_val_release.jsonl", clip_length=2.0, saliency=True)   # list of dict, as in the file
 
     {"qid": 2579, "query": "A girl and her mother cooked.", "duration": 150, "vid": "NUsG9BgSes0_210.0_360.0",
      "relevant_windows": [[82, 150]],                              # seconds
-     "relevant_clip_ids": [41, ...], "saliency_scores": [[2, 3, 3], ...]}   # QVHighlights: 0..4, one score a rater
+     "relevant_clip_ids": [41, ...], "saliency_scores": [[2, 3, 3], ...]}   # QVHighlights: 0..4, one score per rater
 
-Charades-STA, TACoS and ActivityNet Captions in this form have windows alone. Every defect is a DataError with file,
+Charades-STA, TACoS and ActivityNet Captions in this form have only windows. Every defect is a DataError with file,
 line, qid and vid.
 """
 
@@ -28,11 +28,11 @@ def read_moments(
 ) -> list[dict[str, Any]]:
     """The rows of an annotation file, in its order.
 
-    saliency: the rows need scores of clips of `clip_length` seconds; unlabelled: a file where no row has windows is
+    saliency: the rows need scores of clips of `clip_length` seconds; unlabelled: a file without windows in any row is
     accepted (a test set without its answers); slack: seconds by which a window may end after the video.
 
-    Raises DataError: unreadable file or line, missing key, qid twice, empty query, a duration or a window that cannot
-    be, a clip outside the video, scores that do not fit their clips.
+    Raises DataError: unreadable file or line, missing key, qid twice, empty query, an impossible duration or window, a
+    clip outside the video, scores that do not fit their clips.
     """
     path = Path(path)
     rows, lines = [], {}
@@ -62,7 +62,7 @@ def read_moments(
 
 
 def check_splits(rows: Mapping[str, list[dict[str, Any]]], files: Mapping[str, str]) -> None:
-    """DataError where a training video, or a query's number, is in an evaluation split too.
+    """DataError if a training video is in an evaluation split too, or one qid belongs to different queries.
 
     Two evaluation splits may share videos, or be one file (Charades-STA has no validation split).
     """
@@ -104,7 +104,7 @@ def _need(where: str, row: Mapping[str, Any], keys: tuple[str, ...], why: str = 
 
 
 def _check_moment(where: str, row: Mapping[str, Any]) -> None:
-    """What every row has: a number, a query in words, a video and its length."""
+    """Checks what every row has: a number, a query in words, a video and its length."""
     known = ", ".join(f"{key} {row[key]}" for key in ("qid", "vid") if key in row)
     where += f" ({known})" if known else ""
     _need(where, row, MOMENT)
@@ -149,8 +149,8 @@ def _check_saliency(where: str, row: Mapping[str, Any], clip_length: float) -> N
     for clip in clips:
         if isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < count:
             raise DataError(
-                f"{where}: relevant clip {clip!r} is outside the video; {row['duration']} s at {clip_length} s a clip "
-                f"are the clips 0 to {count - 1}."
+                f"{where}: relevant clip {clip!r} is outside the video; {row['duration']} s at {clip_length} s per "
+                f"clip are the clips 0 to {count - 1}."
             )
     if len(set(clips)) < len(clips):
         twice = sorted({clip for clip in clips if clips.count(clip) > 1})
@@ -158,7 +158,7 @@ def _check_saliency(where: str, row: Mapping[str, Any], clip_length: float) -> N
     for clip, given in zip(clips, scores, strict=True):
         if not isinstance(given, list) or not given or len(given) != len(scores[0]):
             raise DataError(
-                f"{where}: saliency scores of clip {clip} are {given!r}, expected one of each rater, as many as the "
+                f"{where}: saliency scores of clip {clip} are {given!r}, expected one per rater, as many as the "
                 f"first clip has ({scores[0]!r})."
             )
         if not all(_is_number(score) and 0 <= score <= TOP_SCORE for score in given):

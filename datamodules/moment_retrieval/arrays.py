@@ -1,10 +1,10 @@
-"""A video and queries of one's own, given as arrays, in batches of `datamodules/moment_retrieval/datamodule.py`.
+"""Any video and queries, given as arrays, in batches as `datamodules/moment_retrieval/datamodule.py` makes them.
 
     for batch in moment_batches(facts, {"slowfast_features": a, "clip_features": b}, [query], stride=None):
         model(batch["video"], batch["video_keep"], batch["text"], batch["text_keep"])
 
-Features are finished by the code that finishes a data set's. A video longer than what a model is trained on becomes
-excerpts of that length, which overlap; each is a video of its own, so its clips' places (tef) run from 0 to 1 again.
+Features are finished by the code that finishes those of a data set. A video longer than what a model is trained on is
+cut into excerpts of that length, which overlap; each is a video of its own, so its clips' places (tef) run from 0 to 1.
 """
 
 import math
@@ -55,7 +55,7 @@ class Tokens(Stream):
 
 
 def numbers(values: Any, name: str, width: int, rows: str) -> np.ndarray:
-    """`values` as an array (rows, width); DataError: of another shape."""
+    """`values` as an array (rows, width); DataError: another shape."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -69,8 +69,8 @@ def streams_of(facts: Mapping[str, Any], video: Any) -> tuple[dict[str, tuple[An
     """A video's streams in the order of the training, each with the width that it needs, and whether tef follows.
 
     facts["streams"] (name -> width) and facts["tef"] (if missing: whether the widths leave room) say what the model was
-    trained on. A stream goes to the place of its name, one of another name to the first place that is left. Without
-    facts["streams"] they stay in the order in which they are given, and only their widths' sum can be checked.
+    trained on. A stream goes to the place of its name, a stream of another name to the first place that is left.
+    Without facts["streams"] they stay in the order in which they are given, and only the sum of widths can be checked.
     Raises DataError: too few streams, too many, no sum that fits.
     """
     trained = facts.get("streams")
@@ -86,7 +86,7 @@ def streams_of(facts: Mapping[str, Any], video: Any) -> tuple[dict[str, tuple[An
         if rest not in (0, PLACE) or not all(widths.values()):
             raise DataError(
                 f"streams {_listed(shapes)}: (clips, features) that have {facts['video_dim'] - PLACE} features "
-                f"together, or {facts['video_dim']} where the model has no tef, are what the model was trained on."
+                f"together, or {facts['video_dim']} if the model has no tef, are what the model was trained on."
             )
         return {name: (values, widths[name]) for name, values in video.items()}, rest == PLACE
     if len(video) != len(trained):
@@ -121,16 +121,16 @@ def moment_batches(
 ) -> Iterator[dict[str, Any]]:
     """Batches of the contract's video, video_keep, text, text_keep and annotation: every query, every excerpt.
 
-    facts:       of the model: video_dim, text_dim, clips, tokens, clip_length; streams and tef as in `streams_of`.
+    facts:       facts of the model: video_dim, text_dim, clips, tokens, clip_length; streams, tef as in `streams_of`.
     video:       name -> (T, width) features as they come from the extractor, T clips; or one array, for one stream.
-    queries:     (N, text_dim) features of the tokens, each; what is behind facts["tokens"] tokens is not read.
+    queries:     for each query (N, text_dim) features of its tokens; those after facts["tokens"] tokens are not read.
     clip_length: seconds a clip lasts; None is facts["clip_length"].
     duration:    seconds the video lasts; None is T x clip_length.
     stride:      clips from one excerpt to the next, 1..facts["clips"]; None is half an excerpt.
-    An annotation: qid (the query's place in `queries`), vid, first (clip of the excerpt), duration (of the excerpt,
+    An annotation has: qid (the query's place in `queries`), vid, first (clip of the excerpt), duration (of the excerpt,
     seconds), whole (duration of the video).
-    Raises DataError: shapes and widths that do not fit, nothing in them, NaN, streams that differ by more than a clip,
-    a duration under half or over twice that of the clips, other options that make no sense. At the first batch.
+    Raises DataError at the first batch: shapes and widths that do not fit, empty arrays, NaN, streams that differ by
+    more than a clip, a duration under half or over twice that of the clips, other options out of their range.
     """
     size = facts["clips"]
     clip_length = facts["clip_length"] if clip_length is None else clip_length
@@ -139,7 +139,7 @@ def moment_batches(
     if not len(queries):
         raise DataError("no query; at least one is needed.")
     if getattr(queries, "ndim", 3) == 2:
-        raise DataError(f"queries are one array {np.shape(queries)}: give a list of arrays, one a query.")
+        raise DataError(f"queries are one array {np.shape(queries)}: give a list of arrays, one per query.")
     streams, tef = streams_of(facts, video)
     sources = [Clips(name, values, width) for name, (values, width) in streams.items()]
     counts = {source.name: len(source.values) for source in sources}

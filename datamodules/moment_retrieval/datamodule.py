@@ -13,7 +13,7 @@ Batch contract (B queries, T = the batch's most clips, N = its most tokens):
     saliency_neg  (B, 2) int64                these, pair by pair
     annotation    list of B dict              rows of the file: qid, query, vid, duration, relevant_windows, ...
 
-The three saliency keys are absent where there is no saliency (data.saliency=none). Sound is one more video stream.
+The three saliency keys are absent if there is no saliency (data.saliency=none). Sound is one more video stream.
 Charades-STA, TACoS and ActivityNet Captions, as jsonl files of this kind, are read by the same class
 (configs/data/charades_sta.yaml).
 
@@ -78,7 +78,7 @@ class Moments(Data):
         guide: str = "docs/datasets.md#qvhighlights",
         mini: dict[str, int | float] | None = None,
     ):
-        """Paths are relative to `root`; a stream that is null is left out; `name` and `guide` stand in messages.
+        """Paths are relative to `root`; a stream that is null is left out; `name` and `guide` are used in messages.
 
         `mini`: sizes of the generated set (MiniSettings), None = the real data. Raises DataError: a number below its
         least value, an unknown option; settings of a stream or of the mini set that are unknown, missing or wrong.
@@ -154,7 +154,7 @@ class Moments(Data):
     # Splits
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the splits, once, whatever the stage; reads the features into memory where they are held there."""
+        """Opens the splits, once, for any stage; reads the features into memory if they are held there."""
         if self.moments:
             return
         self._read()
@@ -179,7 +179,7 @@ class Moments(Data):
     # What the task asks for
 
     def facts(self) -> dict[str, Any]:
-        """Plain values that a model is built from: widths (of a clip with its place), lengths, seconds."""
+        """Plain values that a model is built from: widths (that of a clip includes its place), lengths, seconds."""
         return {
             "video_dim": sum(stream.dim for stream in self.streams.values()) + 2 * self.tef,
             "text_dim": self.text.dim,
@@ -193,15 +193,15 @@ class Moments(Data):
         }
 
     def annotations(self, split: Literal["train", "val", "test"]) -> list[dict[str, Any]]:
-        """The rows of a split's annotation file, in its order, as they stand there."""
+        """The rows of a split's annotation file, in its order, unchanged."""
         self._read()
         return self.rows[split]
 
     def oracle(self) -> dict[int, dict[str, Any]] | None:
         """qid -> what classifiers that are told where the shots are would predict (test split); None for real data.
 
-        Each {"pred_relevant_windows": [[start, end, score], ...], "pred_saliency_scores": [a clip's, ...]}. None also
-        where a stream is left out: the classifiers read both, so theirs is not this run's ceiling.
+        Each is {"pred_relevant_windows": [[start, end, score], ...], "pred_saliency_scores": [one per clip]}. It is
+        also None if a stream is left out: the classifiers read both, so theirs is not this run's ceiling.
         """
         if self.mini is None or not set(mini_qvhighlights.STREAMS) <= {stream.path for stream in self.streams.values()}:
             return None
@@ -210,7 +210,7 @@ class Moments(Data):
         return {row.pop("qid"): row for row in map(json.loads, lines)}
 
     def train_dataloader(self) -> DataLoader:
-        """Order and random labels depend on torch's seed and the epoch alone, whatever the workers."""
+        """Order and random labels depend on torch's seed and the epoch alone, for any number of workers."""
         draws = Draws(self.moments["train"], torch.initial_seed(), *ranks())
         return loader(self.moments["train"], self.batch_size, train=True, workers=self.num_workers, draws=draws)
 
@@ -223,7 +223,7 @@ class Moments(Data):
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
-        """The annotations stay as they are: Lightning would look for tensors in their lists, 7 ms a batch of 32."""
+        """The annotations stay as they are: Lightning would search their lists for tensors, 7 ms per batch of 32."""
         tensors = {key: value for key, value in batch.items() if key != "annotation"}
         moved = super().transfer_batch_to_device(tensors, device, dataloader_idx)
         return {key: batch[key] if key == "annotation" else moved[key] for key in batch}

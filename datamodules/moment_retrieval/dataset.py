@@ -1,8 +1,8 @@
 """Moments and highlights as a data set: features of a video and a query, and labels drawn anew each epoch.
 
-Indexed with a list it returns the batch of datamodule.py. An item is an int (epoch 0: evaluation) or a
-`Draw`, which names the epoch and the seed too, so that what is drawn at random depends on (seed, epoch, qid) alone and
-not on who reads it: any number of workers, a resumed run.
+A list of items gives the batch of datamodule.py. An item is an int (epoch 0: evaluation) or a `Draw`, which names the
+epoch and the seed too, so that what is drawn at random depends on (seed, epoch, qid) alone: it is the same for any
+number of workers and in a resumed run.
 """
 
 import zlib
@@ -20,7 +20,7 @@ from datamodules.moment_retrieval.labels import annotated_saliency, moment_spans
 from datamodules.streams import FolderStream, PackedStream
 
 SALIENCIES = ("annotated", "windows", "none")
-SOFTENING = 1e-5  # added to a row's length before it is divided by
+SOFTENING = 1e-5  # added to a row's length before the row is divided by it
 GROSS = 2.0  # features that last this much shorter or longer than the video are of another clip length
 
 
@@ -57,7 +57,7 @@ class Features:
         self.width = sum(stream.width for stream in self.streams) + 2 * tef
 
     def hold(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Read what these rows need, now."""
+        """Reads now what these rows need."""
         for row in rows:
             self.video(row)
             self.text(row)
@@ -101,7 +101,7 @@ class Features:
         return np.concatenate(parts, axis=1)
 
     def _check_duration(self, about: str, clips: int, duration: float) -> None:
-        """DataError where the clips, as far as they are read, last less than half or more than twice the video."""
+        """DataError if the clips last less than half or more than twice as long as the video, cut at max_clips."""
         expected = min(duration / self.lengths.clip_length, self.lengths.max_clips)
         if clips + 1 < expected / GROSS or clips - 1 > expected * GROSS:
             raise DataError(
@@ -111,7 +111,7 @@ class Features:
 
 
 class MomentDataset(Dataset):
-    """Queries of one split. Indexed with a list it returns a batch; with one item, a batch of one."""
+    """Queries of one split. `__getitems__` gives the batch of several items; `__getitem__` gives a batch of one."""
 
     def __init__(self, rows: list[dict[str, Any]], features: Features, lengths: Lengths, saliency: str):
         self.rows, self.features, self.lengths, self.saliency = rows, features, lengths, saliency
@@ -123,7 +123,7 @@ class MomentDataset(Dataset):
         return self.__getitems__([item])
 
     def __getitems__(self, items: Sequence[int | Draw]) -> dict[str, Any]:
-        """The batch of these queries. Called by the DataLoader with a batch's items."""
+        """The batch of these queries. The DataLoader calls it with the items of a batch."""
         draws = [item if isinstance(item, Draw) else Draw(int(item), epoch=0, seed=0) for item in items]
         rows = [self.rows[draw.index] for draw in draws]
         video, video_keep = padded([self.features.video(row) for row in rows])
@@ -161,7 +161,7 @@ class MomentDataset(Dataset):
 
 
 def padded(parts: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n_i, width) each -> (B, longest, width) float32, zeros where keep (B, longest) is False."""
+    """B arrays (n_i, width) -> values (B, longest, width) float32, zeros where keep (B, longest) is False, and keep."""
     counts = torch.tensor([len(part) for part in parts])
     values = np.zeros((len(parts), int(counts.max()), parts[0].shape[1]), np.float32)
     for row, part in zip(values, parts, strict=True):

@@ -3,8 +3,8 @@
     moment_spans([[26, 36]], clips=75, clip_length=2.0, most=5, rng=rng)          # [[0.2067, 0.0667]] centre, width
     scores, more, less = annotated_saliency([13, 14], [[4, 3, 3], [2, 1, 1]], 75, rng)   # (75,), (2,), (2,)
 
-QD-DETR's labels (section 3.4 of its paper; Moment-DETR's before it), without changing the annotation they are made of.
-Every random choice comes from `rng`.
+They are QD-DETR's labels (section 3.4 of its paper; Moment-DETR's before it). The annotation that they are made from is
+not changed. Every random choice comes from `rng`.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def moment_spans(
 ) -> np.ndarray:
     """Windows in seconds -> (n, 2) float32 centre and width in [0, 1], as parts of clips * clip_length seconds.
 
-    More than `most` windows: `most` of them by chance, in their order. What reaches past the last clip is cut off
-    (the original leaves such spans beyond 1); n may be 0 where nothing is left.
+    Of more than `most` windows, `most` are drawn at random and keep their order. What reaches past the last clip is cut
+    off (the original leaves such spans beyond 1); n is 0 if nothing is left.
     """
     windows = np.asarray(windows, np.float64).reshape(-1, 2)
     if len(windows) > most:
@@ -37,8 +37,8 @@ def annotated_saliency(
     """Summed scores (clips,) float32, 0 outside the relevant clips; PAIRS more and PAIRS less salient clips, int64.
 
     First pair: the relevant clips with the highest and the lowest sum. Second pair: a random relevant clip and a random
-    irrelevant one, or the first pair again where every clip is relevant. Clips past the last one do not count; with no
-    relevant clip all are clip 0: equal clips cost a hinge loss a constant and have no gradient.
+    irrelevant one, or the first pair again if every clip is relevant. Clips past the last one do not count. Without a
+    relevant clip all are clip 0: a pair of equal clips adds a constant to the hinge loss and has no gradient.
     """
     total = np.zeros(clips, np.float32)
     pairs = [(clip, sum(given)) for clip, given in zip(relevant, scores, strict=True) if clip < clips]
@@ -60,9 +60,9 @@ def window_saliency(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same from windows alone: 1 inside, 0 outside; random clips inside against random clips outside.
 
-    A clip counts as inside where it begins in a window and ends in it, or where the window is shorter than a clip and
-    begins there. The original takes the first window only; its others would be negatives. Different clips are drawn
-    where there are two; without any outside, or any inside, the clips of a pair are equal.
+    A clip counts as inside if it begins in a window and ends in it, or if the window is shorter than a clip and begins
+    in it. The original takes the first window only; the others would be negatives. Different clips are drawn if there
+    are two; without any outside, or any inside, the clips of a pair are equal.
     """
     total = np.zeros(clips, np.float32)
     for start, end in windows:

@@ -22,16 +22,16 @@ from datamodules.errors import DataError, near, some
 
 @dataclass(frozen=True)
 class Fields:
-    """Names of the keys. None: there is none."""
+    """Names of the keys. None: there is no such key."""
 
-    videos: str | None = "videos"  # of the file: the videos, a list or a mapping from id to entry; None: the whole file
-    video: str = "video_id"  # of an entry and of a sentence: the video's id. Not used where `videos` is a mapping
-    split: str | None = "split"  # of an entry: the name of its split
-    sentences: str | None = "sentences"  # of the file: captions that name their video; None: they stand in the entries
-    caption: str = "caption"  # of a sentence, an entry or a segment: a caption, or a list of them
-    segments: str | None = None  # of an entry: described parts, each a clip of its own
-    segment: str = "id"  # of a part: its id within the video
-    span: str = "segment"  # of a part: [start, end] in seconds
+    videos: str | None = "videos"  # key of the file: the videos, a list or a mapping from id to entry; None: all of it
+    video: str = "video_id"  # key of an entry and a sentence: the video's id; not used if `videos` is a mapping
+    split: str | None = "split"  # key of an entry: the name of its split
+    sentences: str | None = "sentences"  # key of the file: captions that name their video; None: entries have captions
+    caption: str = "caption"  # key of a sentence, an entry or a segment: a caption, or a list of them
+    segments: str | None = None  # key of an entry: described parts, each a clip of its own
+    segment: str = "id"  # key of a part: its id within the video
+    span: str = "segment"  # key of a part: [start, end] in seconds
 
 
 LAYOUTS = {
@@ -46,7 +46,7 @@ LAYOUTS = {
 class Clip:
     """What is captioned: a video, or a part of one."""
 
-    id: str  # unique: the video's id, of a part `<video>_<segment>`
+    id: str  # unique: the video's id, or `<video>_<segment>` for a part
     media: str  # id of the video that holds it
     captions: tuple[str, ...]  # at least one, white space folded
     split: str | None = None  # as the file names it
@@ -79,15 +79,15 @@ def one_line(text: str) -> str:
 
 
 def natural(name: str) -> tuple:
-    """Sorts video2 before video10."""
+    """A sort key that puts video2 before video10."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
 def read_captions(paths: Iterable[str | Path], fields: Fields) -> list[Clip]:
     """The captioned clips of all files, in natural order of their ids. Entries without captions are left out.
 
-    Raises DataError: unreadable file, missing key, a video twice, a caption that is empty or no text or of an unknown
-    video, a span that cannot be, no caption at all.
+    Raises DataError: unreadable file, missing key, a video twice, a caption that is empty, is not text or belongs to an
+    unknown video, an impossible span, no caption at all.
     """
     clips: dict[str, Clip] = {}
     origin: dict[str, Path] = {}
@@ -140,7 +140,7 @@ def _listed(path: Path, content: Any, entries: dict[str, Any], fields: Fields) -
         where = f"{path}, {fields.sentences} {number}"
         name = _name(_get(sentence, fields.video, where), where)
         if name not in captions:
-            raise DataError(f"{where}: '{name}' is no video of this file.{near(name, captions)}")
+            raise DataError(f"{where}: '{name}' is not a video of this file.{near(name, captions)}")
         captions[name] += _texts(_get(sentence, fields.caption, where), f"{where} ({name})")
     return [
         Clip(name, name, tuple(captions[name]), _split(path, name, entry, fields))
@@ -210,6 +210,6 @@ def _span(value: Any, where: str) -> tuple[float, float]:
 
 
 def kind(value: Any) -> str:
-    """What a json value is, in words."""
+    """The kind of a json value, in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")

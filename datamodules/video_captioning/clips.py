@@ -1,9 +1,9 @@
-"""Captioned clips as a data set: frames or features, a caption drawn anew each epoch or every one in turn.
+"""Captioned clips as a data set: frames or features, with a caption drawn anew in each epoch or with every caption.
 
     Clips(clips, Pixels(source, 32, 224, 224, mean, std), training=True, captions="all")[[0, 5]]   # a batch
 
-Indexed with a list it returns the batch of datamodule.py. An item is an int (epoch 0: evaluation) or a
-`Draw`, which names the epoch and the seed too: what is drawn depends on (seed, epoch, clip) alone, whoever reads it.
+A list as index gives the batch of datamodule.py. An item is an int (epoch 0: evaluation) or a `Draw`, which names the
+epoch and the seed too: what is drawn depends on (seed, epoch, clip) alone, for any number of workers.
 """
 
 import zlib
@@ -37,7 +37,7 @@ class Input(Protocol):
 
 
 class Pixels:
-    """Normalised frames: (F, 3, S, S) uint8 a clip, (B, F, 3, S, S) float32 a batch."""
+    """Normalised frames: (F, 3, S, S) uint8 of a clip, (B, F, 3, S, S) float32 in a batch."""
 
     key = "frames"
 
@@ -54,7 +54,7 @@ class Pixels:
 
 
 class Features:
-    """Precomputed grid features: (G, D) float32 a clip, (B, G, D) a batch. All clips have G rows."""
+    """Precomputed grid features: (G, D) float32 of a clip, (B, G, D) in a batch. All clips have G rows."""
 
     key = "features"
 
@@ -79,10 +79,10 @@ def feature_file(stream: FolderStream | PackedStream, clip: Clip) -> str:
 
 
 class Clips(Dataset):
-    """Clips of one split. Indexed with a list it returns a batch; with one item, a batch of one."""
+    """Clips of one split. A list as index gives a batch; a single item gives a batch of one."""
 
     def __init__(self, clips: Sequence[Clip], source: Input, *, training: bool, captions: str):
-        """captions: "all" enumerates every pair of a clip and a caption; "random" draws one of a clip's, per epoch."""
+        """captions: "all" enumerates every pair of clip and caption; "random" draws one per clip and epoch."""
         self.clips, self.source, self.training = list(clips), source, training
         self.pairs: list[tuple[int, int | None]] = [(index, 0) for index in range(len(self.clips))]
         if training and captions == "random":
@@ -97,7 +97,7 @@ class Clips(Dataset):
         return self.__getitems__(item if isinstance(item, list) else [item])
 
     def __getitems__(self, items: Sequence[int | Draw]) -> dict[str, Any]:
-        """The batch of these clips. Called by the DataLoader with a batch's items."""
+        """The batch of these clips. The DataLoader calls it with the items of a batch."""
         draws = [item if isinstance(item, Draw) else Draw(int(item), epoch=0, seed=0) for item in items]
         clips, captions, values = [], [], []
         for draw in draws:

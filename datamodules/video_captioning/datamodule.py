@@ -3,7 +3,7 @@
 Batch contract (B clips, F = `frames`, S = `image_size`, G x D = the grid of features):
 
     frames      (B, F, 3, S, S) float32   (pixel / 255 - mean) / std, per channel; data.source=video or frames
-    features    (B, G, D) float32         precomputed; data.source=features. One of the two is there
+    features    (B, G, D) float32         precomputed; data.source=features. A batch has one of the two
     caption     list of B str             training: one caption of the clip; evaluation: its first
     references  list of B list of str     all captions of the clip
     video       list of B str             ids; in evaluation every clip of the split once, in natural order
@@ -13,8 +13,8 @@ Batch contract (B clips, F = `frames`, S = `image_size`, G x D = the grid of fea
     data.facts()                               # {"frames", "image_size", "grid", "feature_dim", "train_texts", ...}
 
 Frames are evenly spread over the clip, the same in training and evaluation. The order of training, the caption drawn
-and the crop depend on (seed, epoch, clip) alone, whatever the workers; a run that stopped amid an epoch goes on with
-the batches it would have had.
+and the crop depend on (seed, epoch, clip) alone, for any number of workers; a run that stopped within an epoch goes on
+with the batches it would have had.
 """
 
 import json
@@ -44,7 +44,7 @@ from datamodules.video_captioning.undecodable import unreadable
 
 log = logging.getLogger(__name__)
 
-LONG = 100  # words; a caption beyond is named in the log
+LONG = 100  # words; longer captions are named in the log
 
 
 class Captions(Data):
@@ -82,7 +82,7 @@ class Captions(Data):
         guide: str = "docs/datasets.md#msr-vtt",
         mini: dict[str, int | float] | None = None,
     ):
-        """Paths are relative to `root`; `name` and `guide` stand in messages; `short_side` None is `image_size`.
+        """Paths are relative to `root`; `name` and `guide` are used in messages; `short_side` None is `image_size`.
 
         `mini`: sizes of the generated set (MiniSettings), None = the real data. Raises DataError: a number below its
         least value, an unknown option; a map of fields, a stream or mini settings that are unknown, missing or wrong.
@@ -111,12 +111,12 @@ class Captions(Data):
     def prepare_data(self) -> None:
         """Generates the mini set unless it is there; for real data checks that every file is. Raises DataError.
 
-        With corrupt=skip also reads every clip once and keeps the list of those that cannot be.
+        With corrupt=skip it also reads every clip once and keeps the list of those that cannot be read.
         """
         self._read()
 
     def _read(self) -> None:
-        """Annotations, splits, and where the clips are, once. DataError: anything missing or wrong."""
+        """Reads annotations and splits and finds the clips, once. DataError: anything missing or wrong."""
         if self._chosen:
             return
         if self.mini is not None:
@@ -174,7 +174,7 @@ class Captions(Data):
         raise DataError(f"{self.name}: none of the {len(clips)} train clips can be read: {why}")
 
     def _present(self, split: str, clips: list[Clip]) -> list[Clip]:
-        """Those of `clips` whose file is there. DataError: some are not (missing=refuse), or none is."""
+        """The clips whose file is there. DataError: some are missing (missing=refuse), or all are."""
         if isinstance(self.input, Features):
             stream = self.input.stream
             absent = set(stream.missing(feature_file(stream, clip) for clip in clips))
@@ -193,7 +193,7 @@ class Captions(Data):
         return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}")
 
     def _readable(self, split: str, clips: list[Clip]) -> list[Clip]:
-        """Those of `clips` that can be read."""
+        """The clips that can be read."""
         stamps = [self._stamp(clip) for clip in clips]
         bad = unreadable(clips, self.input, stamps, self.root)
         if clips and len(bad) == len(clips):
@@ -219,7 +219,7 @@ class Captions(Data):
     # Splits
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the splits, once, whatever the stage. Raises DataError as prepare_data does."""
+        """Opens the splits, once, for any stage. Raises DataError as prepare_data does."""
         if self.clips:
             return
         self._read()
@@ -233,8 +233,8 @@ class Captions(Data):
     def facts(self) -> dict[str, Any]:
         """Plain values that a model is built from.
 
-        frames, image_size (of the clips' pixels, whatever the source), grid (feature rows a clip; None where frames
-        are read), feature_dim (None likewise), train_texts (all training captions), skipped (split -> clips left out).
+        frames, image_size (side of the clips' pixels, for any source), grid (feature rows per clip; None if frames are
+        read), feature_dim (None likewise), train_texts (all training captions), skipped (split -> clips left out).
         """
         self._read()
         features = isinstance(self.input, Features)
@@ -248,7 +248,7 @@ class Captions(Data):
         }
 
     def oracle(self) -> dict[str, str] | None:
-        """video -> what a classifier that is told where to look would say (mini, test split); None for real data."""
+        """video -> the answer of a classifier that is told where to look (mini, test split); None for real data."""
         if self.mini is None:
             return None
         self._read()
@@ -257,7 +257,7 @@ class Captions(Data):
     def example(self, path: str | Path) -> dict[str, Any]:
         """The batch, without captions, of one clip that need not be in the data: a video file, or a folder of frames.
 
-        Where the data are features, an .npy file of them; generated data make them from a video file as well.
+        If the data are features, `path` is an .npy file of them; generated data also make them from a video file.
         Raises DataError: no such file, not readable, or not what this data is made of.
         """
         path = Path(path)
@@ -286,7 +286,7 @@ class Captions(Data):
         return {"features": values[None], "video": [path.name]}
 
     def train_dataloader(self) -> DataLoader:
-        """Order, captions and crops depend on torch's seed and the epoch alone, whatever the workers."""
+        """Order, captions and crops depend on torch's seed and the epoch alone, for any number of workers."""
         draws = Draws(self.clips["train"], torch.initial_seed(), *ranks())
         return loader(self.clips["train"], self.batch_size, train=True, workers=self.num_workers, draws=draws)
 
@@ -302,7 +302,7 @@ def longest(clip: Clip) -> int:
 
 
 def files_of(annotations: str | Sequence[str] | Mapping[str, str | Sequence[str] | None]) -> dict[str, list[str]]:
-    """Split -> its annotation files; "all" where the files say themselves which split a clip is in.
+    """Split -> its annotation files; "all" if the files say themselves which split a clip is in.
 
     Raises DataError: no file, an unknown split, no file of the training split.
     """

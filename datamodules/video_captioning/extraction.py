@@ -24,7 +24,7 @@ SETTINGS, FAILURES, LOCK = "extraction.json", "failures.txt", ".extraction.lock"
 
 
 def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Clip]:
-    """The clips of annotation files, or without any: every video file (or folder of frames) in `folder`.
+    """The clips of annotation files or, if there are none, every video file (or folder of frames) in `folder`.
 
     Raises DataError: no such folder, nothing in it, two files of one name, wrong annotations.
     """
@@ -55,7 +55,7 @@ def only_run(folder: Path) -> Iterator[None]:
 
 
 def keep_settings(folder: Path, settings: Mapping[str, object]) -> None:
-    """Notes the settings in `folder`. Raises DataError where it holds clips of other settings."""
+    """Writes the settings into `folder`. Raises DataError if it holds clips of other settings."""
     path = folder / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -70,7 +70,7 @@ def keep_settings(folder: Path, settings: Mapping[str, object]) -> None:
 
 
 def keep_failures(folder: Path, failed: Mapping[str, str]) -> None:
-    """failures.txt, a clip a line, or none where nothing failed."""
+    """Writes failures.txt, one line per clip, or removes it if nothing failed."""
     path = folder / FAILURES
     if failed:
         lines = [
@@ -82,7 +82,7 @@ def keep_failures(folder: Path, failed: Mapping[str, str]) -> None:
 
 
 def finish(folder: Path, console: Console, *, done: int, there: int, failed: Mapping[str, str]) -> None:
-    """Says what was done; exits with status 1 where a clip failed."""
+    """Prints what was done; exits with status 1 if a clip failed."""
     keep_failures(folder, failed)
     say = f"{folder}: {done} clips extracted, {there} were there, {len(failed)} failed"
     console.print(say, soft_wrap=True, highlight=False)

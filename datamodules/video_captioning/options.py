@@ -1,5 +1,5 @@
-"""Which options of the data module for captioned videos exclude each other. The ranges of single options are its
-annotations.
+"""Which options of the data module for captioned videos exclude each other. Its annotations give the ranges of single
+options.
 
 check({"short_side": 32, "image_size": 64, ...})    # DataError: data.short_side=32 is smaller than data.image_size=64
 """
@@ -29,4 +29,4 @@ def check(given: Mapping[str, Any]) -> None:
         if len(value) != 2 or not 0 <= value[0] <= value[1]:
             raise DataError(f"data.id_ranges.{split}={list(value)}: the first and the last number, 0 <= first <= last.")
     if given["split_names"].get("train") is None:
-        raise DataError("data.splits.train is null: there would be no training clips.")
+        raise DataError("data.splits.train is null: no clips would be left for training.")

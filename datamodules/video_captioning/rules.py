@@ -15,7 +15,7 @@ def splits_that_a_run_needs(cfg: dict[str, Any]) -> Iterator[str]:
     if "annotations" not in data or not isinstance(named, dict):
         return
     if named.get("test") is None:
-        yield f"data.{place}.test: null: a run ends with a test; name what it is on"
+        yield f"data.{place}.test: null: a run ends with a test; name what it tests on"
     if named.get("val") is None and cfg.get("test_checkpoint") == "best":
         yield f"data.{place}.val: null with test_checkpoint=best, which validation finds; or use test_checkpoint=last"
 

@@ -22,12 +22,12 @@ VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".flv")
 
 
 def names_in(folder: Path) -> set[str]:
-    """Names in a folder; none where there is no folder."""
+    """The names in a folder; empty if there is no such folder."""
     return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
 
 
 class VideoFiles:
-    """One file a video, found by a pattern such as "{video}.mp4" or "{video}.*" (any ending of a video file)."""
+    """One file per video, found by a pattern such as "{video}.mp4" or "{video}.*" (any ending of a video file)."""
 
     noun = "video file"
 
@@ -53,13 +53,13 @@ class VideoFiles:
         return self.path / self._endings.get(stem, self.pattern.format(video=clip.media))
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
-        """Those whose file is not there."""
+        """The clips whose file is not there."""
         there = names_in(self.path)
         at_once = "/" not in self.pattern
         return [clip for clip in clips if not (self.file(clip).name in there if at_once else self.file(clip).is_file())]
 
     def stamp(self, clip: Clip) -> tuple[int, int]:
-        """Size and time of change."""
+        """Size and time of change of the file."""
         status = self.file(clip).stat()
         return status.st_size, status.st_mtime_ns
 
@@ -69,7 +69,7 @@ class VideoFiles:
 
 
 class FrameFolders:
-    """One folder of JPEG files a clip, in order of their names."""
+    """One folder of JPEG files per clip, in order of their names."""
 
     noun = "frame folder"
 
@@ -80,12 +80,12 @@ class FrameFolders:
         return self.path / clip.id
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
-        """Those whose folder is not there."""
+        """The clips whose folder is not there."""
         there = names_in(self.path)
         return [clip for clip in clips if clip.id not in there]
 
     def stamp(self, clip: Clip) -> tuple[int, int]:
-        """Number of entries and time of change."""
+        """Number of entries and time of change of the folder."""
         return len(names_in(self.file(clip))), self.file(clip).stat().st_mtime_ns
 
     def frames(self, clip: Clip, count: int) -> np.ndarray:

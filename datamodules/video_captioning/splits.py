@@ -2,8 +2,9 @@
 
     by_split(clips, {"train": "train", "val": "validate", "test": "test"}, OFFICIAL)   # {"train": [Clip, ...], ...}
 
-By the names of splits in the annotations where all of them are there; else by the number at the end of a video's id,
-the official split of MSR-VTT: video0 to video6512, video6513 to video7009, video7010 to video9999.
+Clips are split by the names of splits in the annotations if all of them are there; otherwise by the number at the end
+of a video's id, as in the official split of MSR-VTT: video0 to video6512, video6513 to video7009, video7010 to
+video9999.
 """
 
 import re
@@ -63,7 +64,7 @@ def by_number(clips: Sequence[Clip], ranges: Mapping[str, Sequence[int]]) -> dic
 
 
 def disjoint(chosen: Mapping[str, Sequence[Clip]]) -> None:
-    """DataError where two splits share a video."""
+    """DataError if two splits share a video."""
     home: dict[str, str] = {}
     for split, clips in chosen.items():
         shared = [clip.media for clip in clips if home.setdefault(clip.media, split) != split]

@@ -2,7 +2,8 @@
 
     cut(frames, 224, 224, rng)     # (F, H, W, 3) uint8 -> (F, 3, 224, 224) uint8; rng None: the centre
 
-SwinBERT's: bilinear, a random crop in training and the central one in evaluation, the same for all frames, no flip.
+This is SwinBERT's transform: bilinear, a random crop in training and the central one in evaluation, the same for all
+frames, no flip.
 """
 
 import numpy as np

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def check_clips(clips: Sequence[Clip], source: Input, threads: int | None = None) -> dict[str, str]:
-    """id -> what is wrong, of every clip that cannot be read completely, in order.
+    """id -> what is wrong, for every clip that cannot be read completely, in order.
 
-    threads: None is one a processor. Reads every clip once (MSR-VTT as video files: less than an hour of one core).
+    threads: None is one per processor. Reads every clip once (MSR-VTT as video files: less than an hour of one core).
     """
 
     def attempt(clip: Clip) -> str | None:
@@ -38,9 +38,9 @@ def check_clips(clips: Sequence[Clip], source: Input, threads: int | None = None
 
 
 def unreadable(clips: Sequence[Clip], source: Input, stamps: Sequence[tuple], keep: Path) -> dict[str, str]:
-    """What check_clips finds, kept in a file in the folder `keep` for the next run.
+    """The result of check_clips, kept in a file in the folder `keep` for the next run.
 
-    stamps: of each clip, its size and time of change: a file that was replaced is checked again.
+    stamps: size and time of change of each clip, so that a file that was replaced is checked again.
     """
     digest = hashlib.sha256(source.key.encode())
     for clip, stamp in zip(clips, stamps, strict=True):

@@ -31,7 +31,7 @@ def read_video(path: str | Path, count: int, span: tuple[float, float] | None = 
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such video file.")
-    import av  # here: what reads features needs no decoder
+    import av  # imported here: reading features needs no decoder
 
     try:
         kept, total, announced = _decode(path, None, count, span)
@@ -54,9 +54,9 @@ def read_video(path: str | Path, count: int, span: tuple[float, float] | None = 
 def _decode(
     path: Path, total: int | None, count: int, span: tuple[float, float] | None
 ) -> tuple[dict[int, np.ndarray], int, int]:
-    """Frames by their number, those that `count` of `total` need; how many there are; how many the header announces.
+    """Frames by number, as far as `count` of `total` need them; how many there are; how many the header announces.
 
-    total: None is as many as announced, none of a part.
+    total: None is the announced number, or 0 for a part.
     """
     import av
 
@@ -68,7 +68,7 @@ def _decode(
         if total is None:
             total = stream.frames if span is None else 0
         wanted = set(spread(total, count).tolist()) if total else set()
-        to_rgb = av.video.reformatter.VideoReformatter()  # kept for all frames; one of each frame's own is slower
+        to_rgb = av.video.reformatter.VideoReformatter()  # kept for all frames; a new one per frame is slower
         kept, number = {}, 0
         for frame in _frames(container, stream, span):
             if number in wanted:
@@ -80,7 +80,7 @@ def _decode(
 
 
 def _frames(container, stream, span: tuple[float, float] | None) -> Iterator:
-    """Decoded frames, of the whole video or of those shown within `span`."""
+    """Decoded frames of the whole video, or those shown within `span`."""
     stream.codec_context.thread_count = 1
     first = float((stream.start_time or 0) * stream.time_base)
     if span is not None and span[0] > 0:

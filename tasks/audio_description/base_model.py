@@ -18,8 +18,8 @@ from tasks.common.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
-LLM = "model.llm."  # how the language model's weights are called in a state dict
-SAMPLES = 64  # values of each tensor that go into a fingerprint; all 13 GB would take half a minute a start
+LLM = "model.llm."  # prefix of the language model's weights in a state dict
+SAMPLES = 64  # values of each tensor that go into a fingerprint; all 13 GB would take half a minute per start
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 
 
@@ -40,11 +40,11 @@ def of_base(name: str) -> bool:
 
 @torch.no_grad()
 def fingerprints(llm: nn.Module, name: str) -> dict[str, str | None]:
-    """`linear`: of the linear layers inside the blocks; `rest`: of all other weights.
+    """Two fingerprints: `linear` of the linear layers inside the blocks, `rest` of all other weights.
 
     Each covers every tensor's name and shape and `SAMPLES` evenly spaced values, rounded to bfloat16, so that the same
-    weights are recognised whether they were loaded in float32 or bfloat16. Of quantised ones the originals count, as
-    they lie in the files of `name`; `linear` is None where there are none.
+    weights are recognised whether they were loaded in float32 or bfloat16. For quantised weights the originals in the
+    files of `name` count; `linear` is None if the files do not have them.
     """
     hashes = {"linear": hashlib.sha256(), "rest": hashlib.sha256()}
     stored = None if quantization_of(llm) == "none" else StoredWeights(name)
@@ -66,10 +66,10 @@ def fingerprints(llm: nn.Module, name: str) -> dict[str, str | None]:
 
 
 def check_base(expected: dict[str, Any] | None, found: dict[str, Any] | None) -> None:
-    """Raises CheckpointError where a checkpoint's base and the language model that is here are not the same.
+    """Raises CheckpointError if a checkpoint's base and the language model at hand are not the same.
 
     The name does not matter: folders are moved. Nor does quantization, which approximates the same weights: a warning
-    says that scores may differ, another one where linear layers have no fingerprint.
+    says that scores may differ. Another warning comes if linear layers have no fingerprint.
     """
     if expected is None and found is None:
         return

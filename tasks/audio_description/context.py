@@ -5,7 +5,7 @@
     prompts = PromptBuilder(tokenizer, "Describe the scene: ", Context(previous_tokens=64))
     prompts.rows(2, previous=[["He runs."], []])  # two lists of token ids, the second without context
 
-Which of them a batch has is the data module's choice (data.previous, data.subtitles); without them every row is the
+The data module chooses which of them a batch has (data.previous, data.subtitles); without them every row is the
 beginning of sentence and the prompt.
 """
 
@@ -24,11 +24,11 @@ IGNORED = -100  # label of positions that do not count in the loss
 
 @dataclass
 class Context:
-    """The task node's `context`. Neither the paper nor LLaMA-Adapter has one: the wording and the budgets are ours.
+    """The task node's `context`. It is an extension: neither the paper nor LLaMA-Adapter has its wording or budgets.
 
-    previous_label, subtitles_label: text before the sentences of each kind. separator: after each label and sentence.
-    previous_tokens, subtitle_tokens: what each kind may take, label included; the oldest sentences go first, and of a
-    last sentence that is too long by itself, its first words.
+    previous_label, subtitles_label: text before the sentences of each kind. separator: text after each label and
+    sentence. previous_tokens, subtitle_tokens: most tokens of each kind, label included; the oldest sentences are left
+    out first, and if the last one is too long by itself, its first words.
     """
 
     previous_label: str = "Before:"
@@ -51,11 +51,11 @@ class History:
         self.said: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=count))
 
     def before(self, movies: list[str]) -> list[list[str]]:
-        """For every row what was said of its movie so far, oldest first."""
+        """For every row, the descriptions of its movie so far, oldest first."""
         return [list(self.said[movie]) for movie in movies]
 
     def add(self, rows: list[dict]) -> None:
-        """rows: with `movie` and `generated`, in the order of time."""
+        """rows: dicts with `movie` and `generated`, in the order of time."""
         for row in rows:
             self.said[row["movie"]].append(row["generated"])
 
@@ -75,7 +75,7 @@ class PromptBuilder:
     def rows(
         self, size: int, previous: list[list[str]] | None = None, subtitles: list[list[str]] | None = None
     ) -> list[list[int]]:
-        """Token ids of every row's prompt; previous, subtitles: a list of sentences a row, oldest first, or None."""
+        """Token ids of every row's prompt; previous, subtitles: None, or per row a list of sentences, oldest first."""
         c = self.context
         kinds = [
             (previous, c.previous_label, c.previous_tokens),
@@ -88,7 +88,7 @@ class PromptBuilder:
         return rows
 
     def block(self, label: str, sentences: list[str], budget: int) -> list[int]:
-        """The newest of `sentences` behind their label, in at most `budget` tokens; nothing where none fits."""
+        """The newest of `sentences` after their label, in at most `budget` tokens; an empty list if none fits."""
         sentences = [sentence.strip() for sentence in sentences]
         while sentences := [sentence for sentence in sentences if sentence]:
             ids = self.ids("".join(part + self.context.separator for part in (label, *sentences) if part))
@@ -101,7 +101,7 @@ class PromptBuilder:
     def longest(self, previous: bool, subtitles: bool) -> int:
         """The most tokens that a prompt with these kinds of context takes.
 
-        CheckpointError: a budget that its own label uses up, so that there would never be any context.
+        CheckpointError: a budget that its own label uses up, which would leave no context at all.
         """
         c = self.context
         for used, label, name in (
@@ -117,7 +117,7 @@ class PromptBuilder:
         return 1 + len(self.prompt_ids) + previous * c.previous_tokens + subtitles * c.subtitle_tokens
 
     def for_training(self, prompts: list[list[int]], texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Inputs and labels (B, T): each prompt with its description, padded on the right; labels count it alone.
+        """Inputs and labels (B, T): each prompt with its description, padded on the right; only descriptions count.
 
         Under causal attention padding on the right reaches no real position, so there is no mask.
         """
@@ -142,7 +142,7 @@ class PromptBuilder:
         return ids, keep
 
     def check_beginnings(self, prompts: list[list[int]]) -> None:
-        """A LLaMA without its beginning of sentence still answers, only worse: nobody would notice."""
+        """Refuses prompts without a beginning of sentence: LLaMA would answer all the same, only worse."""
         bos, pad = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
         if bos is None or pad is None:
             raise ValueError(f"the tokenizer has no beginning of sentence or no padding (bos={bos}, pad={pad})")

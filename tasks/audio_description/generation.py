@@ -49,7 +49,7 @@ class Decoding:
     no_repeat_ngram_size: Natural | None = None
 
     def __post_init__(self):
-        """Raises ValueError for a value that cannot be, and for one that would have no effect beside the others."""
+        """Raises ValueError for an impossible value, and for one that would have no effect beside the others."""
         check_fields(self)
         options = self.options()
         if (least := options.get("min_new_tokens", 0)) > options["max_new_tokens"]:
@@ -85,7 +85,7 @@ class Decoding:
 
 
 class AfterPrompt(LogitsProcessor):
-    """Another processor that is shown the generated tokens only."""
+    """Shows another processor only the generated tokens."""
 
     def __init__(self, processor: LogitsProcessor, prompt_length: int):
         self.processor, self.prompt_length = processor, prompt_length

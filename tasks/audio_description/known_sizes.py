@@ -1,4 +1,4 @@
-"""Sizes of a language model that is named and not at hand: enough to count it, without its weights.
+"""Sizes of a language model from its name: enough to count its parameters and FLOPs without its weights.
 
 >>> sizes_of("huggyllama/llama-7b")  # {"hidden_size": 4096, ..., "vocab_size": 32000}
 """
@@ -23,7 +23,7 @@ KNOWN = {
 
 
 def sizes_of(name: str) -> dict[str, Any]:
-    """Options of LlamaConfig for a folder, a known name, or what the hub says. ConfigError where none of them knows."""
+    """Options of LlamaConfig for a folder, a known name or a hub id. ConfigError if none of them gives the sizes."""
     if name in KNOWN and not Path(name).is_dir():
         return dict(zip(NAMES, KNOWN[name], strict=True))
     try:
@@ -35,6 +35,6 @@ def sizes_of(name: str) -> dict[str, Any]:
             "task.llm.pretrained=null 'task.llm.config={hidden_size: 4096, ...}' task.llm.vocab_size=32000"
         ) from error
     if config.model_type != "llama":
-        raise ConfigError(f"task.llm.pretrained: {name!r} is a {config.model_type!r} model, no LLaMA")
+        raise ConfigError(f"task.llm.pretrained: {name!r} is a {config.model_type!r} model, not a LLaMA")
     wanted = [*(field.name for field in fields(Sizes)), "vocab_size"]
     return {key: value for key in wanted if (value := getattr(config, key, None)) is not None}

@@ -30,7 +30,7 @@ LLAMA_7B = {  # Touvron et al. 2023, table 2, and its config.json; as many key-v
 
 @dataclass
 class Sizes:
-    """Of a language model from scratch: options of transformers' LlamaConfig; None is LLaMA-7B's value."""
+    """Sizes of a language model from scratch: options of transformers' LlamaConfig; None is LLaMA-7B's value."""
 
     hidden_size: Count | None = None
     intermediate_size: Count | None = None
@@ -47,11 +47,11 @@ class LanguageModel:
     """The task node's `llm`.
 
     pretrained: folder or hub id of a LLaMA-family model with its tokenizer; None trains one from scratch.
-    dtype, frozen: of a pretrained one. A frozen one is neither in the optimiser nor in checkpoints.
-    gradient_checkpointing: keep one activation a layer and compute the others again in the backward pass.
-    quantization, lora: of a pretrained, frozen one (quantization.py, lora.py); lora may be given as a mapping.
-    config, vocab_size (at most): of one from scratch.
-    Raises ConfigError where quantization or lora go with another one.
+    dtype, frozen: options of a pretrained model. A frozen one is neither in the optimiser nor in checkpoints.
+    gradient_checkpointing: keep one activation per layer and compute the others again in the backward pass.
+    quantization, lora: for a pretrained, frozen model (quantization.py, lora.py); lora may be given as a mapping.
+    config, vocab_size (at most): sizes of a model from scratch.
+    Raises ConfigError if quantization or lora are given for another model.
     """
 
     pretrained: str | None = None
@@ -93,11 +93,11 @@ def pretrained(
 ) -> tuple[PreTrainedTokenizerBase, PrefixLlama]:
     """The tokenizer and the language model of a LLaMA-family folder or hub id.
 
-    Decoding defaults that the folder brings along are dropped: task.decoding says everything.
+    The folder's own decoding defaults are dropped: task.decoding sets all options.
     prefix_layers: how many layers it must have at least.
-    Raises CheckpointError where it cannot be found or loaded, is no LLaMA, lacks weights or layers, or where its
-    tokenizer marks no beginning of a sentence, has no token to pad with, or knows more tokens than the model; where it
-    is to be quantised and is stored so already. ConfigError where what quantises it is not installed.
+    Raises CheckpointError if the model cannot be found or loaded, is not a LLaMA, or lacks weights or layers; if its
+    tokenizer has no token for the beginning or the end of a sentence, or knows more tokens than the model; and if it is
+    to be quantised but is stored quantised already. Raises ConfigError if bitsandbytes or accelerate is not installed.
     """
     options = loading_options(quantization)
     try:
@@ -123,7 +123,7 @@ def pretrained(
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"the tokenizer of {name!r} has no end-of-sentence token; descriptions need one")
     if tokenizer.pad_token_id is None:
-        # LLaMA has none; whichever stands in is masked out and never counts in a loss
+        # LLaMA has none; the token used instead is masked out and never counts in a loss
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
@@ -133,14 +133,15 @@ def pretrained(
     ids = {f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
     model.generation_config = GenerationConfig(**ids)
     tame(model)
-    # transformers hands it over in evaluation mode, in which it would silently not checkpoint activations
+    # transformers returns it in evaluation mode, in which it would silently not checkpoint activations
     return tokenizer, model.requires_grad_(not frozen).train()
 
 
 def checkpoint_activations(llm: PrefixLlama) -> None:
     """Keeps each layer's input and computes the rest again in the backward pass.
 
-    Not the reentrant form: it would run the backward pass through the prefix, which all layers share, once per layer.
+    The reentrant form is not used: it would run the backward pass through the prefix, which all layers share, once per
+    layer.
     """
     # transformers renamed it within release 5
     enable = getattr(llm, "activation_checkpointing_enable", None) or llm.gradient_checkpointing_enable

@@ -2,9 +2,9 @@
 
 add_lora(llm, LoRA(rank=8, targets=["q_proj", "v_proj"]))  # in place: W x becomes W x + alpha / rank B A x
 
-They stand beside the gated prefix. Prefix keys and values go through adapted projections as well: they come from the
-layer's own projections, which these now are, and folding B A into W leaves the model the same. B starts at zero, and
-with it the language model as it was.
+They are used together with the gated prefix. Prefix keys and values go through adapted projections as well: they come
+from the layer's own projections, which are now the adapted ones, and folding B A into W leaves the model the same. B
+starts at zero, so the language model starts unchanged.
 """
 
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class LoRA:
 
 
 def add_lora(llm: nn.Module, lora: LoRA) -> None:
-    """Puts trained adapters, in float32, into a frozen language model. Raises ConfigError where there is no peft."""
+    """Puts trained adapters, in float32, into a frozen language model. Raises ConfigError if peft is not installed."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

@@ -1,13 +1,13 @@
 """Recall@k within N neighbours: does a generated sentence fit its own scene better than the neighbouring ones?
 
-Sentences of one movie stand in time order. Windows of N consecutive ones start every N // 2 sentences; in each window a
+Sentences of one movie are in time order. Windows of N consecutive ones start every N // 2 sentences; in each window a
 generated sentence is a hit if its own reference is among the k that score highest with it. The result is the mean over
 windows (AutoAD-II, which scores with BERTScore). Chance is k / N.
 
     >>> recall_within_neighbours(scores, k=(1, 5), n=16)  # scores (M, M): rows generated, columns references
     {1: 0.5833..., 5: 0.8125}
 
-A recall is only comparable with another one of the same scorer (scorers.py), so its name says which: `R@5/16[rougeL]`.
+A recall is only comparable with one of the same scorer (scorers.py), so its name includes the scorer: `R@5/16[rougeL]`.
 """
 
 import logging
@@ -52,7 +52,7 @@ def recall_within_neighbours(scores, k: Sequence[int] = (1, 5), n: int = 16, tie
 
 
 def check_options(k: Sequence[int], n: int, ties: str) -> None:
-    """Raises ValueError for the first of them that cannot be."""
+    """Raises ValueError for the first option that is out of its range."""
     if not isinstance(n, Integral) or n < 2:
         raise ValueError(f"recall within neighbours needs windows of n >= 2 sentences, got n={n}")
     if not isinstance(k, Sequence) or not k or not all(isinstance(x, Integral) and 1 <= x <= n for x in k):
@@ -86,7 +86,7 @@ def hit_shares(blocks: torch.Tensor, k: Sequence[int], ties: str) -> dict[int, t
 
 
 class Recalls(NamedTuple):
-    """What `neighbour_recalls` finds, before movies are put together."""
+    """The result of `neighbour_recalls`, before movies are put together."""
 
     windows: dict[str, dict[str, np.ndarray]]  # movie -> "R@5/16[rougeL]" -> percent of hits of its windows, (W,)
     skipped: dict[str, int]  # movie -> its sentences, fewer than n
@@ -99,7 +99,7 @@ class Recalls(NamedTuple):
     def total(self) -> dict[str, float]:
         """In percent, `R@k/n[scorer]`: the mean over movies, and `R@k/n[scorer,windows]`: the mean over all windows.
 
-        `R@k/n movies skipped` counts those that are in neither, where there are any.
+        `R@k/n movies skipped` counts the movies that are in neither, if there are any.
         """
         total = {}
         for name in next(iter(self.windows.values()), {}):
@@ -121,7 +121,7 @@ def recall_over_movies(
 ) -> dict[str, float]:
     """Recall in percent over all movies (Recalls.total); the arguments are those of `neighbour_recalls`.
 
-    Where no movie has n sentences, the number of skipped movies is all there is.
+    If no movie has n sentences, the result has only the number of skipped movies.
     """
     return neighbour_recalls(rows, k, n, scorers=scorers, ties=ties).total()
 
@@ -138,12 +138,12 @@ def neighbour_recalls(
 
     rows:    dicts with movie, start (seconds), generated, reference, in any order; optional end and ann_id order rows
              of one start.
-    scorers: of scorers.py; None: RougeL alone. Each encodes a sentence once, however often and wherever it occurs, and
-             scores a pair once, so that equal sentences tie exactly.
+    scorers: scorers as in scorers.py; None: RougeL alone. Each encodes a sentence once, however often and wherever it
+             occurs, and scores a pair once, so that equal sentences tie exactly.
     ties:    as in `recall_within_neighbours`; "expected" makes the answer "the same sentence for every scene" chance.
     Movies of fewer than n sentences are left out, and a warning names them.
     Raises ValueError for what `recall_within_neighbours` refuses, two scorers of one name, a scorer whose scores are
-    not finite, a row without text, or with a start that is no finite number.
+    not finite, a row without text, or with a start that is not finite.
     """
     check_options(k, n, ties)
     scorers = [RougeL()] if scorers is None else list(scorers)
@@ -163,7 +163,7 @@ def neighbour_recalls(
 
 
 def in_time_order(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows by movie, whatever order several ranks brought them in."""
+    """Rows by movie, in time order, whatever their order from several ranks."""
     for number, row in enumerate(rows):
         if not math.isfinite(row["start"]):
             raise ValueError(f"row {number} (movie {row['movie']}): start must be a finite number, got {row['start']}")
@@ -193,9 +193,9 @@ def warn_of_skipped(skipped: Mapping[str, int], scored: int, n: int) -> None:
 
 
 def window_scores(movies: Sequence[tuple[list[str], list[str]]], scorer: Scorer, n: int):
-    """For every movie its windows' scores, (W, n, n): rows generated sentences, columns references.
+    """For every movie the scores of its windows, (W, n, n): rows generated sentences, columns references.
 
-    Encoded sentences are kept as long as a later movie has them.
+    Encoded sentences are kept as long as a later movie needs them.
     """
     last = {sentence: number for number, pair in enumerate(movies) for sentences in pair for sentence in sentences}
     known: dict[str, Any] = {}
@@ -206,7 +206,7 @@ def window_scores(movies: Sequence[tuple[list[str], list[str]]], scorer: Scorer,
         index = {sentence: i for i, sentence in enumerate(sentences)}
         rows, columns = (np.array([index[sentence] for sentence in side]) for side in (generated, references))
         places = window_places(len(generated), n)
-        codes = rows[places][:, :, None] * len(sentences) + columns[places][:, None, :]  # (W, n, n): a number a pair
+        codes = rows[places][:, :, None] * len(sentences) + columns[places][:, None, :]  # (W, n, n): one per pair
         distinct, inverse = np.unique(codes, return_inverse=True)
         pairs = np.stack(np.divmod(distinct, len(sentences)), axis=1)  # (P, 2)
         scores = np.asarray(scorer.score([known[sentence] for sentence in sentences], pairs), dtype=np.float64)

@@ -59,7 +59,7 @@ class AudioVisualEncoder(nn.Module):
 
 
 class Bridge(nn.Module):
-    """What the encoder found, as prompts for the language model: per-layer learned prompts plus a part of the sample.
+    """Encoder tokens -> prompts for the language model: per-layer learned prompts plus a part of the sample.
 
     kind: "queries" - learned queries go through `layers` Transformer layers together with the encoder's tokens, and
           their outputs are the sample's part of `prompts` prompts (LLaMA-Adapter V2's visual path);
@@ -102,7 +102,7 @@ class Bridge(nn.Module):
 
 
 class Describer(nn.Module):
-    """The whole model. `prefix(...)` is what training and decoding share; the language model may be frozen."""
+    """The whole model. Training and decoding share `prefix(...)`; the language model may be frozen."""
 
     def __init__(self, encoder: AudioVisualEncoder, bridge: Bridge, llm: PrefixLlama, gate_init: float = 0.0):
         super().__init__()
@@ -123,7 +123,7 @@ class Describer(nn.Module):
         return {"prefix": Prompts(self.llm, self.bridge.prompts.expand(size, -1, -1, -1), self.gates)}
 
     def parts(self) -> dict[str, int]:
-        """Parameter counts by part; `controls` is what stands in the masks' place, `lora` is there if adapters are."""
+        """Parameter counts by part; `controls` counts what replaces the masks, `lora` exists only with adapters."""
         count = {name: sum(map(values_in, module.parameters())) for name, module in self.named_children()}
         lora = sum(p.numel() for name, p in self.llm.named_parameters() if is_lora(name))
         masks, controls = mask_parameters(self.encoder.encoder)

@@ -1,7 +1,7 @@
 """Audio description as a Lightning module: train, describe, score (paper section 4.1, Table 1a).
 
 datamodules/audio_description/datamodule.py says which keys, shapes and polarity a batch has; sentences are tokenised
-here. Where the data module is told to, a batch also has `previous` and `subtitles`, a list of B lists of sentences,
+here. If the data module has context, a batch also has `previous` and `subtitles`, each a list of B lists of sentences,
 oldest first: they go into the prompt (context.py).
 
     python train.py experiment=madv2_multi_lcaam scale=mini
@@ -44,19 +44,19 @@ class AudioDescription(Task):
 
     mask: the configuration's mask node (lcaam.plan); num_keys None is all 2 x tokens.
     facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch);
-        where batches have context: previous (none | oracle | predicted), previous_count, subtitles.
-    width, layers, heads, feedforward, dropout, norm, position_base, position_scale: of the audiovisual encoder.
+        if batches have context: previous (none | ground_truth | predicted), previous_count, subtitles.
+    width, layers, heads, feedforward, dropout, norm, position_base, position_scale: see Encoder, AudioVisualEncoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
     llm, decoding, context: the fields of LanguageModel, Decoding and Context, as plain dicts.
-    prompt: text before every description, behind the context; never part of the loss.
+    prompt: text before every description, after the context; never part of the loss.
     validate_text: also generate and score sentences in validation.
     blind: the input-blind floor: no context, and the language model gets no prefix; a frozen one, which could then
         learn nothing, gets the learned prompts without the sample's part.
     tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
 
     A checkpoint of a model whose language model is frozen holds everything else, and loads onto the same one only.
-    Raises CheckpointError where the language model cannot be had, or has fewer positions than the context may take.
+    Raises CheckpointError if the language model is not available, or has fewer positions than the context may take.
     """
 
     headline = ("rouge_l", "rouge_l_plain", "cider", "cider_plain", "R@5/16[rougeL]", "R@1/16[rougeL]", "exact")
@@ -124,7 +124,7 @@ class AudioDescription(Task):
             checkpoint_activations(language_model)
         self.decoding = Decoding(**(decoding or {}))
         self.prompts = PromptBuilder(self.tokenizer, prompt, Context(**(context or {})))
-        self.history: History | None = None  # what this model said before, where that is its context
+        self.history: History | None = None  # what this model said before, if that is its context
 
         backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
@@ -143,7 +143,7 @@ class AudioDescription(Task):
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
 
     def check_positions(self, positions: int) -> None:
-        """Raises CheckpointError where context, prompt and description may need more than the language model has."""
+        """Raises CheckpointError if context, prompt and description may need more than the language model has."""
         kinds = self.hparams.facts.get("previous", "none") != "none", bool(self.hparams.facts.get("subtitles", False))
         most = self.prompts.longest(*kinds) + self.decoding.options()["max_new_tokens"]
         if any(kinds) and most > positions:
@@ -182,7 +182,7 @@ class AudioDescription(Task):
 
     @torch.no_grad()
     def describe(self, batch: dict) -> list[str]:
-        """A sentence per scene."""
+        """One sentence per scene."""
         ids, keep = (x.to(self.device) for x in self.prompts.for_generation(self.prompt_rows(batch)))
         options = self.decoding.generate_options(prompt_length=ids.shape[1])
         options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
@@ -191,7 +191,7 @@ class AudioDescription(Task):
         return [sentence.strip() for sentence in sentences]
 
     def rows(self, batch: dict) -> list[dict]:
-        """What was generated beside what was wanted."""
+        """The generated sentences beside the references."""
         return [
             {"ann_id": name, "movie": movie, "start": start, "end": end, "reference": reference, "generated": generated}
             for name, movie, start, end, reference, generated in zip(
@@ -222,7 +222,7 @@ class AudioDescription(Task):
         self.evaluate("val", batch, self.val_accuracy, self.val_loss, text)
 
     def evaluate(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric, text: bool) -> None:
-        """Logs the loss, and keeps the generated sentences: for the scores (`text`), as context of later rows, both."""
+        """Logs the loss and keeps the generated sentences for the scores (`text`), for later rows' context, or both."""
         if self.history is not None:
             batch = {**batch, "previous": self.history.before(batch["movie"])}
         self.log_evaluation(stage, batch, accuracy, mean)
@@ -235,7 +235,7 @@ class AudioDescription(Task):
             self.predictions += rows
 
     def new_history(self) -> History | None:
-        """An empty one where the data at hand say previous=predicted, which an evaluation may choose for any model."""
+        """An empty history if the data have previous=predicted, which an evaluation may choose for any model."""
         datamodule = self.trainer.datamodule
         facts = self.hparams.facts if datamodule is None else datamodule.facts()
         predicted = facts.get("previous", "none") == "predicted" and not self.hparams.blind
@@ -283,7 +283,7 @@ class AudioDescription(Task):
             check_base(checkpoint["base_model"], self.base_model)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
-        """nn.Module's; but a frozen language model's weights, and nothing else, may be absent, whatever `strict` is."""
+        """As nn.Module's, but only the weights of a frozen language model may be absent, whatever `strict` is."""
         if not self.frozen:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         keys = super().load_state_dict(state_dict, strict=False, assign=assign)
@@ -304,8 +304,8 @@ class AudioDescription(Task):
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
 
-        constant: of 60 training sentences the one with the best CIDEr on 200 others, given for every scene.
-        ceiling:  what the data module's oracle answers, where it has one.
+        constant: the one of 60 training sentences with the best CIDEr on 200 others, given for every scene.
+        ceiling:  the answers of the data module's oracle, if it has one.
         """
         constant = best_constant(datamodule.facts()["train_texts"], candidates=60, references=200)
         scores = {"constant": self.score([{**row, "generated": constant} for row in self.predictions])}
@@ -320,10 +320,10 @@ class AudioDescription(Task):
         return self.model.parts()
 
     def flops(self, batch: dict) -> int | None:
-        """FLOPs of one teacher-forced forward pass of the batch's first scene; None where they cannot be counted.
+        """FLOPs of one teacher-forced forward pass of the batch's first scene; None if they cannot be counted.
 
-        Sharded weights: only the first rank asks, and could not run it alone. Quantised ones: bitsandbytes' products
-        are invisible to torch's counter.
+        With sharded weights only the first rank asks, and it cannot run the model alone. With quantised weights torch's
+        counter does not see the products of bitsandbytes.
         """
         if is_sharded(self.model) or quantization_of(self.model.llm) != "none":
             return None

@@ -27,7 +27,7 @@ ALIASES = {
     "generated": ("text_gen", "generated", "prediction"),
 }
 MISSING = ("nan", "NaN", "<NA>", "None", "null", "NULL")  # what tables write for a cell without a value
-REPLACED = "\ufffd"  # stands where a byte was not UTF-8
+REPLACED = "\ufffd"  # replaces a byte that is not UTF-8
 
 
 class PredictionsError(ValueError):
@@ -39,14 +39,14 @@ class Predictions(NamedTuple):
 
     rows: list[dict[str, Any]]
     notes: list[str]  # what the reader of the scores should know
-    columns: dict[str, str]  # what was read from where
+    columns: dict[str, str]  # field -> the column that it was read from
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Reads and checks a csv file, or JSON lines where the name ends in .jsonl.
+    """Reads and checks a csv file, or JSON lines if the name ends in .jsonl.
 
     Movies stay text ("0010"). Bytes that are not UTF-8 become U+FFFD. Raises PredictionsError: unreadable or empty
-    file, no such column, an empty reference or movie, a time that is no number or in some rows only, a row twice.
+    file, no such column, an empty reference or movie, a time that is not a number or in some rows only, a row twice.
     """
     path = Path(path)
     if path.suffix == ".jsonl":
@@ -101,7 +101,7 @@ def csv_cells(path: Path) -> tuple[list[dict[str, str]], list[int]]:
             if len(cells) != len(header):
                 raise PredictionsError(
                     f"{path}, line {line}: {len(cells)} cells, but the header has {len(header)}; a sentence with a "
-                    'comma must stand in double quotes, a quote in it doubled ("")'
+                    'comma must be in double quotes, and a quote in it is doubled ("")'
                 )
             rows.append(dict(zip(header, cells, strict=True)))
             lines.append(line)
@@ -111,7 +111,7 @@ def csv_cells(path: Path) -> tuple[list[dict[str, str]], list[int]]:
 
 
 def find_columns(path: Path, present: Sequence[str]) -> dict[str, str]:
-    """The column of each field; of several aliases the first in ALIASES."""
+    """The column of each field; if several of its aliases are present, the first in ALIASES."""
     columns = {}
     for field, aliases in ALIASES.items():
         found = [alias for alias in aliases if alias in present]
@@ -127,20 +127,20 @@ def find_columns(path: Path, present: Sequence[str]) -> dict[str, str]:
 
 
 class Reader:
-    """Columns of the table, and how messages call its rows."""
+    """Columns of the table, and the names of its rows in messages."""
 
     def __init__(self, path: Path, cells: Sequence[Mapping], lines: Sequence[int], columns: Mapping[str, str]):
         self.path, self.cells, self.lines, self.columns = path, cells, lines, columns
         self.movies: list[str] = []
 
     def rows(self, which: Sequence[int]) -> str:
-        """ "lines 3 (movie 0010), 4 (movie 0010) and 5 more" """
+        """Rows in words: "lines 3 (movie 0010), 4 (movie 0010) and 5 more"."""
         named = [f"{self.lines[i]}" + (f" (movie {self.movies[i]})" if self.movies else "") for i in which[:SHOWN]]
         rest = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
         return f"line{'s' * (len(which) > 1)} {', '.join(named)}{rest}"
 
     def column(self, field: str) -> list[Any]:
-        """Its cells, None where there is none. PredictionsError: a line of JSON without the key."""
+        """The cells of a field, None for a cell without a value. PredictionsError: a line of JSON without the key."""
         name = self.columns[field]
         absent = [i for i, row in enumerate(self.cells) if name not in row]
         if absent:
@@ -149,7 +149,7 @@ class Reader:
         return [None if cell in MISSING or cell != cell else cell for cell in cells]
 
     def text(self, field: str, notes: list[str], least: str | None) -> list[str]:
-        """Stripped; least: what must be there, None where nothing must."""
+        """The stripped texts of a field; least: what a cell must have, None if it may be empty."""
         cells, name = self.column(field), self.columns[field]
         if field == "movie":
             cells = [str(cell) if isinstance(cell, int) else cell for cell in cells]  # JSON
@@ -166,7 +166,7 @@ class Reader:
         return values
 
     def seconds(self, field: str) -> list[float]:
-        """Numbers; none at all where the column is absent or empty."""
+        """The numbers of a field; an empty list if the column is absent or empty."""
         if field not in self.columns:
             return []
         cells, name = self.column(field), self.columns[field]
@@ -183,7 +183,7 @@ class Reader:
         return values
 
     def refuse_repeats(self, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> None:
-        """A movie's start with the same reference again is a row given twice; with another one it may be meant."""
+        """Refuses the same movie, start and reference twice; another reference at the same start may be intended."""
         seen: set[tuple] = set()
         twice, shared = [], []
         for i, row in enumerate(rows):

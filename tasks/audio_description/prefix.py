@@ -1,4 +1,4 @@
-"""A gated, per-sample prefix for a LLaMA, after LLaMA-Adapter: how the language model reads what the encoder found.
+"""A gated, per-sample prefix for a LLaMA, after LLaMA-Adapter: how the language model reads the encoder's output.
 
 In each of the last L layers, attention over the prefix has its own softmax and a learned gate per head:
 
@@ -34,9 +34,9 @@ def gated_prefix(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> Tenso
     """Keys and gated values of the prefix, projected once for all decoding steps.
 
     prompts: (B, L, P, D), what the last L layers read, in the language model's width. gates: (L, H), before tanh.
-    Returns (B, L, 2, H, P, d). Raises ValueError where L, D or H do not fit the language model.
+    Returns (B, L, 2, H, P, d). Raises ValueError if L, D or H do not fit the language model.
 
-    It calls the layers' projections from outside, which a sharded model does not allow: `Prompts` does.
+    It calls the layers' projections from outside, which a sharded model does not allow; `Prompts` works there, too.
     """
     check_fit(llm, prompts, gates)
     num_layers = prompts.shape[1]
@@ -47,11 +47,11 @@ def gated_prefix(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> Tenso
 class Prompts:
     """The same prefix, projected by each layer itself the first time it reads it.
 
-    A layer's weights may be sharded (FSDP): then they are whole only while the layer runs. Where no gradient is wanted
-    the keys and values are kept, so that `generate` projects once; with one, every forward pass projects anew.
+    A layer's weights may be sharded (FSDP): then they are whole only while the layer runs. Without gradients the keys
+    and values are kept, so that `generate` projects once; with gradients, every forward pass projects anew.
 
     prompts, gates: as in `gated_prefix`, which raises the same ValueError. An object is for one batch and one state of
-    the weights. The batch that reads it may have several rows a sample, next to each other (beams).
+    the weights. The batch that reads it may have several rows per sample, next to each other (beams).
     """
 
     def __init__(self, llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor):
@@ -90,7 +90,7 @@ def project(attention: nn.Module, x: Tensor, gate: Tensor) -> Tensor:
 
 
 def check_fit(llm: LlamaForCausalLM, prompts: Tensor, gates: Tensor) -> None:
-    """Raises ValueError where the prefix and the language model differ in width, layers or heads."""
+    """Raises ValueError if the prefix and the language model differ in width, layers or heads."""
     config = llm.config
     if prompts.dim() != 4 or prompts.shape[-1] != config.hidden_size:
         raise ValueError(f"prompts must be (B, L, P, D = {config.hidden_size}), got {tuple(prompts.shape)}")
@@ -132,7 +132,7 @@ def attention_with_prefix(
 
 
 def of_rows(x: Tensor, rows: int) -> Tensor:
-    """x (B, ...) -> (rows, ...): a batch may have several rows a sample, next to each other (beams)."""
+    """x (B, ...) -> (rows, ...): a batch may have several rows per sample, next to each other (beams)."""
     return x if len(x) == rows else x.repeat_interleave(rows // len(x), 0)
 
 
@@ -146,7 +146,7 @@ class PrefixLlama(LlamaForCausalLM):
 
     The parent's arguments are bound by its own signature and handed on by keyword, so it does not matter how a release
     of transformers names or orders them. `generate` reads this method's signature, which is the parent's and two more.
-    RuntimeError where transformers does not hand the prefix down to the attention of each layer that should read it.
+    RuntimeError if transformers does not hand the prefix down to the attention of each layer that should read it.
     """
 
     def __init__(self, config):
@@ -159,7 +159,7 @@ class PrefixLlama(LlamaForCausalLM):
         del given["self"]
         mask, cached = given.get("attention_mask"), any(isinstance(value, Cache) for value in given.values())
         if given.get("position_ids") is None and not cached and mask is not None and mask.dim() == 2:
-            # the prefix term depends on absolute query positions: of a left-padded row they start at its first word
+            # the prefix term depends on absolute query positions: in a left-padded row they start at its first word
             given["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
         if prefix is None:
             return super().forward(**given)

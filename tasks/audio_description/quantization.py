@@ -24,7 +24,7 @@ Quantization = Literal["none", "int8", "nf4"]
 
 
 def loading_options(kind: Quantization) -> dict[str, Any]:
-    """Keywords of from_pretrained; none for "none". Raises ConfigError where bitsandbytes is not installed.
+    """Keywords of from_pretrained; none for "none". Raises ConfigError if bitsandbytes is not installed.
 
     Weights are quantised on the CPU, layer by layer, wherever they go afterwards: the rank's GPU is not known yet.
     """
@@ -48,7 +48,7 @@ def loading_options(kind: Quantization) -> dict[str, Any]:
 
 
 def quantization_of(llm: nn.Module) -> str:
-    """none, int8, nf4, or how else a folder stored its weights."""
+    """The quantization of a model: none, int8, nf4, or another one in which a folder stores its weights."""
     stored = getattr(getattr(llm, "config", None), "quantization_config", None)
     if stored is None:
         return "none"
@@ -60,12 +60,12 @@ def quantization_of(llm: nn.Module) -> str:
 def tame(llm: nn.Module) -> None:
     """Lets bitsandbytes' layers be moved, evaluated and trained like others.
 
-    int8 ones compute with a second reference to their weights, and with scales, which `module.to(device)` of a module
-    around them leaves where they were. 4-bit ones repack their weights, and round the scales again, when they are first
+    int8 layers compute with a second reference to their weights, and with scales. `module.to(device)` of a module
+    around them does not move these. 4-bit layers repack their weights, and round the scales again, when they are first
     evaluated on a CPU with AVX512-BF16; from then on no gradient would pass them, also in training.
 
-    Models that something else quantised, or nothing, are left alone. RuntimeError where a model of int8 or
-    4-bit weights has no such layer of this release of bitsandbytes: then none of this would have been done.
+    Models that are not quantised, or not by bitsandbytes, are left alone. RuntimeError if a model of int8 or 4-bit
+    weights has no such layer of this release of bitsandbytes: then this function would have no effect.
     """
     kind = quantization_of(llm)
     if kind not in ("int8", "fp4", "nf4"):
@@ -92,7 +92,7 @@ def _fetch(module: nn.Module, inputs: tuple) -> None:
 
 
 def values_in(parameter: nn.Parameter) -> int:
-    """How many weights a parameter stands for: two 4-bit ones share a byte."""
+    """How many weights a parameter holds: two 4-bit weights share a byte."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else math.prod(state.shape)
 
@@ -100,7 +100,7 @@ def values_in(parameter: nn.Parameter) -> int:
 class StoredWeights:
     """Tensors of a folder or hub id as they were before quantisation, read one by one.
 
-    get: the tensor of a name; None where the weights are not in safetensors files, or are stored quantised.
+    get: the tensor of a name; None if the weights are not in safetensors files, or are stored quantised.
     """
 
     def __init__(self, name: str):

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def bridge_heads_divide_width(cfg: dict[str, Any]) -> Iterator[str]:
-    """The queries of the bridge attend with width / bridge_heads features a head; a bridge of tokens has no heads."""
+    """The queries of the bridge attend with width / bridge_heads features per head; a bridge of tokens has no heads."""
     task = cfg["task"]
     width, heads = task.get("width"), task.get("bridge_heads")
     if task.get("bridge") == "queries" and width and heads and heads > 0 and width % heads:
@@ -30,7 +30,7 @@ def prefix_fits_language_model(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def language_model_heads_fit(cfg: dict[str, Any]) -> Iterator[str]:
-    """Of a language model from scratch each head has hidden_size / heads features, in pairs that positions rotate."""
+    """In a language model from scratch each head has hidden_size / heads features, in pairs that positions rotate."""
     sizes = (cfg["task"].get("llm") or {}).get("config") or {}
     width, heads, shared = (sizes.get(name) for name in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
     if width and heads and min(width, heads) > 0 and width % (2 * heads):

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Scorer(Protocol):
-    """name: stands in the names of recalls, `R@5/16[name]`."""
+    """name: part of the names of recalls, `R@5/16[name]`."""
 
     name: str
 
@@ -35,11 +35,11 @@ class Scorer(Protocol):
         """What `score` needs of each sentence; an empty sentence is legal."""
 
     def score(self, encoded: Sequence[Any], pairs: np.ndarray) -> np.ndarray:
-        """A finite number a pair, (P,), higher if they agree; pairs (P, 2): places of generated, reference."""
+        """One finite number per pair, (P,), higher if they agree; pairs (P, 2): places of generated, reference."""
 
 
 def batches(costs: np.ndarray, budget: float) -> Iterator[np.ndarray]:
-    """Indices of like costs together, as many as fit the budget when each is padded to the dearest one's size."""
+    """Batches of indices of similar cost, as many as fit the budget if each is padded to the size of the costliest."""
     order = np.argsort(-costs, kind="stable")
     start = 0
     while start < len(order):
@@ -61,11 +61,11 @@ class WordScorer(ABC):
 
     @abstractmethod
     def words(self, sentence: str) -> list[Any]:
-        """What is compared."""
+        """The words of a sentence that are compared."""
 
     @abstractmethod
     def compare(self, left: np.ndarray, right: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """A score a row; lengths (P, 2) without padding."""
+        """One score per row; lengths (P, 2) without padding."""
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         number = self.vocabulary
@@ -81,7 +81,7 @@ class WordScorer(ABC):
 
 
 def padded(encoded: Sequence[list[int]], which: np.ndarray, padding: int) -> np.ndarray:
-    """A row a sentence; the paddings of the two sides differ, so that they never match."""
+    """One row per sentence; the paddings of the two sides differ, so that they never match."""
     table = np.full((len(which), max([1, *(len(encoded[i]) for i in which)])), padding)
     for row, i in zip(table, which, strict=True):
         row[: len(encoded[i])] = encoded[i]
@@ -89,7 +89,7 @@ def padded(encoded: Sequence[list[int]], which: np.ndarray, padding: int) -> np.
 
 
 class RougeL(WordScorer):
-    """ROUGE-L F-measure with beta 1.2, in [0, 1]; words are what stands between blanks, in lower case."""
+    """ROUGE-L F-measure with beta 1.2, in [0, 1]; words are separated by blanks and compared in lower case."""
 
     name = "rougeL"
 
@@ -122,7 +122,7 @@ class TokenF1(WordScorer):
 
 
 def f_measure(common: np.ndarray, lengths: np.ndarray, beta: float) -> np.ndarray:
-    """(P,), 0 where nothing is in common."""
+    """The F-measure of each pair (P,), 0 if nothing is in common."""
     precision, recall = (common / np.maximum(side, 1) for side in lengths.T)
     denominator = recall + beta**2 * precision
     return np.divide((1 + beta**2) * precision * recall, denominator, out=np.zeros(len(common)), where=denominator > 0)
@@ -145,10 +145,10 @@ class BERTScore:
     matched but do not count, as in the authors' program. Its baseline rescaling maps all scores by one rising line, so
     it cannot change a recall. An empty sentence scores 0 with everything.
 
-    model: folder or hub id of an encoder with its tokenizer (BERT, RoBERTa and their relatives). layer: whose output is
-    compared, 0 being the embeddings; only so many are computed. The defaults are AutoAD's.
+    model: folder or hub id of an encoder with its tokenizer (BERT, RoBERTa and their relatives). layer: the layer whose
+    output is compared, 0 being the embeddings; later layers are not computed. The defaults are AutoAD's.
     Raises CheckpointError for a model that is not there, incomplete or of another kind; ValueError for a layer that it
-    has not.
+    does not have.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class BERTScore:
 
 
 def f1(left: Sequence[Pieces], right: Sequence[Pieces]) -> torch.Tensor:
-    """(P,), 0 where a sentence is empty."""
+    """The BERTScore F1 of each pair (P,), 0 if a sentence is empty."""
     a, b = (pad_sequence([pieces.vectors for pieces in side], True) for side in (left, right))  # (P, T, D)
     a_counts, b_counts = (pad_sequence([pieces.counts for pieces in side], True) for side in (left, right))  # (P, T)
     a_real, b_real = (
@@ -274,7 +274,7 @@ SCORERS = ("rougeL", "tokenF1", "BERTScore")
 
 
 def build_scorer(name: str, *, layer: int = 17, device: str = "cpu") -> Scorer:
-    """A scorer from its name; "BERTScore=PATH-or-ID" chooses the encoder. Raises ValueError (BERTScore: see there)."""
+    """A scorer from its name; "BERTScore=PATH-or-ID" chooses the encoder. Raises ValueError, or as BERTScore does."""
     kind, _, model = name.partition("=")
     if kind not in SCORERS:
         near = {known.lower(): known for known in SCORERS}

@@ -2,7 +2,7 @@
 
     python train.py experiment=madv2_multi_lcaam trainer=fsdp trainer.devices=8
 
-Frozen weights are sharded like trained ones. A layer's are whole only while it runs, which is why the prefix is
+Frozen weights are sharded like trained ones. A layer's weights are whole only while it runs, which is why the prefix is
 projected inside the layers (prefix.Prompts).
 """
 

@@ -29,5 +29,5 @@ def dump(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    # LLaMA has no padding token; the unknown token stands in, and padding never counts in a loss
+    # LLaMA has no padding token; the unknown token is used instead, and padding never counts in a loss
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=SPECIAL["unk_token"], **SPECIAL)

@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class AnalysisFigures(Callback):
-    """Mask heat maps and attention histograms of one validation batch (one of the test where there is no validation).
+    """Mask heat maps and attention histograms of one validation batch (of a test batch if there is no validation).
 
-    Training goes on as if it were not there.
+    The callback does not change the training.
     """
 
     def __init__(self, folder: str, every_n_epochs: int | None = None, dpi: int = 150) -> None:
@@ -38,7 +38,7 @@ class AnalysisFigures(Callback):
             self.draw(trainer, pl_module, suffix=f"_epoch{epoch:03d}")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the last weights' figures."""
+        """Draws the figures of the last weights."""
         self.draw(trainer, pl_module)
 
     @rank_zero_only
@@ -67,7 +67,7 @@ class AnalysisFigures(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             path = self.folder / f"{name.replace(' ', '_').replace('/', '_')}{suffix}.png"
-            figure.savefig(path, dpi=self.dpi, bbox_inches="tight")  # or a label at the edge is cut
+            figure.savefig(path, dpi=self.dpi, bbox_inches="tight")  # "tight": otherwise a label at the edge is cut
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
                     logger.log_image(key=f"figures/{name}", images=[str(path)])
@@ -76,7 +76,7 @@ class AnalysisFigures(Callback):
 def analyse_one_batch(trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
     """`module.analyse` on the first validation batch, in evaluation mode, with the run's random state untouched.
 
-    The first test batch where there is no validation set, None where there is no batch at all.
+    If there is no validation set, it takes the first test batch; None if there is no batch at all.
     """
     training = module.training
     with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -93,12 +93,12 @@ def analyse_one_batch(trainer: Trainer, module: LightningModule) -> dict[str, An
 
 
 def statistics(trainer: Trainer) -> dict[str, float]:
-    """The last numbers of the run's AnalysisFigures callback; none where there is no such callback."""
+    """The last numbers of the run's AnalysisFigures callback; empty if there is no such callback."""
     callbacks = (callback for callback in trainer.callbacks if isinstance(callback, AnalysisFigures))
     return next((callback.statistics for callback in callbacks), {})
 
 
 def first_and_last(by_layer: dict[str, Any]) -> dict[str, Any]:
-    """The two layers that the paper shows; one where there is one."""
+    """The two layers that the paper shows, or the only one."""
     names = list(by_layer)
     return {name: by_layer[name] for name in dict.fromkeys((names[0], names[-1]))}

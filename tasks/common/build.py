@@ -37,7 +37,7 @@ def derived(cfg: DictConfig, node: str, base: type) -> DictConfig:
 
 
 def build_datamodule(cfg: DictConfig) -> Data:
-    """The data module, its files found (or generated) and checked: missing or bad data stops here."""
+    """The data module, with its files found (or generated) and checked. Raises DataError for missing or bad data."""
     datamodule = build(derived(cfg, "data", Data))
     datamodule.prepare_data()
     return datamodule

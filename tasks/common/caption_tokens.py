@@ -1,9 +1,9 @@
-"""Captions cut into words as published scores want them: by the Penn Treebank (PTB) tokenizer, a Java program.
+"""Captions cut into words as for published scores: by the Penn Treebank (PTB) tokenizer, a Java program.
 
     >>> ptb_tokens({"17": ["A dog isn't running."]})
     {'17': ["a dog is n't running"]}
 
-Where there is no Java, `plain_tokens` is close, but its scores do not compare with published ones.
+Without Java, `plain_tokens` is close, but its scores do not compare with published ones.
 """
 
 import functools
@@ -26,7 +26,7 @@ TOKENIZER = ("edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerC
 
 @functools.cache
 def has_java() -> bool:
-    """Whether Java is there; says once what its absence means."""
+    """Whether Java is there; logs once what its absence means."""
     found = shutil.which("java") is not None
     if not found:
         log.warning(NO_JAVA)
@@ -34,15 +34,16 @@ def has_java() -> bool:
 
 
 def one_line(sentence: str) -> str:
-    """White space, line and paragraph separators folded: one of them inside a caption would shift all later ones."""
+    """White space, line and paragraph separators folded: one of these in a caption would shift all later captions."""
     return " ".join(sentence.split())
 
 
 def ptb_tokens(captions: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Tokens without punctuation, in lower case, joined by blanks; one start of Java (half a second) for all.
+    """Tokens without punctuation, in lower case, joined by blanks; Java starts once (half a second) for all.
 
-    The tokenizer looks over the end of a line ("the U.S." becomes "the u.s. ." or not, by the next caption's first
-    letter), so the result depends on the captions' order. Raises RuntimeError with Java's words if a caption is lost.
+    The tokenizer reads past the end of a line (whether "the U.S." becomes "the u.s. ." depends on the next caption's
+    first letter), so the result depends on the captions' order. Raises RuntimeError with Java's words if a caption is
+    lost.
     """
     from pycocoevalcap.tokenizer import ptbtokenizer as field
 

@@ -8,8 +8,9 @@
     {'bleu_1': ..., 'bleu_2': ..., 'bleu_3': ..., 'bleu_4': ..., 'rouge_l': ..., 'cider': ..., 'meteor': ...}
 
 The field tokenises with the PTB tokenizer, a Java program. Without Java the scores are computed on plain tokens (lower
-case, punctuation removed) and carry that in their names, `rouge_l_plain` and `cider_plain`: close, but not comparable;
-METEOR is left out. `cider` is what the field calls so: CIDEr-D, with clipped counts and a penalty of lengths.
+case, punctuation removed) and their names say so, `rouge_l_plain` and `cider_plain`: they are close, but not
+comparable; METEOR is left out. `cider` is what the field calls CIDEr: CIDEr-D, with clipped counts and a penalty for
+different lengths.
 
 Over several ranks the scores are those of one process, bit for bit (tasks.common.gather):
 
@@ -35,7 +36,7 @@ def score_captions(
 
     generated: one sentence per id; references: one or more per id; metrics: of METRICS. Empty sentences score 0;
     CIDEr's word weights come from `references`, so its value depends on the whole set, and is 0 for a single id.
-    Raises ValueError for no sentences, for differing ids and for references without a word.
+    Raises ValueError for no sentences, for differing ids and for references that have no words.
     """
     check_metrics(metrics)
     check_captions(generated)
@@ -55,8 +56,8 @@ def score_captions(
 class CaptionScorer:
     """Scores captions against the same references again and again; they are tokenised once, when first needed.
 
-    references: one or more sentences per id. Captions are taken in their order, whatever order they come in. Raises
-    ValueError for no ids, an id without references, and a reference that is no text.
+    references: one or more sentences per id; captions are scored in the order of the references, whatever their own.
+    Raises ValueError for no ids, an id without references, and a reference that is not text.
     """
 
     def __init__(self, references: Sentences):
@@ -72,10 +73,10 @@ class CaptionScorer:
     def score(self, generated: dict[str, str], *, meteor: bool = True, partial: bool = False) -> dict[str, float]:
         """Corpus scores in percent: bleu_1 to bleu_4, rouge_l, cider (0 to 1000; it needs many ids), meteor.
 
-        generated: a sentence per id; an empty one scores 0 (in ROUGE-L 1 where a reference is empty as well). Captions
+        generated: a sentence per id; an empty one scores 0 (in ROUGE-L 1 if a reference is empty as well). Captions
         and references are tokenised apart. meteor: its program starts with the first call that wants it (8 s or more,
-        0.6 GB) and stays. partial: ids without a caption are left out, references and all; otherwise they are a
-        ValueError, as an unknown id always is.
+        0.6 GB) and stays. partial: ids without a caption are left out together with their references; otherwise they
+        raise ValueError, as an unknown id always does.
         """
         check_captions(generated)
         if unknown := [name for name in generated if name not in self.references]:
@@ -94,7 +95,7 @@ class CaptionScorer:
 
 
 def prepare(metrics: Collection[str]) -> None:
-    """METEOR reads its tables while the other scores are computed."""
+    """Starts METEOR, which then reads its tables while the other scores are computed."""
     if "meteor" in metrics and has_java():
         METEOR.start()
 
@@ -126,9 +127,9 @@ def score_tokens(references: Sentences, hypotheses: Sentences, metrics: Collecti
 
 
 def best_constant(texts: list[str], candidates: int, references: int) -> str:
-    """Of `candidates` sentences from `texts` the one that, given as every answer, has the best mean CIDEr.
+    """The one of `candidates` sentences from `texts` that has the best mean CIDEr if it is given as every answer.
 
-    Tried on `references` sentences from `texts`; both are spread evenly over the list. Plain tokens.
+    It is scored against `references` sentences from `texts`, on plain tokens; both are spread evenly over the list.
     """
     from pycocoevalcap.cider.cider import Cider
 
@@ -166,4 +167,4 @@ def check_references(references: Sentences) -> None:
 def check_texts(kind: str, texts: Iterable[tuple[str, str]]) -> None:
     for name, text in texts:
         if not isinstance(text, str):
-            raise ValueError(f"a {kind} of {name!r} is no text but {type(text).__name__}: {text!r}")
+            raise ValueError(f"a {kind} of {name!r} must be text, got {type(text).__name__}: {text!r}")

@@ -1,4 +1,4 @@
-"""Which weights a test uses, where they are, and reading them with an error that says what is wrong."""
+"""Finds the weights that a test uses and reads them, with an error that says what is wrong."""
 
 import pickle
 from pathlib import Path
@@ -14,7 +14,7 @@ from tasks.common.errors import CheckpointError
 def checkpoint_to_test(trainer: Trainer, rule: str) -> str | None:
     """The file that `test_checkpoint=last|best` means, or None for the weights in memory, which are the last ones.
 
-    Raises CheckpointError where the best were never saved: the last ones must not be tested under their name.
+    Raises CheckpointError if the best were never saved: the last ones must not be tested under their name.
     """
     if rule == "last" or trainer.fast_dev_run:
         return None
@@ -29,7 +29,7 @@ def checkpoint_to_test(trainer: Trainer, rule: str) -> str | None:
 
 
 def save_last(trainer: Trainer) -> None:
-    """Brings last.ckpt up to the weights that training ended with: Lightning saves it after validations alone."""
+    """Saves the weights that training ended with as last.ckpt: Lightning saves it only after validations."""
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or not callback.save_last or trainer.fast_dev_run:
         return
@@ -64,7 +64,7 @@ def find_checkpoint(run: Path, name: str) -> Path:
 
 
 def checkpoint_to_resume(path: str | None) -> Path | None:
-    """The file that `resume=` names, readable; None where nothing is resumed. Raises CheckpointError otherwise."""
+    """The file that `resume=` names; None if nothing is resumed. Raises CheckpointError if it cannot be read."""
     if path is None:
         return None
     if not Path(path).is_file():
@@ -74,13 +74,13 @@ def checkpoint_to_resume(path: str | None) -> Path | None:
 
 
 def check_readable(path: Path) -> None:
-    """Raises CheckpointError for a file that is cut off or is no checkpoint. Reads tensors and plain values only."""
+    """Raises CheckpointError for a file that is cut off or not a checkpoint. Reads tensors and plain values only."""
     try:
         torch.load(path, map_location="meta", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or no checkpoint of this project "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'})"
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or not a checkpoint of this "
+            f"project ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'})"
         ) from error
 
 

@@ -46,7 +46,7 @@ def git_state() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command that repeats this very run: of a job in a multirun its own overrides, not the whole sweep's."""
+    """The command that repeats this very run; for a job of a multirun, with its own overrides, not with the sweep's."""
     if not HydraConfig.initialized():
         return shlex.join(["python", *sys.argv])
     overrides = [item for item in HydraConfig.get().overrides.task if not item.startswith("sweep=")]
@@ -54,7 +54,7 @@ def command() -> str:
 
 
 def peak_memory() -> dict[str, int]:
-    """The largest memory so far, in bytes: of this process (a multirun's jobs share one), and of the GPU."""
+    """The largest memory so far, in bytes, of this process (a multirun's jobs share one) and of the GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available():

@@ -10,6 +10,6 @@ class CheckpointError(ValueError):
 
 
 def not_fetched(key: str, name: str, what: str, error: Exception) -> str:
-    """What to tell where transformers finds `what` neither in a folder called `name` nor on the hub."""
+    """The message if transformers finds `what` neither in a folder called `name` nor on the hub."""
     reason = str(error).splitlines()[0]
     return f"{key}: {name!r} is neither a folder with {what} nor one that can be fetched from the hub ({reason})"

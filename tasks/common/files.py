@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON lines that know where they stand."""
+"""Files that are written whole or not at all, and JSON lines that know their line in the file."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside `path` and renames into place: a reader sees the old content or the new, never half of it."""
+    """Writes a file beside `path` and renames it: a reader sees the old content or the new, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
@@ -22,12 +22,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line."""
+    """Writes one JSON object per line."""
     write_text(path, "".join(json.dumps(_strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 class JsonLines(list):
-    """The rows of a file, and the line where each stands."""
+    """The rows of a file, and the line of each."""
 
     def __init__(self, rows: Sequence[dict], path: Path, lines: Sequence[int]):
         super().__init__(rows)
@@ -35,7 +35,7 @@ class JsonLines(list):
 
 
 def read_jsonl(path: str | Path) -> JsonLines:
-    """The objects of a file, one a line; empty lines are skipped.
+    """The objects of a file, one per line; empty lines are skipped.
 
     Raises ValueError: no such file, not UTF-8, a line that is not a JSON object.
     """

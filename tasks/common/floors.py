@@ -1,6 +1,6 @@
-"""What a model reaches that has understood nothing: a score means something only as far as it stands above these.
+"""Floors: what answers reach that do not use the input. A score means something only as far as it is above them.
 
-`constant` (one answer for all) and, where one exists, the `ceiling` come from the task; the input-blind model is
+`constant` (one answer for all) and, if there is one, the `ceiling` come from the task; the input-blind model is
 the task's own model with its inputs blanked, trained once per data configuration and kept under <data_dir>/floors/.
 """
 
@@ -26,13 +26,16 @@ from tasks.common.seeding import seed_run
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # raise it when a change of the library changes what a blind training reaches
-UNSEEN = ("default_root_dir", "log_every_n_steps")  # of the trainer: no score depends on them
+UNSEEN = ("default_root_dir", "log_every_n_steps")  # settings of the trainer on which no score depends
 
 
 def all_floors(
     cfg: DictConfig, module: LightningModule, datamodule: LightningDataModule
 ) -> dict[str, dict[str, float]]:
-    """Floors (and ceiling) by name, each with its metrics. Only the first of several ranks asks: it trains nothing."""
+    """Floors (and ceiling) by name, each with its metrics.
+
+    With several ranks only the first one calls it, and the input-blind model is not trained.
+    """
     scores = module.reference_scores(datamodule)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         log.warning("the input-blind floor is left out: it is trained by runs of one process only")
@@ -46,7 +49,7 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
     identity = what_it_depends_on(blind)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(cfg.paths.data_dir) / "floors" / f"{digest}.json"
-    if path.is_file():  # a folder that can only be read serves as well
+    if path.is_file():  # this also works in a folder that can only be read
         return read(path)
     with ExitStack() as held:
         try:
@@ -61,7 +64,7 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
         metrics = train_blind(blind, datamodule)
         try:
             write_json(path, {"metrics": metrics, **identity})
-        except OSError as error:  # a full disk is no reason to lose a finished run
+        except OSError as error:  # a full disk must not lose a finished run
             log.info("the input-blind floor is not kept: %s cannot be written (%s)", path, error)
             return metrics
         return read(path)
@@ -73,7 +76,7 @@ def read(path: Path) -> dict[str, float]:
 
 
 def blind_config(cfg: DictConfig) -> DictConfig:
-    """The run's configuration with inputs blanked, no mask, seed 0, all its data, and nothing shown or saved."""
+    """The run's configuration with blank inputs, no mask, seed 0, all its data, and nothing shown or saved."""
     blind = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     trainer = {
         "max_steps": cfg.floors.max_steps or cfg.trainer.max_steps,
@@ -101,7 +104,7 @@ def blind_config(cfg: DictConfig) -> DictConfig:
 
 
 def what_it_depends_on(blind: DictConfig) -> dict[str, Any]:
-    """What changes the blind model's scores, and so its file's name."""
+    """What changes the blind model's scores, and therefore the name of its file."""
     plain = OmegaConf.to_container(blind, resolve=True)
     places = only_places(plain["data"])
     return {
@@ -114,7 +117,7 @@ def what_it_depends_on(blind: DictConfig) -> dict[str, Any]:
 
 
 def train_blind(blind: DictConfig, datamodule: LightningDataModule) -> dict[str, float]:
-    """Trains and tests the blind model, without a word."""
+    """Trains and tests the blind model, without any output."""
     seed_run(blind.seed)
     module = build_module(blind, datamodule)
     with quiet():

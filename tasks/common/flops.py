@@ -24,7 +24,7 @@ def count_flops(model: nn.Module, forward: Callable[[], object]) -> int:
 
 @contextmanager
 def reference_backend(model: nn.Module) -> Iterator[None]:
-    """Every module of `model` that chooses a backend of lcaam.attention on "reference" inside the block."""
+    """Inside the block, every module of `model` that chooses a backend of lcaam.attention uses "reference"."""
     modules = [module for module in model.modules() if isinstance(getattr(module, "backend", None), str)]
     before = [module.backend for module in modules]
     try:

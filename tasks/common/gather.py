@@ -1,4 +1,4 @@
-"""Rows of all ranks in one place, each example once (samplers repeat some to give every rank as many), and back."""
+"""Rows of all ranks in one place, each example once (samplers repeat some so that ranks get equally many), and back."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +9,7 @@ Answer = TypeVar("Answer")
 
 
 def gather_rows(rows: list[dict], key: str) -> list[dict]:
-    """All ranks' `rows`, the first of those that share `rows[i][key]`; the rows themselves in a run of one process."""
+    """The `rows` of all ranks; of those that share `rows[i][key]` only the first is kept."""
     if several_ranks():
         parts: list[list[dict] | None] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, rows)
@@ -21,9 +21,9 @@ def gather_rows(rows: list[dict], key: str) -> list[dict]:
 
 
 def on_first_rank(compute: Callable[[], Answer]) -> Answer:
-    """What `compute()` returns on rank 0, on every rank; it must be picklable. All ranks call this, rank 0 computes.
+    """Returns on every rank what `compute()` returns on rank 0; it must be picklable. All ranks call this function.
 
-    An error on rank 0 is raised there, and on the others as a RuntimeError that tells it: nobody waits for the dead.
+    An error on rank 0 is raised there, and on the others as a RuntimeError with its message, so that none waits for it.
     """
     if not several_ranks():
         return compute()
@@ -31,7 +31,7 @@ def on_first_rank(compute: Callable[[], Answer]) -> Answer:
     if torch.distributed.get_rank() == 0:
         try:
             answer = compute()
-        except Exception as raised:  # of whatever kind: the other ranks must hear of it before it is raised below
+        except Exception as raised:  # of any kind: the other ranks must get it before it is raised below
             error = raised
     parcel = [answer, None if error is None else f"{type(error).__name__}: {error}"]
     torch.distributed.broadcast_object_list(parcel, src=0)

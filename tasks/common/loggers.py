@@ -37,7 +37,7 @@ def wandb_logger(
 
 
 def wandb_mode() -> str:
-    """WANDB_MODE where it is set; else online if this machine is logged in, offline if not."""
+    """The value of WANDB_MODE if it is set; otherwise online if this machine is logged in, offline if not."""
     return os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
 
 
@@ -79,7 +79,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextmanager
 def wandb_closed() -> Iterator[None]:
-    """Ends the W&B run that was started inside, as failed where an error passes through: one W&B run per job."""
+    """Ends the W&B run that was started inside, as failed if an error was raised: one W&B run per job."""
     exit_code = 1
     try:
         yield

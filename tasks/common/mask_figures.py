@@ -32,8 +32,8 @@ def mask_heat_map(
 
     mask: (N_q, N_k). boundaries: where a block of tokens ends and the next begins, e.g. [25]; labels: the blocks'
     names, one more than boundaries. queries, keys: what the axes count.
-    A mask of both signs is drawn in two colours that meet at 0, where a product would flip the order of the keys; one
-    of a single sign in one scale from its least to its largest value.
+    A mask of both signs is drawn in two colours that meet at 0, since a product with a negative value reverses the
+    order of the keys. A mask of a single sign is drawn in one scale from its least to its largest value.
     """
     mask = np.asarray(mask, dtype=np.float64)
     if mask.ndim != 2:
@@ -51,9 +51,9 @@ def mask_heat_map(
 
 
 def attention_histogram(weights: Mapping[str, np.ndarray], title: str) -> Figure:
-    """How many attention weights have which size, a panel a layer, counts on a log scale (Figures S5 and S7).
+    """How many attention weights have which size, one panel per layer, counts on a log scale (Figures S5 and S7).
 
-    weights: by layer name, softmax outputs in [0, 1], of any shape.
+    weights: layer name -> softmax outputs in [0, 1], of any shape.
     """
     if not weights:
         raise ValueError("weights: no layer to draw")
@@ -78,7 +78,7 @@ def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes
 
 
 def _mark_blocks(axes: Axes, shape: tuple[int, int], boundaries: Sequence[int], labels: Sequence[str]) -> None:
-    """A line between blocks and, where the axis has all blocks, their names beside their middles."""
+    """Draws a line between blocks and, if the axis has all blocks, their names beside their middles."""
     queries, keys = shape
     for edge in boundaries:
         if edge < keys:

@@ -4,7 +4,7 @@
     means.update({"loss": loss}, size=32)
     means.compute()                     # {"loss": 0.31}
 
-Lightning's own mean over ranks (`self.log(..., sync_dist=True)`) rounds the mean number of samples a rank down.
+Lightning's own mean over ranks (`self.log(..., sync_dist=True)`) rounds down the mean number of samples per rank.
 """
 
 from collections.abc import Mapping, Sequence

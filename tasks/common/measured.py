@@ -1,4 +1,4 @@
-"""What is measured of recorded attention, the same for every task: masks, weights and numbers by layer.
+"""What is measured on recorded attention, the same for every task: masks, weights and numbers by layer.
 
 with record(encoder) as records:
     model(batch)

@@ -1,10 +1,10 @@
-"""METEOR 1.5 by its own program, kept running: its start takes 8 s or more, scoring 1,000 captions about as long.
+"""METEOR 1.5 by its own program, kept running: its start takes 8 s or more, about as long as scoring 1,000 captions.
 
     >>> METEOR.score({"17": ["a dog is running"]}, {"17": ["a dog runs"]})
     0.31...
 
-The program is pycocoevalcap's jar with its options, so the values are the field's. It starts with the first
-evaluation, serves all later ones of this process, and ends with it.
+The program is pycocoevalcap's jar with its options, so the values are those that the field reports. It starts with the
+first evaluation, serves all later ones of this process, and ends with it.
 """
 
 import atexit
@@ -23,11 +23,11 @@ COMMAND = ("java", "-XX:+UseSerialGC", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", 
 
 
 class MeteorError(RuntimeError):
-    """The METEOR program ended, or did not understand; the message holds its own words."""
+    """The METEOR program ended, or did not understand its input; the message holds its own words."""
 
 
 class Meteor:
-    """One METEOR program. `METEOR`, below, is the one that everybody shares."""
+    """One METEOR program. `METEOR`, below, is the one that all callers share."""
 
     def __init__(self):
         self.process: subprocess.Popen | None = None
@@ -57,9 +57,9 @@ class Meteor:
             for name, sentences in references.items():
                 fields = [text.replace("|||", "").replace("  ", " ") for text in (*sentences, *captions[name])]
                 statistics += self.ask(" ||| ".join(["SCORE", *fields]), 1)
-            # a score for each caption, then the corpus'
+            # a score for each caption, then that of the corpus
             return float(self.ask(" ||| ".join(["EVAL", *statistics]), len(statistics) + 1)[-1])
-        except BaseException:  # also Ctrl-C: an answer still on its way would be taken for the next question's
+        except BaseException:  # also Ctrl-C: a late answer would be taken for that of the next question
             self.stop()
             raise
 
@@ -81,11 +81,11 @@ class Meteor:
         return [line.strip() for line in lines]
 
     def runs(self) -> bool:
-        """Whether a program of this process is there; one that this process' parent started is not."""
+        """Whether a program of this process runs; one that the parent process started does not count."""
         return self.process is not None and self.owner == os.getpid() and self.process.poll() is None
 
     def start(self) -> None:
-        """Does nothing if it runs. Returns at once; the first answer waits until the program has read its tables."""
+        """Starts the program unless it runs. Returns at once; the first answer waits until it has read its tables."""
         with self.lock:
             if not self.runs():
                 self.stop()
@@ -115,7 +115,7 @@ class Meteor:
     def stop(self) -> None:
         """Ends the program and waits for it; the next evaluation starts another."""
         process, self.process = self.process, None
-        if process is None or self.owner != os.getpid():  # a fork's copy: the parent's program is not ours to end
+        if process is None or self.owner != os.getpid():  # a fork's copy: the parent process ends its own program
             return
         atexit.unregister(self.stop)
         process.kill()

@@ -1,4 +1,4 @@
-"""Stops a training whose loss is no number, before it reaches the weights."""
+"""Stops a training whose loss is not finite, before the loss reaches the weights."""
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer

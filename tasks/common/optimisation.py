@@ -1,5 +1,5 @@
-"""The optimiser and schedules that the tasks share: AdamW, linear warm-up, then to zero as a cosine or a line, or
-constant."""
+"""The optimiser and schedules that the tasks share: AdamW with a linear warm-up, then a cosine or a line to zero, or a
+constant rate."""
 
 import math
 from collections.abc import Callable
@@ -22,8 +22,8 @@ def adamw(
 ) -> dict:
     """Lightning's optimiser configuration.
 
-    warmup: share of `steps` in [0, 1]; steps: of the whole training. decay: "matrices" leaves out vectors (biases,
-    gains), "all" does not. fused: one kernel for all parameters; several times as fast for many small ones.
+    warmup: share of `steps` in [0, 1]; steps: updates of the whole training. decay: "matrices" leaves out vectors
+    (biases, gains), "all" does not. fused: one kernel for all parameters; several times as fast for many small ones.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.dim() > 1 or decay == "all"]
@@ -43,8 +43,8 @@ def scheduled(
 
 
 def warmed_up(step: int, steps: int, warmup: float, after: Callable[[float], float]) -> float:
-    """The factor on the learning rate at `step`: up linearly over the first share `warmup`, then after(share of the
-    rest that is done)."""
+    """The factor on the learning rate at `step`. It rises linearly over the first share `warmup` of the steps, then it
+    is after(share of the rest that is done)."""
     rise = max(1, round(warmup * steps)) if warmup else 0
     if step < rise:
         return (step + 1) / rise
@@ -52,5 +52,5 @@ def warmed_up(step: int, steps: int, warmup: float, after: Callable[[float], flo
 
 
 def cosine(share: float) -> float:
-    """From 1 to 0."""
+    """Falls from 1 to 0 as `share` rises from 0 to 1."""
     return 0.5 * (1 + math.cos(math.pi * share))

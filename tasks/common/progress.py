@@ -1,4 +1,4 @@
-"""The model's parts at the start; a progress bar on a terminal, a line per validation in a log file."""
+"""Shows the model's parts at the start, and a progress bar on a terminal or a line per validation in a log file."""
 
 import logging
 import sys
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 
 def progress_bar() -> ProgressBar:
-    """Rich's bar where somebody watches; where output is redirected, lines that can be read and searched."""
+    """Rich's bar on a terminal; lines that can be read and searched if the output is redirected."""
     return Bar() if sys.stdout.isatty() else ProgressLines()
 
 
 class Bar(RichProgressBar):
-    """Rich's bar; without "Epoch 3/-2" where the steps are counted, not the epochs."""
+    """Rich's bar, without "Epoch 3/-2" in a run whose steps are counted, not its epochs."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch}"

@@ -1,4 +1,4 @@
-"""Which of Lightning's remarks a reader of a run's output does not need."""
+"""Drops those of Lightning's remarks that a reader of a run's output does not need."""
 
 import logging
 import warnings
@@ -24,7 +24,7 @@ def drop_remarks() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning says nothing below an error: for a training inside another run."""
+    """Inside the block Lightning logs errors only: for a training inside another run."""
     loggers = [logging.getLogger(name) for name in LIGHTNING]
     levels = [logger.level for logger in loggers]
     try:

@@ -5,7 +5,7 @@
             trainer.fit(...)
         record.update(metrics=module.test_metrics)
 
-`status` is `running` from the first line on, `completed` at the end, `failed` with the error where one passes through
+`status` is `running` from the first line on, `completed` at the end, or `failed`, with the error, if one was raised
 (Ctrl-C and SIGTERM included). A run that was killed outright stays `running`. Tables, report and dashboard read only
 these files.
 """
@@ -28,7 +28,7 @@ from tasks.common import environment
 from tasks.common.files import write_json, write_text
 from tasks.common.table import published
 
-FORMAT = 1  # of results.json; a reader refuses what it does not know
+FORMAT = 1  # format of results.json; a reader refuses a format that it does not know
 
 
 class Terminated(KeyboardInterrupt):
@@ -73,14 +73,14 @@ class RunRecord:
         """Sets fields and writes them at once."""
         unknown = fields.keys() - self.fields.keys()
         if unknown:
-            raise KeyError(f"{sorted(unknown)} are no fields of results.json; it has {sorted(self.fields)}")
+            raise KeyError(f"{sorted(unknown)} are not fields of results.json; it has {sorted(self.fields)}")
         self.fields |= fields
         if rank_zero_only.rank == 0:
             write_json(self.folder / "results.json", self.fields)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Seconds of a part, as `seconds.<part>`."""
+        """Records the seconds of a part as `seconds.<part>`."""
         start = time.perf_counter()
         try:
             yield

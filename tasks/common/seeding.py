@@ -5,7 +5,7 @@ from pytorch_lightning import seed_everything
 
 
 def seed_run(seed: int | None, threads: int | None = None) -> None:
-    """Seeds Python, NumPy, torch and the data workers. Seed 0 is a seed like any other; None leaves chance alone.
+    """Seeds Python, NumPy, torch and the data workers. Seed 0 is a seed like any other; None sets no seed.
 
     `threads` pins torch's threads, as the order in which a sum is split over threads changes its last bits.
     """

@@ -14,19 +14,19 @@ from configs.resolvers import ROOT
 
 log = logging.getLogger(__name__)
 
-RUNS = "runs.txt"  # in the multirun's folder: the folder of every job, one a line
+RUNS = "runs.txt"  # in the multirun's folder: the folder of every job, one per line
 TABLE = "table.md"
 
 
 class SweepTable(Callback):
-    """Notes the folder of every job, in whatever process it ran, and makes the table when all are done."""
+    """Notes the folder of every job, in whichever process it ran, and makes the table when all are done."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        """Hydra leaves a sweep in which a job failed without `on_multirun_end`: the program's end makes its table."""
+        """Makes the table at the program's end if a job fails: Hydra then does not call `on_multirun_end`."""
         atexit.register(make_table, Path(config.hydra.sweep.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
-        """Appends the job's folder, a line that other jobs' lines do not mix with. A run of its own notes nothing."""
+        """Appends the job's folder, as a line that does not mix with other jobs' lines. A single run notes nothing."""
         if config.hydra.mode.name != "MULTIRUN":
             return
         notes = Path(config.hydra.sweep.dir) / RUNS
@@ -41,8 +41,8 @@ class SweepTable(Callback):
 
 
 def make_table(folder: Path) -> None:
-    """The table of the jobs noted in a multirun's folder. A sweep whose runs all failed, or went to a cluster and are
-    still waiting, has none."""
+    """Makes the table of the jobs noted in a multirun's folder. A sweep has none if all its runs failed, or if they
+    still wait on a cluster."""
     notes = folder / RUNS
     if not notes.is_file():
         return

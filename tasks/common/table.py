@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-ORDER = ("constant", "input_blind", "linear")  # before this run; what else there is (a ceiling) comes after it
+ORDER = ("constant", "input_blind", "linear")  # columns before this run; others (a ceiling) come after it
 
 
 def published(cfg: DictConfig) -> dict[str, str]:
-    """The paper's figures by metric, or none where the run's data are not the data that they belong to."""
+    """The paper's figures by metric; none if the run's data are not the data that they belong to."""
     own = cfg.scale_name == "paper" and cfg.data.get("name") == cfg.get("paper_data")
     return dict(cfg.paper) if own else {}
 
@@ -27,7 +27,7 @@ def closing_table(
 ) -> Table:
     """Rows: the headline metrics that the run has, then the paper's others. Columns: floors, this run, the rest, paper.
 
-    A headline metric that neither has (CIDEr's plain twin where there is Java) is left out, and so is the last column
+    A headline metric that neither has (CIDEr on plain tokens, if there is Java) is left out, and so is the last column
     without figures of the paper (`published`).
     """
     floors = [name for name in ORDER if name in references]
@@ -50,7 +50,7 @@ def closing_table(
 
 @rank_zero_only
 def show(table: Table, folder: Path) -> None:
-    """Prints it, and where everything else lies; a log file gets it 120 columns wide."""
+    """Prints the table and the run's folder; in a log file the table is 120 columns wide."""
     console = Console()
     console = console if console.is_terminal else Console(width=120)
     console.print(table)

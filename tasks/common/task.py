@@ -135,7 +135,7 @@ class Task(pl.LightningModule):
         return gather_rows(self.predictions, self.row_id)
 
     def report(self, scores: Mapping[str, float], loss: float) -> None:
-        """Keeps the metrics of a test: its scores, its loss, and beside it the loss of the training."""
+        """Keeps the metrics of a test: its scores, its loss, and the loss of the training."""
         self.test_metrics = {**scores, "test_loss": loss}
         if self.last_train_loss is not None:
             self.test_metrics["train_loss"] = self.last_train_loss
@@ -151,10 +151,10 @@ class Task(pl.LightningModule):
 
 
 def size_of(batch: Mapping[str, Any]) -> int:
-    """How many samples a batch has."""
+    """The number of samples in a batch."""
     return len(next(iter(batch.values())))
 
 
 def first_of(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch of its first sample alone."""
+    """A batch of its first sample alone."""
     return {name: value[:1] for name, value in batch.items()}

@@ -1,1 +1,1 @@
-"""Which of the classes an image shows: ImageNet-1K with a Vision Transformer of timm's."""
+"""Which of the classes an image shows: ImageNet-1K with a Vision Transformer from timm."""

@@ -36,8 +36,8 @@ class LookedAt:
 
 @torch.no_grad()
 def looked_at(vit: VisionTransformer, images: Tensor, layer: int = -1) -> LookedAt:
-    """What the grafted `vit` in evaluation mode does with images (B, 3, S, S); of a model without a class token, the
-    mean over all its tokens. layer: 0..L-1, or counted from the end. Raises IndexError for another.
+    """What one layer of the grafted `vit`, in evaluation mode, does with images (B, 3, S, S). For a model without a
+    class token it is the mean over all tokens. layer: 0..L-1, or counted from the end. Raises IndexError for another.
     """
     with record(vit) as records:
         logits = vit(images)
@@ -59,11 +59,11 @@ def looked_at(vit: VisionTransformer, images: Tensor, layer: int = -1) -> Looked
 def attention_on_pictures(
     pictures: np.ndarray, columns: Mapping[str, np.ndarray], titles: Sequence[str] = (), captions: Sequence[str] = ()
 ) -> Figure:
-    """A row a picture: the picture, then each column's values laid over it.
+    """One row per picture: the picture, then each column's values laid over it.
 
-    pictures: (B, S, S, 3) in [0, 1]. columns: by name, (B, rows, columns); each panel has its own colour scale, from
-    its least to its largest value, so that a column shows where and not how much. titles: of the rows. captions: under
-    each panel but the picture, row by row, e.g. the predicted class.
+    pictures: (B, S, S, 3) in [0, 1]. columns: name -> (B, rows, columns); each panel has its own colour scale, from
+    its least to its largest value, so that a column shows where and not how much. titles: names of the rows. captions:
+    texts under each panel but the picture, row by row, e.g. the predicted class.
     Raises ValueError for another number of values than of pictures.
     """
     for name, values in columns.items():

@@ -14,8 +14,11 @@ from torch import Tensor
 
 
 class Mixing:
-    """mixup, cutmix: parameters of their Beta distributions, 0 = without. probability: of mixing at all, and `switch`,
-    of CutMix where there are both. mode: one choice for the batch, for each pair of images or for each image.
+    """Mixes the images and labels of a batch.
+
+    mixup, cutmix: parameters of their Beta distributions, 0 = without. probability: probability of mixing at all.
+    switch: probability of CutMix if both are used. mode: one choice for the batch, for each pair of images or for each
+    image.
     """
 
     def __init__(
@@ -36,10 +39,10 @@ class Mixing:
     def __call__(self, images: Tensor, labels: Tensor, draw: Sequence[int]) -> tuple[Tensor, Tensor]:
         """images (B, 3, S, S), labels (B,) -> new images, targets (B, classes) whose rows sum to 1.
 
-        draw: numbers, at least 0, on which the choices depend, and on nothing else: so a run that is taken up again
-        mixes as one that went on, and each rank has a mixture of its own.
+        draw: numbers, at least 0, on which alone the choices depend: so a resumed run mixes as one that was never
+        stopped, and each rank has a mixture of its own.
 
-        timm mixes an image with the one at its mirror place and refuses odd batches: there the last one stays as it is.
+        timm mixes an image with the one at its mirror place and refuses odd batches: their last image stays as it is.
         """
         targets = mixup_target(labels, self.classes, 1.0, self.smoothing)
         even = len(images) // 2 * 2
@@ -52,7 +55,7 @@ class Mixing:
 
 @contextmanager
 def numpy_seeded(draw: Sequence[int]) -> Iterator[None]:
-    """NumPy's global random numbers, which timm mixes by, are those of `draw` inside the block and go on after it."""
+    """Inside the block NumPy's global random numbers, which timm uses, come from `draw`; afterwards they go on."""
     before = np.random.get_state()
     np.random.seed(np.random.SeedSequence(draw).generate_state(4))
     try:

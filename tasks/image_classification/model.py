@@ -1,4 +1,4 @@
-"""A Vision Transformer of timm's with lcaam's masks in it: built by name, with weights or without.
+"""A Vision Transformer from timm with lcaam's masks in it, built by name, with weights or without.
 
 >>> vit = build_vit("vit_base_patch16_224", classes=1000, image_size=224, mask={"scope": "none", "fusion": "none"})
 >>> vit(images)  # (B, classes); the same bits as timm's own model with the same weights
@@ -23,14 +23,14 @@ from tasks.common.errors import CheckpointError
 log = logging.getLogger(__name__)
 
 SOURCES = ("hf-hub", "local-dir")
-OWN_PREFIXES = ("average.module.", "vit.")  # of the model in our checkpoints; averaged weights win
+OWN_PREFIXES = ("average.module.", "vit.")  # prefixes of the model in this task's checkpoints; averaged weights win
 ELSEWHERE = {  # keywords of timm's models that have a setting of their own, or none
     "num_classes": "the data say how many",
     "img_size": "data.image_size",
     "drop_path_rate": "task.drop_path",
     "in_chans": "images have three channels",
 }
-STARTS_ANEW = ("head.", "head_dist.", "fc_norm.", "norm.", "attn_pool.")  # what a file of weights may lack: the way out
+STARTS_ANEW = ("head.", "head_dist.", "fc_norm.", "norm.", "attn_pool.")  # output layers: a file may lack them
 
 
 def build_vit(
@@ -48,15 +48,15 @@ def build_vit(
 ) -> VisionTransformer:
     """timm's model `name` for images (B, 3, image_size, image_size), then lcaam.integrations.timm.graft.
 
-    mask:       the configuration's mask node; its num_keys, where given, must be the model's number of tokens.
-    pretrained: the weights that timm has for the name. weights: a file instead: what timm reads (.pth, .safetensors,
-                .npz) or a checkpoint of this task; masks in it are left out. Either way timm fits the position
-                embedding to the image size, and a head for another number of classes starts anew.
+    mask:       the configuration's mask node; its num_keys, if given, must be the model's number of tokens.
+    pretrained: whether to load the weights that timm has for the name. weights: a file instead, either one that timm
+                reads (.pth, .safetensors, .npz) or a checkpoint of this task, whose masks are left out. Either way timm
+                fits the position embedding to the image size, and a head for another number of classes starts anew.
     options:    keywords of timm's model, e.g. {"patch_size": 8, "embed_dim": 64}.
 
     Raises ConfigError for a name or an option that timm does not have, for both `pretrained` and `weights`, for a model
-    that cannot be grafted and for masks that do not go with it; CheckpointError for weights that cannot be had or do
-    not fit.
+    that cannot be grafted and for masks that do not go with it; CheckpointError for weights that are not available or
+    do not fit.
     """
     check_name(name)
     for option in ELSEWHERE.keys() & (options or {}):
@@ -101,13 +101,13 @@ def build_vit(
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError where timm has no model of that name; what lies on a hub or in a folder is timm's business."""
+    """Raises ConfigError if timm has no model of that name. Names on a hub or of a folder are left to timm to check."""
     source, colon, _ = name.partition(":")
     if colon and source in SOURCES:
         return
     if colon or "/" in name:
         raise ConfigError(
-            f"task.model_name: {name} is no name of timm's; from a hub: hf-hub:<owner>/<model>, from a folder: "
+            f"task.model_name: {name} is not a model name of timm; from a hub: hf-hub:<owner>/<model>, from a folder: "
             "local-dir:<path>"
         )
     known, base = timm.list_models(), split_model_name_tag(name)[0]
@@ -144,9 +144,9 @@ def from_file(path: str) -> dict[str, Any]:
 
 
 def check_taken(vit: VisionTransformer, state: dict[str, Any], path: str) -> None:
-    """CheckpointError where the file had nothing for some of the model.
+    """CheckpointError if the file has no weights for a part of the model.
 
-    timm loads whatever has a fitting name as soon as the head is another one: of a file with other names, nothing.
+    If the head differs, timm loads only what has a fitting name: nothing of a file with other names.
     """
     taken = checkpoint_filter_fn(dict(state), vit, adapt_layer_scale=True)  # timm's own renaming
     wanted = [name for name in vit.state_dict() if not name.startswith(STARTS_ANEW)]
@@ -166,13 +166,13 @@ def check_patches(vit: VisionTransformer, image_size: int) -> None:
         raise ConfigError(f"data.image_size: {image_size} is smaller than a patch, {embed.feat_ratio()} pixels")
     if seen < image_size:
         log.warning(
-            "data.image_size=%d is no multiple of the patches' %d pixels: the last %d rows and columns are not seen",
+            "data.image_size=%d is not a multiple of the patches' %d pixels: the last %d rows and columns are not seen",
             image_size, embed.feat_ratio(), image_size - seen,
         )  # fmt: skip
 
 
 def first_line(error: Exception) -> str:
-    """The error's kind and first line; with the second, where the first only announces it."""
+    """The error's kind and first line, and the second line if the first ends in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return f"{type(error).__name__}: {' '.join(lines[: 2 if lines[0].endswith(':') else 1])}"
 

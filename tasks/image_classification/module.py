@@ -23,19 +23,19 @@ from tasks.image_classification.model import build_vit, flops, parts
 from tasks.image_classification.optimisation import adamw_by_layer
 
 BEST = 5  # classes of a prediction; top-5 means nothing with as few classes
-ANALYSED = 32  # images: attention of a ViT-B/16 takes 22 MB an image
+ANALYSED = 32  # images: attention of a ViT-B/16 takes 22 MB per image
 
 
 class ImageClassification(Task):
     """A timm Vision Transformer with masks.
 
     mask: the configuration's mask node. facts: the data module's: classes, image_size, class_names, train_counts.
-    model_name, pretrained, weights, model_options, drop_path, grad_checkpointing, backend: build_vit. A checkpoint of
-        this module holds all weights, so it asks for neither a download nor the file again.
-    warmup: share of all steps. layer_decay: 1 is none (optimisation.py).
-    mixup, cutmix, mix_probability, mix_switch, mix_mode, smoothing: Mixing. smoothing is of training targets alone.
-    ema: decay of a moving average of the weights, one update an optimiser step; None is without. Where there is one it
-        is what is validated, tested, analysed and counted, and checkpoints hold both.
+    model_name, pretrained, weights, model_options, drop_path, grad_checkpointing, backend: see build_vit. A checkpoint
+        of this module holds all weights, so it asks for neither a download nor the file again.
+    warmup: share of all steps. layer_decay: 1 gives all layers the same rate (optimisation.py).
+    mixup, cutmix, mix_probability, mix_switch, mix_mode, smoothing: see Mixing. Only training targets are smoothed.
+    ema: decay of a moving average of the weights, updated once per optimiser step; None is without. If there is one,
+        it is what is validated, tested, analysed and counted, and checkpoints hold both.
     blind: the input-blind floor: every image is zeros.
     """
 
@@ -99,7 +99,7 @@ class ImageClassification(Task):
 
     @property
     def evaluated(self) -> VisionTransformer:
-        """The model whose scores count: the averaged one where there is one."""
+        """The model whose scores count: the averaged one if there is one."""
         return self.vit if self.average is None else self.average.module
 
     def seen(self, batch: dict) -> Tensor:
@@ -126,10 +126,10 @@ class ImageClassification(Task):
         self.answer(batch, self.val_accuracy, self.val_loss)
 
     def answer(self, batch: dict, accuracy: MetricCollection, loss: MeanMetric) -> Tensor:
-        """The logits (B, classes), after they were counted.
+        """The logits (B, classes), after they were counted in `accuracy` and `loss`.
 
-        Not self.log(..., sync_dist=True): it rounds the mean number of images a rank down, where ranks have unequally
-        many, and the loss is off by the difference.
+        self.log(..., sync_dist=True) is not used: if ranks have different numbers of images, it rounds down their mean
+        number per rank, and the loss is off by the difference.
         """
         logits = self(self.seen(batch)).float()
         accuracy.update(logits, batch["label"])
@@ -167,7 +167,7 @@ class ImageClassification(Task):
         """Scores of answers that read no image, or more than any model may, on the rows of the last test.
 
         constant: the classes in the order of their frequency in training. linear: a linear model on the pixels, and
-        ceiling: what the data module's oracle answers, where it has them.
+        ceiling: the answers of the data module's oracle, both only if the data module has them.
         """
         counts = torch.tensor(datamodule.facts()["train_counts"])
         order = counts.argsort(descending=True, stable=True)[:BEST].tolist()
@@ -200,7 +200,7 @@ class ImageClassification(Task):
 
 
 def rows(logits: Tensor, batch: dict) -> list[dict]:
-    """What was answered beside what is right: classes, best first, and the probability in [0, 1] of the best."""
+    """The answers beside the labels: classes, best first, and the probability in [0, 1] of the best."""
     found = logits.softmax(-1).topk(min(BEST, logits.shape[-1]))
     each = zip(batch["name"], batch["label"].tolist(), found.indices.tolist(), found.values.tolist(), strict=True)
     return [
@@ -210,6 +210,6 @@ def rows(logits: Tensor, batch: dict) -> list[dict]:
 
 
 def score(rows: list[dict], facts: dict[str, Any]) -> dict[str, float]:
-    """Percent of rows whose label is the first, and where there are enough classes among the first five, of "top5"."""
+    """Percent of rows whose label is the first of "top5" and, if there are enough classes, among its first five."""
     ranks = {"top1": 1, "top5": BEST} if facts["classes"] > BEST else {"top1": 1}
     return {name: 100 * sum(row["label"] in row["top5"][:k] for row in rows) / len(rows) for name, k in ranks.items()}

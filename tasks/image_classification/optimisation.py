@@ -1,4 +1,4 @@
-"""AdamW with timm's rules for what decays, and learning rates that fall from the head to the patches.
+"""AdamW with timm's rules for which weights decay, and learning rates that fall from the head to the patches.
 
 >>> adamw_by_layer(vit, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), warmup=0.05, steps=1000, layer_decay=0.75)
 """
@@ -21,9 +21,9 @@ def adamw_by_layer(
 ) -> dict:
     """Lightning's optimiser configuration: linear warm-up over the share `warmup` of `steps`, then cosine to 0.
 
-    Neither vectors nor what the model names (position embedding, class and register tokens) decay. layer_decay: factor
-    on the rate from a block to the one before it; head, last norm and masks learn at `lr`, the patch embedding at
-    lr * layer_decay^(blocks + 1). 1: the same rate everywhere.
+    Vectors do not decay, and neither does what the model names (position embedding, class and register tokens).
+    layer_decay: factor on the rate from a block to the one before it; head, last norm and masks learn at `lr`, the
+    patch embedding at lr * layer_decay^(blocks + 1). 1: the same rate everywhere.
     """
     options = {"weight_decay": weight_decay, "no_weight_decay_list": vit.no_weight_decay()}
     if layer_decay == 1:

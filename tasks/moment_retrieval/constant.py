@@ -1,4 +1,4 @@
-"""The best answer that looks at nothing: one list of windows and one saliency curve for every video."""
+"""The best answer that uses no input: one list of windows and one saliency curve for every video."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ def constant_answer(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function from an annotation to the same prediction, as shares of the video's duration.
 
-    windows: how many are listed. They are chosen one after the other from all starts and ends on a grid of 20ths, each
-    the one that adds most to the mean best IoU over the training windows, so that R1 is served first, then recall.
+    windows: how many are listed. They are chosen one after the other from all starts and ends on a grid of 20ths. Each
+    is the one that adds most to the mean best IoU over the training windows, so that it improves first R1, then recall.
     The saliency of a clip is the mean training score at its place.
     """
     edges = np.linspace(0, 1, 21)
@@ -44,7 +44,7 @@ def constant_answer(
 
 
 def mean_saliency(annotations: list[dict[str, Any]], clips: int, clip_length: float) -> np.ndarray:
-    """Mean summed score at `clips` places of the video; zeros where the annotations have none."""
+    """Mean summed score at `clips` places of the video; zeros if the annotations have no scores."""
     total = np.zeros(clips)
     for row in annotations:
         count = max(1, int(row["duration"] / clip_length))

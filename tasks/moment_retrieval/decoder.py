@@ -15,7 +15,7 @@ from tasks.moment_retrieval.spans import inverse_sigmoid
 class DecoderLayer(nn.Module):
     """Self-attention among the queries, cross-attention on the clips, a feed-forward network; post-norm.
 
-    In the cross-attention, content and position are features of their own (2 D / heads a head). first: only the first
+    In the cross-attention, content and position are separate features (2 D / heads per head). first: only the first
     layer also adds the query's position to its content.
     """
 
@@ -116,7 +116,7 @@ class SpanDecoder(nn.Module):
         self.spans = nn.Embedding(queries, 2)  # centre and width before the sigmoid
         self.position, self.scale = mlp(dim, dim, dim), mlp(dim, dim, dim)
         self.width, self.refine = mlp(dim, dim, 1), mlp(dim, dim, dim, 2)
-        if num_layers == 1:  # both are for further layers; what gets no gradient has to say so under DDP
+        if num_layers == 1:  # both are for further layers; DDP needs to know what gets no gradient
             self.scale.requires_grad_(False)
             self.refine.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Dropout from 16 random bits a number: on a CPU, where torch draws 64, several times as fast.
+"""Dropout from 16 random bits per number: several times as fast on a CPU, for which torch draws 64.
 
 >>> layer = Dropout(0.1)
 >>> layer(torch.ones(4096)).unique()  # dropped, or kept and scaled up

@@ -1,7 +1,7 @@
 """A long video's moments and saliency from those of its excerpts, which overlap.
 
-A moment that an excerpt's border cuts is continued in the next excerpt: `merged_moments` joins such parts, then takes
-out what was found twice. `merged_saliency` is a mean over the excerpts in which a clip was seen.
+A moment that an excerpt's border cuts is continued in the next excerpt: `merged_moments` joins such parts, then removes
+what was found twice. `merged_saliency` is a mean over the excerpts in which a clip was seen.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ COMPARABLE = 0.5  # parts of one moment: the lower score is at least this share 
 
 
 class Moment(NamedTuple):
-    """Seconds of the whole video; seen: from where to where the model looked when it found the moment."""
+    """A moment in seconds of the whole video; seen: the part that the model saw when it found the moment."""
 
     start: float
     end: float
@@ -57,9 +57,9 @@ def merged_saliency(excerpts: Sequence[Excerpt]) -> np.ndarray:
 def merged_moments(excerpts: Sequence[Excerpt], clip_length: float, overlap: float, most: int) -> list[Moment]:
     """At most `most` moments of the whole video, best first. excerpts: in the order of their first clips.
 
-    Joined, excerpt after excerpt and each moment at most once, are those that fit (`joined`), highest scores first.
-    Then, as in non-maximum suppression, a moment goes if a better one, as far as it was seen from where this one was
-    found, overlaps it by an IoU above `overlap`: so parts of a moment go as well.
+    Moments that fit (`joined`) are joined, excerpt after excerpt, each at most once, highest scores first. Then, as in
+    non-maximum suppression, a moment is removed if a better one, cut to what was seen when this one was found, overlaps
+    it by an IoU above `overlap`: so parts of a moment are removed as well.
     """
     moments: list[Moment] = []
     for excerpt in excerpts:
@@ -91,10 +91,10 @@ def _joined_to(moments: list[Moment], new: list[Moment], tolerance: float) -> li
 
 
 def joined(a: Moment, b: Moment, tolerance: float) -> Moment | None:
-    """The moment of which a border cut `a` or `b`, with the higher of their scores; None if they are not of one.
+    """The moment of which `a` and `b` are parts, with the higher of their scores; None if they are not parts of one.
 
-    They are if their hull, as far as each could see it, is what each found (up to `tolerance` seconds at both ends),
-    one of the two could not see all of it, and their scores are COMPARABLE.
+    They are parts of one if their hull, cut to what each saw, is what each found (up to `tolerance` seconds at both
+    ends), one of the two did not see all of it, and their scores are COMPARABLE.
     """
     hull = Moment(min(a.start, b.start), max(a.end, b.end), max(a.score, b.score), _hull(a.seen, b.seen))
     for part in (a, b):
@@ -113,7 +113,7 @@ def iou(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def _within(moment: Moment, seen: tuple[float, float]) -> tuple[float, float]:
-    """The part of a moment in a stretch of the video; empty, at the stretch's border, where there is none."""
+    """The part of a moment in a stretch of the video; if there is none, it is empty and at the stretch's border."""
     start, end = (min(max(value, seen[0]), seen[1]) for value in moment[:2])
     return start, end
 

@@ -13,7 +13,7 @@ from tasks.moment_retrieval.prelu import PReLU
 
 
 def project(in_dim: int, dim: int, dropout: float) -> nn.Sequential:
-    """Features (..., in_dim) -> (..., dim): twice LayerNorm, dropout, linear, with ReLU between."""
+    """Features (..., in_dim) -> (..., dim): LayerNorm, dropout and linear twice, with ReLU between them."""
     first = (nn.LayerNorm(in_dim), Dropout(dropout), nn.Linear(in_dim, dim), nn.ReLU(inplace=True))
     return nn.Sequential(*first, nn.LayerNorm(dim), Dropout(dropout), nn.Linear(dim, dim))
 
@@ -56,7 +56,7 @@ class Layer(nn.Module):
 
 
 class TextToVideoLayer(Layer):
-    """Every clip asks the text. The norm before the feed-forward network is off the residual path, as published."""
+    """Clips attend to the text. The norm before the feed-forward network is off the residual path, as published."""
 
     def forward(
         self,
@@ -69,9 +69,9 @@ class TextToVideoLayer(Layer):
     ) -> Tensor:
         """video, position (B, T, D), text (B, N, D), keep (B, N) -> (B, T, D).
 
-        wrong (B,): which sample's text is the wrong one of each. The result is (2B, T, D) then, its second half the
-        same videos with wrong texts, and keep is (2B, N); `video` is (B, T, D) while both halves are still the same,
-        before the first layer, and (2B, T, D) from then on.
+        wrong (B,): for each sample, the sample whose text is its wrong one. Then the result is (2B, T, D), its second
+        half the same videos with wrong texts, and keep is (2B, N); `video` is (B, T, D) before the first layer, while
+        both halves are still the same, and (2B, T, D) from then on.
         """
         attention, halves = self.attention, 1 if wrong is None else 2
         query, key, value = attention.query(video + position), attention.key(text), attention.value(text)
@@ -86,7 +86,7 @@ class TextToVideoLayer(Layer):
 
 
 class ClipLayer(Layer):
-    """Every clip asks every clip; post-norm."""
+    """Clips attend to all clips; post-norm."""
 
     def forward(self, x: Tensor, position: Tensor, keep: Tensor, mask: Mask | None) -> Tensor:
         """x, position (B, N, D), keep (B, N) -> (B, N, D)."""

@@ -24,9 +24,9 @@ class LossSettings:
     label: NotNegative = 4.0
     saliency: NotNegative = 1.0
     background: NotNegative = 0.1  # weight of spans that match nothing, in the cross-entropy
-    margin: NotNegative = 0.2  # of the hinge between a relevant and an irrelevant clip
-    temperature: Positive = 0.5  # of the rank-contrastive loss
-    levels: Count = 12  # the highest saliency score that there is: three annotators of 0 to 4
+    margin: NotNegative = 0.2  # margin of the hinge between a relevant and an irrelevant clip
+    temperature: Positive = 0.5  # temperature of the rank-contrastive loss
+    levels: Count = 12  # the highest possible saliency score: three annotators who give 0 to 4
 
 
 class MomentLosses(nn.Module):
@@ -40,8 +40,8 @@ class MomentLosses(nn.Module):
         self.register_buffer("class_weights", torch.tensor([1.0, s.background]), persistent=False)
 
     def forward(self, outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the weighted total and every unweighted term: span, giou, label, class_error (percent, no part of
-        the total) of the last decoder layer; the same of layer i as span_i, ...; saliency where the batch has it."""
+        """Returns the weighted total and every unweighted term: span, giou, label, class_error (percent, not part of
+        the total) of the last decoder layer; the same of layer i as span_i, ...; saliency if the batch has it."""
         layers = [*outputs["aux"], outputs]
         matches = self.match(layers, batch["spans"])
         wanted = torch.cat(batch["spans"])
@@ -61,7 +61,7 @@ class MomentLosses(nn.Module):
         """The cheapest one-to-one assignment of predicted to true spans, for every layer: (sample, query, target) of
         each pair, the target as an index into all targets of the batch in a row.
 
-        All costs reach the CPU in one transfer. Raises NonFiniteLossError where a prediction is no number.
+        All costs reach the CPU in one transfer. Raises NonFiniteLossError if a prediction is not finite.
         """
         logits = torch.stack([layer["logits"] for layer in layers]).float()  # (L, B, Q, 2)
         spans = torch.stack([layer["spans"] for layer in layers]).float()
@@ -72,7 +72,7 @@ class MomentLosses(nn.Module):
         cost = cost - self.weights["label"] * logits.softmax(-1)[..., FOREGROUND, None]
         costs = cost.cpu().numpy()  # (L, B, Q, M)
         if not np.isfinite(costs).all():
-            raise NonFiniteLossError("MomentLosses: a predicted span or logit is no number, so nothing can be matched")
+            raise NonFiniteLossError("MomentLosses: a predicted span or logit is not finite, so nothing can be matched")
         first = [sum(counts[:number]) for number in range(len(counts))]
         matches = []
         for of_layer in costs:

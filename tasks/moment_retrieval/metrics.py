@@ -52,7 +52,7 @@ class MomentMetrics(Metric):
         self.rows += [(json.loads(text).get("qid"), text) for text in texts]
 
     def compute(self) -> dict[str, dict]:
-        """The dict of `evaluate`. Of rows with one qid the first counts: samplers repeat some to give ranks as many."""
+        """The dict of `evaluate`. If a qid comes twice, its first row counts: samplers repeat rows on several ranks."""
         unique: dict[Any, str] = {}
         for qid, text in self.rows:
             unique.setdefault(qid, text)

@@ -26,11 +26,11 @@ PLACES = ("text_to_video", "encoder", "decoder")  # attentions that can have mas
 class QDDETR(nn.Module):
     """The model; its defaults are QD-DETR's on QVHighlights.
 
-    video_dim, text_dim: widths of the features. width: of everything inside. queries: spans predicted per video.
-    dropout: inside the layers; input_dropout: on the features.
+    video_dim, text_dim: widths of the features. width: width inside the model. queries: spans predicted per video.
+    dropout: rate inside the layers; input_dropout: rate on the features.
     first_spans: where the decoder's spans are before training. "normal": centre and width are sigmoid(N(0, 1)), as
         published; "grid": side by side over the whole video, so that a short training need not spread them first.
-    masked: of each place in PLACES, the keywords that lcaam.plan.mask_options gives; missing is no mask.
+    masked: place in PLACES -> the keywords that lcaam.plan.mask_options gives; a missing place has no mask.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class QDDETR(nn.Module):
     def reset_parameters(self) -> None:
         """Xavier inside the transformer as in the original, whose attentions draw query, key and value as one matrix.
 
-        The original sets the last layer of `decoder.refine` to zero, and its Xavier overwrites that: so does this.
+        The original sets the last layer of `decoder.refine` to zero, and its Xavier overwrites that; so it is here.
         Masks and controls have their own initialisation.
         """
         for layer in (*self.text_to_video.layers, *self.encoder.layers):
@@ -131,7 +131,7 @@ class QDDETR(nn.Module):
         return {name: getattr(self, name) for name in PLACES}
 
     def parts(self) -> dict[str, int]:
-        """Parameter counts by part; `controls` is what stands in the masks' place."""
+        """Parameter counts by part; `controls` counts what replaces the masks."""
         count = {name: sum(p.numel() for p in module.parameters()) for name, module in self.named_children()}
         heads = ("classify", "span", "saliency_clip", "saliency_global")
         masks = controls = 0

@@ -30,7 +30,7 @@ from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
 from tasks.moment_retrieval.submission import SALIENCY
 
 TERMS = ("span", "giou", "label", "saliency")
-LOGGED = ("loss", *TERMS, "class_error")  # of the last decoder layer
+LOGGED = ("loss", *TERMS, "class_error")  # terms of the last decoder layer
 
 
 class MomentRetrieval(Task):
@@ -38,13 +38,13 @@ class MomentRetrieval(Task):
 
     mask: the configuration's mask node (lcaam.plan); num_keys None is the data's.
     facts: the data module's: video_dim, text_dim, clips, tokens, clip_length (seconds), duration (seconds), saliency.
-    masked: which attentions have masks: of PLACES.
+    masked: the attentions that have masks, some of PLACES.
     width ... input_dropout, first_spans, backend: as in QDDETR. losses: the fields of LossSettings, as a plain dict.
-    wrong_texts: whose text is a video's wrong one. "rolled": the next sample's of the batch, as published;
-        "other_video": the same, but further on where that is a query of the same video.
-    round_windows: predicted windows end at whole clips. longest: "duration", no window reaches behind its video;
-        "facts", none behind the data's longest video, as published.
-    schedule, decay, warmup: tasks.common.optimisation.adamw.
+    wrong_texts: which text is the wrong one of a video. "rolled": that of the batch's next sample, as published;
+        "other_video": that of the next sample about another video.
+    round_windows: predicted windows end at whole clips. longest: "duration": no window ends after its video; "facts":
+        no window ends after the data's longest video, as published.
+    schedule, decay, warmup: see tasks.common.optimisation.adamw.
     blind: the input-blind floor: the text is one token of zeros.
     """
 
@@ -104,7 +104,7 @@ class MomentRetrieval(Task):
             **self.settings("width", "heads", "feedforward", "queries", "dropout", "input_dropout"),
             **self.settings("text_to_video_layers", "encoder_layers", "decoder_layers", "first_spans", "backend"),
         )
-        if not facts.get("saliency", True):  # no loss reads these; what gets no gradient has to say so under DDP
+        if not facts.get("saliency", True):  # no loss reads these; DDP needs to know what gets no gradient
             for head in (self.model.saliency_clip, self.model.saliency_global):
                 head.requires_grad_(False)
         self.losses = MomentLosses(**(losses or {}))
@@ -115,7 +115,7 @@ class MomentRetrieval(Task):
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def predict(self, batch: dict, wrong: Tensor | None = None) -> dict[str, Any]:
-        """The outputs of QDDETR; `wrong` as there."""
+        """The outputs of QDDETR; `wrong` as in QDDETR.forward."""
         text, keep = batch["text"], batch["text_keep"]
         if self.hparams.blind:
             text, keep, wrong = torch.zeros_like(text[:, :1]), torch.ones_like(keep[:, :1]), None
@@ -131,7 +131,7 @@ class MomentRetrieval(Task):
         return *self.losses(outputs, batch), outputs
 
     def rows(self, outputs: dict[str, Tensor], batch: dict) -> list[dict]:
-        """Rows of a submission beside their annotations; without saliency, of both, where none is trained."""
+        """Rows of a submission beside their annotations; both without saliency if none is trained."""
         facts, h = self.hparams.facts, self.hparams
         clip_length, longest = facts["clip_length"], facts["duration"] if h.longest == "facts" else None
         rows = submission_rows(outputs, batch, clip_length, longest, h.round_windows)
@@ -203,8 +203,8 @@ class MomentRetrieval(Task):
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
 
         constant: one list of windows and one saliency curve for all videos (constant.py), chosen on training queries.
-        ceiling:  what the data module's oracle answers, where it has one.
-        None of a test split without answers.
+        ceiling:  the answers of the data module's oracle, if it has one.
+        The result is empty for a test split without answers.
         """
         if not has_answers(self.predictions):
             return {}
@@ -230,8 +230,8 @@ class MomentRetrieval(Task):
 
     @torch.no_grad()
     def analyse(self, batch: dict) -> dict[str, Any]:
-        """Masks and attention on one batch, for figures and for the run's record: of the text-to-video layers ("layer
-        1", ...) and of the other places that have masks ("encoder layer 1", ...)."""
+        """Masks and attention on one batch, for figures and for the run's record, in the text-to-video layers ("layer
+        1", ...) and in the other places that have masks ("encoder layer 1", ...)."""
         places = dict.fromkeys(("text_to_video", *self.hparams.masked))
         with ExitStack() as stack:
             records = {place: stack.enter_context(record(self.model.masked()[place])) for place in places}
@@ -255,10 +255,10 @@ def has_answers(rows: list[dict]) -> bool:
 
 
 def wrong_texts(videos: Sequence[str], other: bool) -> list[int] | None:
-    """Whose text each sample of the batch gets as its wrong one; None where the batch has no wrong text for all.
+    """For each sample of the batch the sample whose text is its wrong one; None if one of them has no wrong text.
 
-    The next sample's; with `other`, the next sample's that is about another video. (The original gives a batch of one
-    its own text as the wrong one.)
+    It is the next sample or, with `other`, the next one about another video. (The original gives a batch of one its own
+    text as the wrong one.)
     """
     size, chosen = len(videos), []
     for number, video in enumerate(videos):

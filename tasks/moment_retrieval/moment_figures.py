@@ -18,13 +18,13 @@ CURVE, PREDICTED, TRUE = "#35608d", "#b5367a", "#2a788e"
 FAINTEST = 0.08  # a window of score 0 can still be seen
 WIDTH, PANEL = 8.0, 1.9  # inches
 LANE = 0.13  # height of a bar's lane, as a share of the curve's
-LETTERS = 90  # a line of a title
+LETTERS = 90  # letters per line of a title
 
 
 def moments(rows: Sequence[Mapping[str, Any]], clip_length: float, windows: int = 5) -> Figure:
-    """A panel a query: its saliency as steps, the first `windows` predicted windows as bars beneath, opaque by score.
+    """One panel per query: its saliency as steps, the first `windows` predicted windows as bars below, opaque by score.
 
-    rows: of a submission: pred_relevant_windows [[start, end, score], ...], best first, seconds and [0, 1];
+    rows: rows of a submission: pred_relevant_windows [[start, end, score], ...], best first, seconds and [0, 1];
     pred_saliency_scores, one per clip; optional query (the title), relevant_windows [[start, end], ...] (true ones).
     clip_length: seconds. Raises ValueError: no row, a row without clips, windows below 1.
     """

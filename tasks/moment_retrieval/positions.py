@@ -16,7 +16,7 @@ def sines(share: Tensor, dim: int) -> Tensor:
 
 
 def of_clips(keep: Tensor, dim: int) -> Tensor:
-    """keep (B, T), True = a clip of the video -> (B, T, dim). Clip i of n is at (i + 1) / n, whatever the padding."""
+    """keep (B, T), True = a clip of the video -> (B, T, dim). Clip i of n is at (i + 1) / n, for any padding."""
     number = keep.cumsum(1, dtype=torch.float32)
     return sines(number / number[:, -1:].clamp(min=1), dim)
 

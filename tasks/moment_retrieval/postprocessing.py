@@ -8,7 +8,7 @@ from torch import Tensor
 from tasks.moment_retrieval.model import FOREGROUND
 from tasks.moment_retrieval.spans import start_end
 
-DECIMALS = 4  # of windows and scores, as in the original's submissions
+DECIMALS = 4  # decimals of windows and scores, as in the original's submissions
 
 
 def ranked_windows(
@@ -17,8 +17,8 @@ def ranked_windows(
     """logits (B, Q, 2), spans (B, Q, 2), whole (B,): seconds that a share of 1 is -> per video [start, end, score],
     best first.
 
-    longest: (B,), seconds behind which no window reaches. clip_length: windows end at multiples of it; None leaves
-    them as they are. Rounding may give windows of no length, and equal ones: both are legal.
+    longest: (B,), seconds after which no window ends. clip_length: windows start and end at multiples of it; None
+    leaves them as they are. Rounding may give windows of no length, and equal ones: both are legal.
     """
     scores = logits.float().softmax(-1)[..., FOREGROUND].cpu()  # (B, Q)
     seconds = start_end(spans.float()).cpu() * whole[:, None, None]
@@ -46,7 +46,7 @@ def submission_rows(
 ) -> list[dict[str, Any]]:
     """The rows of a submission file, beside their annotations (which `evaluate` scores them against).
 
-    longest: seconds behind which no window reaches, for all videos; None is each video's duration.
+    longest: seconds after which no window ends, for all videos; None is each video's duration.
     rounded: windows end at whole clips.
     """
     annotations = batch["annotation"]
@@ -65,7 +65,7 @@ def submission_rows(
 
 
 def whole_curve(curve: list[float], duration: float, clip_length: float) -> list[float]:
-    """A saliency for every clip of the video: one that ends more than a clip early goes on with its lowest score.
+    """A saliency for every clip of the video: a curve that ends more than a clip early goes on with its lowest score.
 
     (A curve that lacks the last clip is legal, and stays as it is.)
     """

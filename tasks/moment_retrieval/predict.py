@@ -1,7 +1,7 @@
 """A trained model's windows and saliency for videos of any length, from batches of their excerpts.
 
     model = load("logs/qvhighlights_lcaam/paper/seed0/<time>/checkpoints/last.ckpt")
-    answers(model, batches)[0]     # the first query's: {"windows": [[start, end, score], ...], "saliency": [...]}
+    answers(model, batches)[0]     # for the first query: {"windows": [[start, end, score], ...], "saliency": [...]}
 
 scripts/predict_moments.py makes the batches from feature arrays and files, and has the command line.
 """
@@ -20,8 +20,8 @@ from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_sali
 from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.postprocessing import DECIMALS, submission_rows
 
-FACTS = ("video_dim", "text_dim", "clips", "tokens", "clip_length", "duration")  # of the data that a model knows
-OVERLAP = 0.7  # IoU from which the worse of two windows of a long video goes
+FACTS = ("video_dim", "text_dim", "clips", "tokens", "clip_length", "duration")  # facts of the data that a model knows
+OVERLAP = 0.7  # IoU above which the worse of two windows of a long video is removed
 IMPORT = "python -m scripts.import_checkpoint qd_detr {} OUT.ckpt makes one of a released QD-DETR checkpoint"
 
 
@@ -29,7 +29,7 @@ def load(path: str | Path) -> MomentRetrieval:
     """The model of a checkpoint that train.py or scripts/import_checkpoint.py wrote, in eval mode, on the CPU.
 
     Its `hparams.facts` say what features it takes: "streams" (name -> width) and "tef" come from the run's config.yaml,
-    unless they are in the checkpoint; where neither has them, they are missing.
+    unless they are in the checkpoint; if neither has them, they are missing.
     Raises CheckpointError: no such file, a checkpoint of something else, cut off.
     """
     path = Path(path)
@@ -42,11 +42,11 @@ def load(path: str | Path) -> MomentRetrieval:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else "empty"
         raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or no checkpoint of this project "
-            f"({type(error).__name__}: {reason}). {IMPORT.format(path)}"
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or not a checkpoint of this "
+            f"project ({type(error).__name__}: {reason}). {IMPORT.format(path)}"
         ) from error
     if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
-        raise CheckpointError(f"{path} is no checkpoint of this project: no settings in it. {IMPORT.format(path)}")
+        raise CheckpointError(f"{path} is not a checkpoint of this project: it has no settings. {IMPORT.format(path)}")
     settings = content["hyper_parameters"]
     facts = settings.get("facts", {})
     if missing := [name for name in FACTS if name not in facts]:
@@ -65,7 +65,7 @@ def load(path: str | Path) -> MomentRetrieval:
 
 
 def _streams(path: Path, video_dim: int) -> dict[str, Any]:
-    """Streams and tef of the run's config.yaml above the checkpoint; nothing where there is none."""
+    """Streams and tef of the run's config.yaml above the checkpoint; empty if there is no such file."""
     file = path.absolute().parents[1] / "config.yaml" if len(path.absolute().parents) > 1 else None
     data = OmegaConf.load(file).get("data", {}) if file and file.is_file() else {}
     if "video_streams" not in data:
@@ -74,8 +74,8 @@ def _streams(path: Path, video_dim: int) -> dict[str, Any]:
     tef = bool(data.get("tef", True))
     if sum(streams.values()) + 2 * tef != video_dim:
         raise CheckpointError(
-            f"{path} takes {video_dim} features a clip, but {file} has streams {streams} with tef={tef}: "
-            "the two are not of one run"
+            f"{path} takes {video_dim} features per clip, but {file} has streams {streams} with tef={tef}: "
+            "the two do not belong to one run"
         )
     return {"streams": streams, "tef": tef}
 
@@ -89,15 +89,15 @@ def answers(
     most: int | None = None,
     overlap: float = OVERLAP,
 ) -> list[dict[str, list]]:
-    """A {"windows", "saliency"} for each query, in the order in which they come.
+    """One dict {"windows", "saliency"} for each query, in the order in which they come.
 
     windows: [start, end, score], seconds and [0, 1], best first. saliency: a number per clip, any real.
     batches: the data module's video, video_keep, text, text_keep, annotation; an annotation has qid, first (clip),
-        duration (of the excerpt) and whole (duration of the video), a query's excerpts come in their order.
+        duration (of the excerpt) and whole (duration of the video); the excerpts of a query come in their order.
     clip_length: seconds; None is the training data's.
-    most: windows a query; None is as many as the model predicts for one excerpt.
-    A query with one excerpt gets exactly what evaluation during training gives; several are merged by
-    tasks/moment_retrieval/excerpts.py, `overlap` as there.
+    most: windows per query; None is as many as the model predicts for one excerpt.
+    A query with one excerpt gets exactly what evaluation during training gives; several excerpts are merged by
+    tasks/moment_retrieval/excerpts.py, with `overlap` as in `merged_moments`.
     """
     if most is not None and most < 1:
         raise ValueError(f"windows must be at least 1, got {most}")

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 
 class PReLU(nn.PReLU):
-    """nn.PReLU; with several slopes, off the CPU and when compiled it is just that. No second derivative otherwise."""
+    """nn.PReLU without a second derivative; with several slopes, off the CPU or compiled it is nn.PReLU itself."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(...) -> (...)."""

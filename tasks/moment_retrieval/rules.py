@@ -8,7 +8,7 @@ from typing import Any
 
 
 def keys_by_place(cfg: dict[str, Any]) -> dict[str, int]:
-    """Keys that a masked query sees, by attention; {"": num_keys} for a task with one kind. Empty: not known."""
+    """Keys that a masked query sees, by attention; {"": num_keys} for a task with one kind. Empty if not known."""
     keys, clips = cfg.get("num_keys"), cfg["data"].get("max_clips")
     places = cfg["task"].get("masked")
     if places is None or clips is None:
@@ -18,13 +18,13 @@ def keys_by_place(cfg: dict[str, Any]) -> dict[str, int]:
 
 
 def masked_places_are_used(cfg: dict[str, Any]) -> Iterator[str]:
-    """Where a task lets one choose, masks (or the control in their place) must be somewhere, and nowhere twice."""
+    """If a task has a choice of places, masks (or the control that replaces them) need at least one, each only once."""
     mask, places = cfg["mask"], cfg["task"].get("masked")
     if places is None or mask["scope"] == "none":
         return
     if not places:
         yield (
-            f"task.masked: [] with mask.scope={mask['scope']}: there would be no mask; name an attention, or choose "
+            f"task.masked: [] with mask.scope={mask['scope']}: no attention would have a mask; name one, or choose "
             "mask=none"
         )
     if twice := sorted({place for place in places if places.count(place) > 1}):
@@ -37,7 +37,7 @@ def masked_places_are_used(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def interpolated_masks_see_whole_sequences(cfg: dict[str, Any]) -> Iterator[str]:
-    """Columns are resized to the number of keys, padding included, so a query's would depend on its batch."""
+    """Columns are resized to the number of keys, padding included, so those of a query would depend on its batch."""
     mask, places = cfg["mask"], cfg["task"].get("masked")
     if mask["length"] == "interpolate" and mask["scope"] != "none" and places:
         yield (
@@ -52,7 +52,7 @@ def positions_need_four_parts(cfg: dict[str, Any]) -> Iterator[str]:
     if "first_spans" in cfg["task"] and width and width % 4:
         below = width // 4 * 4
         yield (
-            f"task.width: {width} is no multiple of 4, as the positions of spans need; the nearest are "
+            f"task.width: {width} is not a multiple of 4, as the positions of spans need; the nearest are "
             f"{f'{below} and ' * (below > 0)}{below + 4}"
         )
 

@@ -7,7 +7,7 @@
 Moment retrieval (MR), at each IoU threshold 0.5, 0.55, ..., 0.95, for all true windows and for those of a length range:
 R1 - the share of queries whose first listed window reaches the threshold with a true window; mAP - the mean over
 queries of the interpolated average precision of the `max_windows` first listed windows, ordered by score.
-Highlight detection (HD, HL in the keys), where a rating of 2 (Fair), 3 (Good) or 4 (VeryGood) makes a clip positive:
+Highlight detection (HD, HL in the keys); a rating of 2 (Fair), 3 (Good) or 4 (VeryGood) makes a clip positive:
 mAP - the mean over queries and annotators; Hit1 - the share of queries whose best clip is positive for any annotator.
 Every figure of the benchmark's own evaluation (Lei et al., QVHighlights, 2021) comes out equal.
 NumPy alone: nothing here imports torch.
@@ -52,15 +52,15 @@ def evaluate(
     """The benchmark's metrics in its structure: "brief", then "HL-min-Fair", ..., "full", "long", "middle", "short".
 
     submission, ground_truth: rows as in tasks/moment_retrieval/submission.py, in any order, each query once in both.
-    clip_length: seconds a saliency score stands for.
-    max_windows: so many of the windows that a submission lists count towards mAP.
-    lengths:     ranges of true window lengths in seconds, (above, up to). A query counts in those where it has a
-                 window; a range without any is left out. "full", all windows, is always there.
+    clip_length: seconds that a saliency score is for.
+    max_windows: how many of the windows that a submission lists count towards mAP.
+    lengths:     ranges of true window lengths in seconds, (above, up to). A query counts in the ranges that hold one
+                 of its windows; a range without any is left out. "full", all windows, is always there.
     decimals:    as the benchmark rounds; None leaves the figures as they are.
     Ground truth or a submission without saliency: no HL keys, and for the submission a warning.
     A query with an empty window list scores 0 (the original's R1 stops there, its mAP would leave the query out), and
     so does any pair of windows whose union is empty (the original divides 0 by 0, which counts as a hit).
-    Raises SubmissionError, a ValueError, as `pair` lists; ValueError for options that make no sense.
+    Raises SubmissionError, a ValueError, as `pair` lists; ValueError for options out of their range.
     """
     check_options(clip_length, max_windows, lengths, decimals)
     pairs = pair(submission, ground_truth, clip_length, max_windows)
@@ -110,7 +110,7 @@ def iou(windows: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def hull_iou(window: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """IoU of windows (Q, 2) with one true window each. Over the hull: R1 is rounded that way in the original."""
+    """IoU of windows (Q, 2) with one true window each, divided by the hull: the original rounds R1 in this way."""
     common = np.clip(np.minimum(window[:, 1], truth[:, 1]) - np.maximum(window[:, 0], truth[:, 0]), 0, None)
     hull = np.maximum(window[:, 1], truth[:, 1]) - np.minimum(window[:, 0], truth[:, 0])
     return np.divide(common, hull, out=np.zeros_like(common), where=hull != 0)
@@ -120,8 +120,8 @@ def average_precision(overlap: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Interpolated average precision (Q, T) of windows in falling order of score.
 
     overlap: (Q, P, G) IoU. counts: (Q, G) bool, the true windows that are to be found, at least one in every row.
-    A window is a hit if a true one that it reaches is still free. It takes the one with the highest IoU, of equals the
-    last.
+    A window is a hit if a true one that it reaches is still free. It takes the one with the highest IoU; among equals
+    the last.
     """
     free = np.repeat(counts[:, None], len(THRESHOLDS), axis=1)  # (Q, T, G)
     hits = np.zeros((*free.shape[:2], overlap.shape[1]), dtype=bool)  # (Q, T, P)
@@ -151,8 +151,8 @@ def highlight_detection(saliency: Saliency) -> dict[str, dict]:
 def ranking_precision(scores: np.ndarray, is_clip: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Average precision (Q, A) of clips ranked by score (Q, C) against positive (Q, C, A) bool.
 
-    The mean of the interpolated precision over the distinct recalls above 0, without weights; clips with equal scores
-    enter together, so that some recalls may never occur. 0 where nothing is positive.
+    It is the mean of the interpolated precision over the distinct recalls above 0, without weights; clips with equal
+    scores enter together, so that some recalls may never occur. It is 0 if nothing is positive.
     """
     key = np.where(is_clip, -scores, np.inf)
     order = np.argsort(key, axis=1, kind="stable")
@@ -173,7 +173,7 @@ def _best_from_here(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _means(values: np.ndarray) -> list[float]:
-    """Means over queries (Q, K) without rounding error: the order in which ranks deliver must not show."""
+    """Means over queries (Q, K) without rounding error, so that the order of the ranks' queries has no effect."""
     return [math.fsum(column) / len(column) for column in values.T.tolist()]
 
 
@@ -197,7 +197,7 @@ def _brief(metrics: Mapping[str, Mapping]) -> dict[str, float]:
 
 
 def check_options(clip_length: float, max_windows: int, lengths: Mapping, decimals: int | None) -> None:
-    """Raises ValueError for options of `evaluate` that make no sense."""
+    """Raises ValueError for options of `evaluate` out of their range."""
     if not 0 < clip_length < math.inf:
         raise ValueError(f"clip_length must be seconds above 0, got {clip_length!r}")
     if isinstance(max_windows, bool) or not isinstance(max_windows, int) or max_windows < 1:

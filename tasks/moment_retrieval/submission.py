@@ -1,4 +1,4 @@
-"""Submissions and ground truth of QVHighlights: checked and put into arrays. One JSON object a line:
+"""Submissions and ground truth of QVHighlights, checked and put into arrays. The files have one JSON object per line:
 
     submission    {"qid": 2579, "vid": "NUsG9BgSes0_210.0_360.0", "pred_relevant_windows": [[0.0, 70.0, 0.9986], ...],
                    "pred_saliency_scores": [-0.24, ...]}
@@ -9,7 +9,7 @@
     pairs = pair(rows, read_jsonl("truth.jsonl"), clip_length=2.0, max_windows=10)
 
 A window is [start, end] in seconds, a predicted one [start, end, score]. A saliency list has a number per clip. A
-submission needs no vid; where it has one, it must be the truth's.
+submission needs no vid; if it has one, it must be that of the ground truth.
 Letters: Q queries, P predicted windows, G true windows, C clips, A annotators.
 """
 
@@ -32,10 +32,10 @@ class SubmissionError(ValueError):
 
 
 class Pairs(NamedTuple):
-    """Predictions beside their truth, a row per query in the order of the ground truth."""
+    """Predictions beside their truth, one row per query in the order of the ground truth."""
 
-    first: np.ndarray  # (Q, 2) the window that the submission lists first; zeros where it has none
-    windows: np.ndarray  # (Q, P, 2) by falling score, those that are missing zeros
+    first: np.ndarray  # (Q, 2) the window that the submission lists first; zeros if there is none
+    windows: np.ndarray  # (Q, P, 2) by falling score; missing ones are zeros
     truth: np.ndarray  # (Q, G, 2) seconds
     is_truth: np.ndarray  # (Q, G) bool, False in the padding
     saliency: "Saliency | None"  # None unless both files have saliency
@@ -47,7 +47,7 @@ class Saliency(NamedTuple):
     top: np.ndarray  # (Q,) the clip with the highest predicted score, the first of equals; may lie behind the video
     scores: np.ndarray  # (Q, C) predicted
     is_clip: np.ndarray  # (Q, C) bool, False in the padding
-    levels: np.ndarray  # (Q, C, A) annotated, 0 where not relevant
+    levels: np.ndarray  # (Q, C, A) annotated, 0 for irrelevant clips
 
 
 def pair(submission: Sequence[Mapping], ground_truth: Sequence[Mapping], clip_length: float, max_windows: int) -> Pairs:
@@ -58,8 +58,8 @@ def pair(submission: Sequence[Mapping], ground_truth: Sequence[Mapping], clip_le
     lack the last, cut clip; it counts as 0, as in the original) or too long (the end is ignored).
 
     Raises SubmissionError: a missing key, a qid twice in one of the two, queries in only one of them, another video
-    than the truth's, NaN or infinite numbers, a list of the wrong shape, no true window, one that is reversed or
-    reaches more than a clip out of the video, a relevant clip outside the video or twice, a saliency list
+    than that of the ground truth, NaN or infinite numbers, a list of the wrong shape, no true window, a true window
+    that is reversed or more than a clip outside the video, a relevant clip outside the video or twice, a saliency list
     that is more than a clip short, saliency in some rows only.
     """
     predicted, true = Table(submission, "the submission"), Table(ground_truth, "the ground truth")
@@ -138,7 +138,7 @@ def _saliency(predicted: "Table", true: "Table", end: np.ndarray, clip_length: f
 
 
 class Table:
-    """Rows of one of the two files, and how messages call them."""
+    """Rows of one of the two files, and their names in messages."""
 
     def __init__(
         self, rows: Sequence[Mapping], name: str, places: Sequence[str] = (), videos: Sequence[Any] | None = None
@@ -159,7 +159,7 @@ class Table:
         return table
 
     def by_qid(self) -> dict[Hashable, int]:
-        """Row by query."""
+        """qid -> number of its row."""
         places: dict[Hashable, int] = {}
         for i in range(len(self.rows)):
             qid = self.value(i, "qid")
@@ -181,20 +181,20 @@ class Table:
         return row[key]
 
     def everywhere(self, key: str) -> bool:
-        """Whether the rows have this key; some of them must not be without."""
+        """Whether the rows have this key. Raises SubmissionError if only some of them do."""
         have = [key in row for row in self.rows]
         if any(have) and not all(have):
             self.refuse_row(have.index(False), f"has no key {key!r}, which {sum(have)} other rows have")
         return all(have)
 
     def numbers(self, key: str, what: str) -> np.ndarray:
-        """A number of every row, (Q,)."""
+        """One number per row, (Q,)."""
         values = np.stack([self.array(i, key, (), what) for i in range(len(self.rows))])
         self.refuse_non_finite(values, key)
         return values
 
     def ragged(self, key: str, item: tuple, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """A list of every row, filled up with zeros: (Q, longest or 1, *item), and the lengths (Q,).
+        """One list per row, filled up with zeros: (Q, longest or 1, *item), and the lengths (Q,).
 
         item: the shape of one entry; None in it is a size that all rows share, whatever it is.
         """
@@ -204,7 +204,7 @@ class Table:
         size = sizes[0] if sizes else tuple(side or 1 for side in item)
         for i, array in enumerate(arrays):
             if len(array) and array.shape[1:] != size:
-                self.refuse_row(i, f"{key}: {array.shape[1]} numbers an entry, but {size[0]} in the rows before")
+                self.refuse_row(i, f"{key}: {array.shape[1]} numbers per entry, but {size[0]} in the rows before")
         table = np.zeros((len(arrays), max(lengths.max(), 1), *size))
         for row, array in zip(table, arrays, strict=True):
             if len(array):
@@ -236,7 +236,7 @@ class Table:
             self.refuse_row(i, f"{key} has {number}{entry}; it must be finite")
 
     def refuse(self, wrong: np.ndarray, message: Callable[[int], str]) -> None:
-        """Raises for the first row where `wrong` (Q,) is true."""
+        """Raises SubmissionError for the first row whose entry in `wrong` (Q,) is true."""
         if wrong.any():
             self.refuse_row(int(wrong.argmax()), message(int(wrong.argmax())))
 
@@ -244,7 +244,7 @@ class Table:
         raise SubmissionError(f"{self.name}, {self.places[i]} ({self.query(i)}): {problem}")
 
     def query(self, i: int) -> str:
-        """How messages name the row's query and video."""
+        """The row's query and video as messages name them."""
         video = self.videos[i] if self.videos else self.rows[i].get("vid")
         return f"qid {self.rows[i].get('qid')!r}, vid {video!r}"
 

@@ -1,4 +1,4 @@
-"""QD-DETR's released weights in our model: its state dict's names, translated.
+"""QD-DETR's released weights in this project's model: the names of its state dict, translated.
 
 model = qd_detr_from_upstream(torch.load(...)["model"])
 out = model(video, video_keep, text, text_keep)  # with saliency_negative, each text rolled by one
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tasks.moment_retrieval.model import QDDETR
 
-HEAD_WIDTH = 32  # of all released models: 256 features, 8 heads
+HEAD_WIDTH = 32  # features per head in all released models: 256 features, 8 heads
 UNUSED = "txt_position_embed."  # parameters that the original makes, never uses and never trains
 
-# upstream name -> ours; {n} is a layer or a part of an MLP, {m} twice that (ReLUs stand between), {end} weight or bias
+# upstream name -> name in this project's model
 LAYER = {
     "self_attn.out_proj": "attention.out",
     "linear1": "expand",
@@ -74,7 +74,10 @@ PARTS = {"LayerNorm": 0, "net.1": 2}  # of a projection: LayerNorm, dropout, lin
 
 
 def translate(name: str, value: Tensor) -> dict[str, Tensor]:
-    """One upstream parameter as ours (an input projection of attention becomes three). KeyError for another name."""
+    """One upstream parameter under QDDETR's names (an input projection of attention becomes three).
+
+    KeyError for another name.
+    """
     if name in PLAIN:
         return {PLAIN[name]: value}
     body, _, end = name.rpartition(".")
@@ -95,7 +98,7 @@ def translate(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A whole state dict under our names. Raises ValueError for a name that is not QD-DETR's."""
+    """A whole state dict under QDDETR's names. Raises ValueError for a name that QD-DETR does not have."""
     out: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.startswith(UNUSED):
@@ -103,7 +106,7 @@ def translated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         try:
             out |= translate(name, value)
         except KeyError:
-            raise ValueError(f"'{name}' is no parameter of QD-DETR: these are not its weights") from None
+            raise ValueError(f"'{name}' is not a parameter of QD-DETR: these are not its weights") from None
     return out
 
 
@@ -141,7 +144,7 @@ class Published(QDDETR):
 
 
 def qd_detr_from_upstream(state_dict: Mapping[str, Tensor], **options) -> Published:
-    """The model in eval mode with these weights; options: keywords of QDDETR that no weight tells (dropout, ...).
+    """The model in eval mode with these weights; options: keywords of QDDETR that no weight shows (dropout, ...).
 
     Raises ValueError for weights of another model.
     """

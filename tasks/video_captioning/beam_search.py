@@ -3,8 +3,9 @@
 >>> captions = generate(model, features, special, num_beams=4)
 >>> captions.ids, captions.log_probs   # (B, up to 20), (B,)
 
-With cache=True the video goes through the encoder once and a step computes two rows, the last word's and [MASK]'s;
-without, as the original does by default, every step computes all rows again. Both give the same captions.
+With cache=True the video goes through the encoder once and each step computes two rows, those of the last word and of
+[MASK]. Without the cache, as in the original by default, every step computes all rows again. Both give the same
+captions.
 """
 
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class Special:
 
 @dataclass(frozen=True)
 class Captions:
-    """ids (B, L): [CLS] words [SEP], padded; without [SEP] where the longest allowed caption had not ended.
-    log_probs (B,): sum over the generated tokens, [SEP] included. scores (B,): what beams are compared by.
+    """ids (B, L): [CLS] words [SEP], padded; without [SEP] if a caption of the largest allowed length had not ended.
+    log_probs (B,): sum over the generated tokens, [SEP] included. scores (B,): numbers by which beams are compared.
     """
 
     ids: Tensor
@@ -48,10 +49,10 @@ def generate(
 ) -> Captions:
     """A caption for each video. model: a SwinBert (model.py), put in eval mode by the caller. features (B, V, C).
 
-    num_beams: 1 is greedy. max_length: of a caption with [CLS] and [SEP].
+    num_beams: 1 is greedy. max_length: most tokens of a caption with [CLS] and [SEP].
     length_penalty: as in transformers, captions are compared by log-probability / generated tokens ^ length_penalty:
-        above 0 favours long ones. The search goes on until no running beam can become better than those that ended
-        (transformers' early_stopping="never").
+        a value above 0 favours long ones. The search goes on until no running beam can become better than those that
+        ended (transformers' early_stopping="never").
 
     Raises ValueError for less than one beam, or a length that the model has no positions for.
     """
@@ -70,7 +71,7 @@ def generate(
 
 
 class Words:
-    """Log-probabilities of the next word: everything is computed again, by the model's forward pass."""
+    """Log-probabilities of the next word. Everything is computed again, by the model's forward pass."""
 
     def __init__(self, model, features: Tensor, special: Special, beams: int, max_length: int):
         self.model, self.mask, self.device = model, special.mask, features.device
@@ -80,14 +81,14 @@ class Words:
         return torch.cat([ids, ids.new_full((len(ids), 1), self.mask)], 1)
 
     def __call__(self, ids: Tensor, order: Tensor | None = None) -> Tensor:
-        """ids (R, t) -> (R, vocabulary). order (R,): which row of the last call each row continues; None is its own."""
+        """ids (R, t) -> (R, vocabulary). order (R,): the row of the last call that each row continues; None: itself."""
         ids = self.with_mask(ids)
         states = self.model.text_states(self.features, ids, torch.ones_like(ids, dtype=torch.bool))
         return self.model.head(states[:, -1]).float().log_softmax(-1)
 
 
 class CachedWords(Words):
-    """The same from rows that are kept: the video's, and those of the words before the last."""
+    """The same from rows that are kept: those of the video, and those of the words before the last."""
 
     def __init__(self, model, features: Tensor, special: Special, beams: int, max_length: int):
         self.model, self.mask, self.device = model, special.mask, features.device
@@ -108,7 +109,7 @@ class CachedWords(Words):
 
 
 def greedy(next_word: Words, batch: int, special: Special, max_length: int, length_penalty: float) -> Captions:
-    """The most probable word every time."""
+    """Takes the most probable word in every step."""
     ids = torch.full((batch, 1), special.cls, device=next_word.device)
     total = torch.zeros(batch, device=next_word.device)
     length, done = torch.zeros_like(total), torch.zeros(batch, dtype=torch.bool, device=next_word.device)
@@ -123,10 +124,10 @@ def greedy(next_word: Words, batch: int, special: Special, max_length: int, leng
 def beam_search(
     next_word: Words, batch: int, special: Special, max_length: int, length_penalty: float, beams: int
 ) -> Captions:
-    """The best of what `beams` running captions per video end in.
+    """The best caption that a search with `beams` running captions per video finds.
 
-    In each step the 2 x beams best continuations are looked at: those that end and are among the `beams` best go to the
-    ended ones, of which the `beams` best stay; the best others run on.
+    Each step looks at the 2 x beams best continuations. Those that end and are among the `beams` best join the ended
+    captions, of which the `beams` best are kept; the best of the others go on.
     """
     device = next_word.device
     ids = torch.full((batch, beams, 1), special.cls, device=device)
@@ -157,7 +158,7 @@ def beam_search(
         total, running = best.masked_fill(ends, -torch.inf).topk(beams)
         ids = grown.gather(1, running[..., None].expand(-1, -1, length + 1))
         order = (first_row + beam.gather(1, running)).flatten()
-        # the best that a running caption can still reach: no further loss, at the length that flatters it most
+        # the best that a running caption can still reach: no further loss, at the length that is best for it
         reachable = total[:, 0] / (max_length - 1 if length_penalty > 0 else length + 1) ** length_penalty
         if (ended_score[:, -1] >= reachable).all():
             break

@@ -25,9 +25,10 @@ from tasks.video_captioning.cache import Memory
 
 
 def may_attend(text_keep: Tensor, video: int) -> Tensor:
-    """Who may look at whom, (B, 1, V + T, V + T), True = may: everybody at the video, words at real words up to theirs.
+    """Which token may attend to which, (B, 1, V + T, V + T), True = may: all to the video, words to real words so far.
 
-    text_keep (B, T) bool, True = a real word. Rows of padding may look at what comes before them; nobody looks at them.
+    text_keep (B, T) bool, True = a real word. Rows of padding may attend to what comes before them; no token attends to
+    them.
     """
     batch, text = text_keep.shape
     may = text_keep.new_zeros(batch, 1, video + text, video + text)
@@ -38,9 +39,9 @@ def may_attend(text_keep: Tensor, video: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """BERT's self-attention, by lcaam: the projections of transformers', and none of its `forward`.
+    """BERT's self-attention, by lcaam: it uses the projections of transformers' class, but not its `forward`.
 
-    What `forward` takes and calls its arguments changes between releases; the projections' names are those of every
+    The arguments of `forward` and their names change between releases; the names of the projections are those of every
     published checkpoint.
     """
 
@@ -109,10 +110,10 @@ class Layer(BertLayer):
 
 
 class BertStack(MaskedStack):
-    """BERT's layers with a mask schedule. A layer's mask reads its input, the shared one the stack's.
+    """BERT's layers with a mask schedule. The mask of a layer reads the layer's input, the shared one the stack's.
 
-    config: sizes and dropout. masks, after_attention, extra_feedforward: as in lcaam's MaskedStack; static masks are of
-    the video's tokens alone, (V, V). fusion, backend: as in lcaam.attention.
+    config: sizes and dropout. masks, after_attention, extra_feedforward: as in lcaam's MaskedStack; static masks cover
+    only the video's tokens, (V, V). fusion, backend: as in lcaam.attention.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class BertStack(MaskedStack):
         """x (B, N, D) -> (B, N, D).
 
         keep:   bool, True = attend, broadcastable to (B, H, N, N_k).
-        memory: x are the rows that come behind those it has kept (N_k of both): first the video, then words.
+        memory: x are the rows after those that it has kept (N_k counts both): first the video, then words.
         masks:  used instead of the stack's own.
         """
         masks = self.masks if masks is None else masks

@@ -1,10 +1,10 @@
-"""What decoding keeps: keys and values of rows that cannot change any more, the video's and the words chosen so far.
+"""What decoding keeps: keys and values of rows that do not change any more, those of the video and the words so far.
 
     memory = Memory(room=20, beams=4)
     stack(video, memory=memory); memory.keep()      # 784 rows, once
-    stack(words, keep, memory=memory); memory.keep(1)   # of the new rows the first stays, the others are forgotten
+    stack(words, keep, memory=memory); memory.keep(1)   # the first of the new rows is kept, the others are not
 
-The video never looks at the text, and no word at a later one, so that what is kept is what would be computed again.
+The video never attends to the text, and no word to a later one, so what is kept is what would be computed again.
 """
 
 from typing import Any
@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 class Memory:
-    """Rows of every layer, as many as have been kept.
+    """The rows of every layer that have been kept.
 
-    room: how many rows there can be behind the first ones (the video's). beams: how many continuations each sample of
-    the first rows has; their batch is B, that of all later ones B x beams, a sample's beams side by side.
+    room: how many rows there can be after the first ones (those of the video). beams: how many continuations each
+    sample of the first rows has; their batch is B, that of later rows B x beams, with a sample's beams side by side.
     """
 
     def __init__(self, room: int, beams: int = 1):
@@ -25,7 +25,7 @@ class Memory:
         self.buffers: dict[Any, Tensor] = {}
 
     def extend(self, name: Any, rows: Tensor) -> Tensor:
-        """rows (B, G, n, d) -> those kept under that name and `rows` behind them, (B, G, kept + n, d)."""
+        """rows (B, G, n, d) -> those kept under that name and `rows` after them, (B, G, kept + n, d)."""
         self.new = rows.shape[2]
         if not self.kept:
             whole = rows.new_empty(len(rows) * self.beams, rows.shape[1], self.new + self.room, rows.shape[3])
@@ -37,11 +37,11 @@ class Memory:
         return self.buffers[name][:, :, :end]
 
     def keep(self, rows: int | None = None) -> None:
-        """The first `rows` of the rows that came last stay; None is all. The next ones overwrite the others."""
+        """Keeps the first `rows` of the rows that came last; None is all. The next rows overwrite the others."""
         self.kept += self.new if rows is None else rows
         self.first = self.first or self.kept
 
     def reorder(self, order: Tensor) -> None:
-        """Row i of the batch continues what was row order[i] of the same sample: its words, since the video is that."""
+        """Lets row i of the batch continue row order[i] of the same sample: only words move, the video is the same."""
         for buffer in self.buffers.values():
             buffer[:, :, self.first : self.kept] = buffer[order, :, self.first : self.kept]

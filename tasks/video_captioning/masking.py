@@ -18,14 +18,14 @@ def hide(
     most: int = 45,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Captions [CLS] words [SEP] padding -> what the model reads, and what it has to say at the hidden places.
+    """Captions [CLS] words [SEP] padding -> what the model reads, and what it has to predict at the hidden places.
 
-    ids (B, T), lengths (B,) with [CLS] and [SEP]. Of each caption round(probability x length) words, at least 1 and at
+    ids (B, T), lengths (B,) with [CLS] and [SEP]. In each caption round(probability x length) words, at least 1 and at
     most `most`, are chosen among all but [CLS]. A chosen word becomes [MASK] with probability 0.8, a random entry of
-    the vocabulary with 0.1, and stays with 0.1. Returns (B, T) ids and (B, T) labels, IGNORED where nothing was chosen.
+    the vocabulary with 0.1, and stays with 0.1. Returns (B, T) ids and (B, T) labels, IGNORED at words not chosen.
     generator: on the device of `ids`; None is torch's own.
 
-    Raises ValueError for a caption without a word, or lengths that do not fit.
+    Raises ValueError for lengths that are below 2 or do not fit `ids`, and for `probability` or `most` out of range.
     """
     batch, text = ids.shape
     if lengths.shape != (batch,) or lengths.min() < 2 or lengths.max() > text:

@@ -3,9 +3,9 @@
     model = SwinBert(vocab_size=30522, backbone=VideoSwin("base"), mask=cfg.mask)
     features = model.encode(frames)                       # (B, 784, 1024)
     loss = model.loss(features, *hide(...), text_keep)    # masking.py
-    captions = model.generate(features)                   # decoding.py
+    captions = model.generate(features)                   # beam_search.py
 
-frames -> Video Swin -> grid of tokens -> 512 -> 768 -> behind them the caption's embeddings -> BERT with masks -> words
+frames -> Video Swin -> grid of tokens -> 512 -> 768 -> followed by the caption's embeddings -> BERT with masks -> words
 Video tokens have no position, no token type and no LayerNorm before the first layer, as in the original, whose BERT
 starts at random too.
 """
@@ -27,7 +27,7 @@ from tasks.video_captioning.beam_search import Captions, Special, generate
 from tasks.video_captioning.bert import BertStack, may_attend
 from tasks.video_captioning.masking import IGNORED
 
-STD = 0.02  # of BERT's initial weights
+STD = 0.02  # standard deviation of BERT's initial weights
 BERT_SIZES = {
     "vocab_size": "vocab_size",
     "hidden_size": "width",
@@ -53,14 +53,14 @@ class Head(nn.Module):
 class SwinBert(nn.Module):
     """The model; its defaults are SwinBERT's on MSR-VTT.
 
-    vocab_size: of the tokenizer. feature_dim: width of the backbone's tokens. video_tokens: how many a video has.
-    text_tokens: of the longest caption with [CLS] and [SEP]. video_dim: width between backbone and BERT; None leaves
-        that projection out.
+    vocab_size: entries of the tokenizer. feature_dim: width of the backbone's tokens. video_tokens: tokens per video.
+    text_tokens: length of the longest caption with [CLS] and [SEP]. video_dim: width between backbone and BERT; None
+        leaves that projection out.
     width, layers, heads, feedforward, positions: BERT's. dropout: on attention weights, residual branches, embeddings.
-    mask: the configuration's mask node (lcaam.plan), or None. Context-aware masks are of all N = video_tokens +
-        text_tokens tokens, masks of a kind that does not grow (static) of the video's. Of the lengths "fixed" and
-        "content".
-    backbone: frames -> (B, video_tokens, feature_dim); None where features were computed before.
+    mask: the configuration's mask node (lcaam.plan), or None. Context-aware masks cover all N = video_tokens +
+        text_tokens tokens, masks of a kind that does not grow (static) cover the video's. Allowed lengths are "fixed"
+        and "content".
+    backbone: frames -> (B, video_tokens, feature_dim); None if features were computed before.
     video_positions: adds a learned embedding of its place to each video token. The original has none: a backbone's
         tokens know their places, features of patches do not.
     pretrained: folder or hub id of a BERT whose sizes these are; None starts at random, as the original does.
@@ -119,7 +119,7 @@ class SwinBert(nn.Module):
             load_bert(self, config, pretrained)
 
     def reset_parameters(self) -> None:
-        """BERT's initialisation; of the backbone, `project`, masks and linear controls their own."""
+        """BERT's initialisation; the backbone, `project`, masks and linear controls keep their own."""
         own = {id(module) for layer in self.stack.layers for module in layer.after_attention.modules()}
         for part in (self.video_embedding, self.embeddings, self.stack.layers, self.head):
             for module in part.modules():
@@ -173,11 +173,11 @@ class SwinBert(nn.Module):
         return F.cross_entropy(self.head(states).float(), labels[hidden])
 
     def generate(self, features: Tensor, special: Special | None = None, **options) -> Captions:
-        """A caption for each video; options: num_beams, max_length, length_penalty, cache, as in decoding.generate."""
+        """A caption per video; options: num_beams, max_length, length_penalty, cache, as in beam_search.generate."""
         return generate(self, features, special, **options)
 
     def parts(self) -> dict[str, int]:
-        """Parameter counts by part; `controls` is what stands in the masks' place."""
+        """Parameter counts by part; `controls` counts what replaces the masks."""
         masks, controls = mask_parameters(self.stack)
         encoder = count(self.project, self.video_embedding, self.embeddings, self.stack) - masks - controls
         encoder += 0 if self.video_positions is None else self.video_positions.numel()
@@ -192,7 +192,7 @@ class SwinBert(nn.Module):
 
 
 def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, text: int) -> dict[str, Any]:
-    """What BertStack is built with. ConfigError (a ValueError) for a mask that [video; text] cannot have."""
+    """Keywords of BertStack for the mask. ConfigError (a ValueError) for a mask that [video; text] cannot have."""
     if mask is None:
         return {}
     if not find_kind(mask.get("kind", "context")).grows:  # a mask of the tokens that are there from the start
@@ -211,7 +211,7 @@ def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, 
 
 
 def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:
-    """Embeddings, layers and head of a pretrained BERT, copied."""
+    """Copies embeddings, layers and head of a pretrained BERT into `model`."""
     from transformers import AutoConfig, BertForMaskedLM
 
     try:

@@ -33,7 +33,7 @@ from tasks.video_captioning.optimisation import adamw_of_captioner
 from tasks.video_captioning.rules import RULES
 from tasks.video_captioning.settings import Backbone, Decoding, build_backbone
 
-ANALYSED = 2**28  # attention weights, at most (1 GB), and no fewer than two videos: the mask's context is compared
+ANALYSED = 2**28  # most attention weights (1 GB); at least two videos, since the masks of several are compared
 SCORES = ("bleu_4", "meteor", "rouge_l", "cider", "bleu_4_plain", "rouge_l_plain", "cider_plain", "exact")
 
 
@@ -41,15 +41,15 @@ class VideoCaptioning(Task):
     """SwinBERT with masks.
 
     mask: the configuration's mask node (lcaam.plan); num_keys None is all tokens, the video's and text_tokens.
-    facts: the data module's: frames, image_size, grid and feature_dim (None where the data are frames), train_texts.
-    backbone: the fields of Backbone, as a plain dict; not built where the data are features. A checkpoint of this
-        module holds its weights, so it does not ask for the file again.
-    tokenizer: folder or hub id of a BERT's; None learns one of at most `vocab_size` entries, or as many as the
-        characters need, from the training captions.
-    text_tokens: of the longest caption with [CLS] and [SEP]; longer ones are cut.
+    facts: the data module's: frames, image_size, grid and feature_dim (None if the data are frames), train_texts.
+    backbone: the fields of Backbone, as a plain dict; not built if the data are features. A checkpoint of this module
+        holds its weights, so it does not ask for the file again.
+    tokenizer: folder or hub id of a BERT's tokenizer; None learns one of at most `vocab_size` entries, or as many as
+        the characters need, from the training captions.
+    text_tokens: length of the longest caption with [CLS] and [SEP]; longer ones are cut.
     video_dim ... dropout, video_positions, backend: as in SwinBert. bert: its `pretrained`.
-    mask_probability, most_masked: masking.hide. decoding: the fields of Decoding, as a plain dict.
-    warmup, schedule: tasks.common.optimisation.scheduled.
+    mask_probability, most_masked: see masking.hide. decoding: the fields of Decoding, as a plain dict.
+    warmup, schedule: see tasks.common.optimisation.scheduled.
     validate_text: also write and score captions in validation. meteor: whether it is among the scores.
     blind: the input-blind floor: every feature is zero.
     tokenizer_json: the tokenizer itself; set when a checkpoint is loaded.
@@ -134,7 +134,7 @@ class VideoCaptioning(Task):
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def features(self, batch: dict) -> Tensor:
-        """What BERT reads of the videos, (B, V, feature_dim)."""
+        """The features of the videos that BERT reads, (B, V, feature_dim)."""
         if self.hparams.blind:
             size = (len(batch["video"]), self.model.video_tokens, self.model.feature_dim)
             return torch.zeros(size, device=self.device)
@@ -153,7 +153,7 @@ class VideoCaptioning(Task):
     def hidden_loss(self, batch: dict, draw: tuple[int, ...] | None) -> tuple[Tensor, int]:
         """Mean cross-entropy (nats) of the hidden words, and how many they are.
 
-        draw: numbers on which it depends what is hidden. None: it depends on each video's name, whatever the batch.
+        draw: numbers that decide what is hidden. None: each video's name decides, whatever the batch.
         """
         ids, keep = words.encode(self.tokenizer, batch["caption"], self.hparams.text_tokens)
         lengths = keep.sum(1)
@@ -183,14 +183,14 @@ class VideoCaptioning(Task):
         return words.decode(self.tokenizer, captions.ids)
 
     def rows(self, batch: dict) -> list[dict]:
-        """What was written beside what is right."""
+        """The generated captions beside their references."""
         found = zip(batch["video"], batch["references"], self.write(batch), strict=True)
         return [{"video": name, "references": right, "generated": caption} for name, right, caption in found]
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """ConfigError where a callback waits for a score that will not come: it would be found after an epoch."""
+        """ConfigError if a callback needs a score that is not computed; Lightning would notice only after an epoch."""
         for callback in self.trainer.callbacks:
             wanted = getattr(callback, "monitor", None) if isinstance(callback, Checkpoint | EarlyStopping) else None
             name = (wanted or "").removeprefix("val/")
@@ -273,8 +273,8 @@ class VideoCaptioning(Task):
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no video, or more than any model may, on the rows of the last test.
 
-        constant: of 60 training captions the one with the best CIDEr on 200 others, given for every video.
-        ceiling:  what the data module's oracle answers, where it has one.
+        constant: the one of 60 training captions with the best CIDEr on 200 others, given for every video.
+        ceiling:  the answers of the data module's oracle, if it has one.
         """
         constant = best_constant(datamodule.facts()["train_texts"], candidates=60, references=200)
         scorer = self.scorer_of_test()

@@ -10,7 +10,7 @@ import torch
 from tasks.common.optimisation import scheduled
 from tasks.video_captioning.model import SwinBert
 
-PLAIN = ("bias", "LayerNorm")  # in the names of what does not decay; the backbone's gains (`norm`) do, as published
+PLAIN = ("bias", "LayerNorm")  # parts of names that do not decay; the backbone's gains (`norm`) do, as published
 
 
 def adamw_of_captioner(

@@ -10,7 +10,7 @@ from lcaam.stack import KINDS
 
 
 def words_fit_the_caption(cfg: dict[str, Any]) -> Iterator[str]:
-    """A caption is [CLS], words and [SEP]: BERT has a position for each, and none can be written that is longer."""
+    """A caption is [CLS], words and [SEP]: BERT needs a position for each, and no longer caption can be written."""
     task = cfg["task"]
     longest, positions = task.get("text_tokens"), task.get("positions")
     if longest and positions and 3 <= positions < longest:
@@ -45,7 +45,7 @@ def captioning_masks_grow_with_the_caption(cfg: dict[str, Any]) -> Iterator[str]
 
 
 def backbone_has_a_size_or_its_parts(cfg: dict[str, Any]) -> Iterator[str]:
-    """Video Swin: torchvision's sizes, or stages of one's own, the features doubled from stage to stage."""
+    """Video Swin has one of torchvision's sizes, or given stages, with features doubled from stage to stage."""
     backbone = cfg["task"].get("backbone") or {}
     if not backbone or cfg["data"].get("source") == "features":
         return

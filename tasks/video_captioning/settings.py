@@ -24,7 +24,7 @@ class Backbone:
 
 @dataclass
 class Decoding:
-    """Options of decoding.generate."""
+    """Options of beam_search.generate."""
 
     num_beams: Count = 1
     max_length: CaptionLength = 20

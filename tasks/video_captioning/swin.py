@@ -4,7 +4,7 @@
 >>> swin(torch.randn(1, 32, 3, 224, 224)).shape  # 16 x 7 x 7 tokens
 torch.Size([1, 784, 1024])
 
-weights: the name of torchvision's, or a file: torchvision's, Video Swin's own (Kinetics-600) or SwinBERT's.
+weights: the name of weights in torchvision, or a file from torchvision, Video Swin (Kinetics-600) or SwinBERT.
 """
 
 import pickle
@@ -102,9 +102,9 @@ class VideoSwin(nn.Module):
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A Video Swin state dict under torchvision's names, whosever it was; what belongs to no backbone is left out.
+    """A Video Swin state dict of any source under torchvision's names; what is not part of a backbone is left out.
 
-    Raises ValueError where there is no Video Swin in it.
+    Raises ValueError if there is no Video Swin in it.
     """
     stem = "patch_embed.proj.weight"
     prefixes = [name.removesuffix(stem) for name in state if name.endswith(stem)]
@@ -128,7 +128,7 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_backbone(swin: SwinTransformer3d, state: Mapping[str, Tensor]) -> None:
-    """All weights of `swin` from a state dict of anybody's. Raises ValueError where one is missing or does not fit."""
+    """Loads all weights of `swin` from any state dict. Raises ValueError if one is missing or does not fit."""
     found = torchvision_names(state)
     expected = {name: value for name, value in swin.state_dict().items() if not name.endswith(INDEX)}
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
@@ -145,7 +145,7 @@ def load_backbone(swin: SwinTransformer3d, state: Mapping[str, Tensor]) -> None:
 
 
 def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
-    """torchvision's weights of that name, or a file's. CheckpointError where there are none, or they do not fit."""
+    """Loads torchvision's weights of that name, or a file. CheckpointError if there are none, or they do not fit."""
     names = {} if size is None else {weight.name: weight for weight in WEIGHTS[size]}
     path = Path(weights)
     if weights in names:
@@ -178,7 +178,7 @@ def read(path: Path) -> Mapping[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else "empty"
         raise CheckpointError(
-            f"{path} is no file of weights, or it is cut off ({type(error).__name__}: {reason})"
+            f"{path} is not a file of weights, or it is cut off ({type(error).__name__}: {reason})"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -26,8 +26,8 @@ SPECIAL = {  # ids 0 to 4
 def train(captions: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A tokenizer like bert-base-uncased's: all characters, and the commonest words up to `vocab_size` entries.
 
-    Other words are spelled, so there are more entries where the characters alone need them. The same captions give the
-    same ids (the library's own trainer breaks ties by chance).
+    Other words are spelled, so there are more entries if the characters alone need more. The same captions give the
+    same ids (the library's own trainer breaks ties at random).
     ValueError: no captions.
     """
     if not captions:

@@ -1,4 +1,4 @@
-"""SwinBERT's weights in our model: its state dict's names, translated.
+"""SwinBERT's weights in this project's model: the names of its state dict, translated.
 
 model = captioner_from_upstream(torch.load("model.bin"), num_heads=12)
 logits = model(video_features, input_ids, text_keep, mask="static", static_logits=table)
@@ -16,7 +16,7 @@ from tasks.video_captioning.model import SwinBert
 from tasks.video_captioning.swin import torchvision_names
 
 STEM = "bert.embeddings.word_embeddings.weight"
-NAMES = {  # the beginning of a name there -> here
+NAMES = {  # the beginning of a name in the original -> in SwinBert
     "bert.embeddings.": "embeddings.",
     "bert.encoder.layer.": "stack.layers.",
     "bert.img_embedding.": "video_embedding.",
@@ -30,9 +30,9 @@ BACKBONES = ("swin.", "backbone.")
 
 def translated(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """A state dict of the BERT part, or of a whole released model, under the names of SwinBert; and the names that no
-    caption depends on. The learned mask's logits, (V x V, 1) there, are `stack.masks.nets.0.table` (V, V).
+    caption depends on. The learned mask's logits, (V x V, 1) in the original, are `stack.masks.nets.0.table` (V, V).
 
-    Raises ValueError for a name that is not SwinBERT's.
+    Raises ValueError for a name that SwinBERT does not have.
     """
     prefixes = [name.removesuffix(STEM) for name in state if name.endswith(STEM)]
     if len(prefixes) != 1:
@@ -52,19 +52,19 @@ def translated(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str
         elif name == TABLE:
             side = round(value.numel() ** 0.5)
             if side * side != value.numel():
-                raise ValueError(f"'{name}' has {value.numel()} logits, which is no square of video tokens")
+                raise ValueError(f"'{name}' has {value.numel()} logits, not a square number: one per pair of tokens")
             out["stack.masks.nets.0.table"] = value.reshape(side, side)
         elif name.startswith(BACKBONES):
             backbone[name] = value
         else:
-            raise ValueError(f"'{name}' is no parameter of SwinBERT: these are not its weights")
+            raise ValueError(f"'{name}' is not a parameter of SwinBERT: these are not its weights")
     if backbone:
         out |= {f"backbone.swin.{name}": value for name, value in torchvision_names(backbone).items()}
     return out, unused
 
 
 def options_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The sizes of the model that a translated state dict belongs to: keywords of SwinBert that weights tell."""
+    """The sizes of the model that a translated state dict belongs to: keywords of SwinBert that weights show."""
     layers = {int(name.split(".")[2]) for name in state if name.startswith("stack.layers.")}
     try:
         vocab_size, width = state["embeddings.word_embeddings.weight"].shape
@@ -122,7 +122,7 @@ class UpstreamCaptioner(nn.Module):
 
 
 def captioner_from_upstream(state_dict: Mapping[str, Tensor], num_heads: int) -> UpstreamCaptioner:
-    """The model in eval mode with these weights, named as in the original. No weight tells the number of heads.
+    """The model in eval mode with these weights, named as in the original. No weight shows the number of heads.
 
     Raises ValueError for weights of another model.
     """

@@ -243,7 +243,7 @@ def test_a_folders_language_model_is_counted_from_its_config_alone(tmp_path):
     cfg = composed("none", ["experiment=madv2_baseline", *given])
     assert built(cfg, Inputs(cfg), "meta").model.llm.config.hidden_size == 24
     BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(ConfigError, match="is a 'bert' model, no LLaMA"):
+    with pytest.raises(ConfigError, match="is a 'bert' model, not a LLaMA"):
         sizes_of(str(tmp_path / "bert"))
 
 

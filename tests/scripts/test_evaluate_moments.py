@@ -176,7 +176,7 @@ WRONG_TRUTHS = {
         "line 2",
         "1 saliency_scores for 2 relevant_clip_ids",
     ),
-    "annotators": (lambda t: change(t, 1, saliency_scores=[[1, 2]] * 2), "line 2", "2 numbers an entry, but 3"),
+    "annotators": (lambda t: change(t, 1, saliency_scores=[[1, 2]] * 2), "line 2", "2 numbers per entry, but 3"),
     "no clip": (lambda t: change(t, 1, duration=1.5, relevant_windows=[[0, 1]]), "1.5 s is shorter than a clip of 2 s"),
     "some saliency": (lambda t: drop(t, 0, "saliency_scores"), "line 1", "which 2 other rows have"),
     "half the saliency": (

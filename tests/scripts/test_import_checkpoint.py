@@ -217,7 +217,7 @@ def changed(**weights) -> dict:
         ({"weights": {}, "epoch": 1}, "no state dict 'model' in it; it holds weights, epoch"),
         ({"state_dict": {}, "hyper_parameters": {}}, "a checkpoint of this project already"),
         ({"model": {}}, "'global_token' is missing"),
-        ({"model": {"backbone.weight": torch.ones(2)}}, "'backbone.weight' is no parameter of QD-DETR"),
+        ({"model": {"backbone.weight": torch.ones(2)}}, "'backbone.weight' is not a parameter of QD-DETR"),
         (changed(class_embed__bias=None), "classify.bias"),
         (changed(class_embed__bias=torch.ones(3)), "size mismatch for classify.bias"),
         (changed(class_embed__bias=torch.tensor([1.0, torch.nan])), "model['class_embed.bias'] has numbers that"),

@@ -114,8 +114,8 @@ def test_checkpoints_of_something_else_are_refused():
     wrong = {
         "its Video Swin is missing": {n: t for n, t in whole.items() if not n.startswith("swin.")},
         "its projection fc is missing": {n: t for n, t in whole.items() if not n.startswith("fc.")},
-        "'decoder.weight' is no parameter of SwinBERT": whole | {"decoder.weight": torch.ones(1)},
-        "has 35 logits, which is no square": whole | {"learn_vid_att.weight": torch.ones(35, 1)},
+        "'decoder.weight' is not a parameter of SwinBERT": whole | {"decoder.weight": torch.ones(1)},
+        "has 35 logits, not a square number": whole | {"learn_vid_att.weight": torch.ones(35, 1)},
         "numbers that are not finite": whole | {"fc.bias": torch.full((10,), torch.nan)},
         "entries; windows of": whole
         | {"swin.backbone.layers.0.blocks.0.attn.relative_position_bias_table": torch.ones(9, 2)},

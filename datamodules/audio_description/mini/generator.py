@@ -37,7 +37,7 @@ SENTENCE = {
     "tones": "Key {0} sounds as {1} shows, then {2} as {3} shows.",
     "speech": "A voice says {0} as {1} shows, then {2} as {3} shows.",
 }
-BACKGROUND = 4096  # different rows of noise a split
+BACKGROUND = 4096  # different rows of noise per split
 WORD_ROWS = 3  # a spoken digit is cut at this many rows (0.6 s)
 
 
@@ -48,7 +48,7 @@ class MiniSettings:
     train_movies: int
     val_movies: int
     test_movies: int
-    segments: int  # described segments a movie; a window of R@5/16 needs 16
+    segments: int  # described segments per movie; a window of R@5/16 needs 16
     digits: int  # different digits in a movie's cast, 2..10
     keys: int  # different keys in a movie's cast, 2..10
     min_rows: int  # shortest segment
@@ -61,7 +61,7 @@ class MiniSettings:
     speech_noise: float  # standard deviation; a word has RMS 1
 
     def check(self) -> None:
-        """DataError where no scene can be made."""
+        """DataError if no scene can be made."""
         half, longest = self.min_rows // 2, max(self.tone_rows, WORD_ROWS)
         if half < longest:
             raise DataError(f"mini: min_rows={self.min_rows} has no room for two sounds of {longest} rows.")
@@ -75,10 +75,10 @@ class MiniSettings:
 
 @dataclass(frozen=True)
 class Files:
-    """File names inside the data folder, as the datamodule is told them."""
+    """File names inside the data folder, as they are given to the data module."""
 
     video: str
-    audio: str | None  # None: the pictures alone
+    audio: str | None  # None: only the pictures
     train: str
     eval: str
     split: str
@@ -107,13 +107,13 @@ class Movie:
     audio: np.ndarray  # (R, 64) float16
     starts: np.ndarray  # (S,) first row of each segment
     lengths: np.ndarray  # (S,) rows
-    cues: list[tuple[Cue, Cue]]  # two a segment
+    cues: list[tuple[Cue, Cue]]  # two per segment
 
 
 def write_mini(
     root: Path, settings: MiniSettings, files: Files, *, sounds: str, speech_dir: str | None, seed: int
 ) -> Path:
-    """The folder with the files, generated unless it is there. Same arguments, same bytes.
+    """The folder with the files, generated unless it is there. The same arguments give the same bytes.
 
     Raises DataError, before anything is written: unknown sounds, settings without room for a scene, a file name that is
     a path, unusable speech_dir.
@@ -206,7 +206,7 @@ def make_movie(name: str, settings: MiniSettings, images, words, background, rng
     """One movie.
 
     images: pixels (N, 8, 8) and labels (N,) of its split; words: recordings by digit, or None for tones;
-    background: feature rows of noise alone (n, 64), drawn from where nothing sounds.
+    background: feature rows of noise alone (n, 64), from which the rows without a sound are drawn.
     """
     pixels, labels = images
     digits, keys = rng.permutation(10)[: settings.digits], rng.permutation(10)[: settings.keys]
@@ -228,7 +228,7 @@ def make_movie(name: str, settings: MiniSettings, images, words, background, rng
     video = pixels.reshape(-1, PIXELS)[image][shot_of_row]
     video += settings.picture_noise * rng.standard_normal(video.shape, dtype=np.float32)
 
-    # Sound track: background noise, and two cues a segment, one in each half.
+    # Sound track: background noise, and two cues per segment, one in each half.
     length = settings.tone_rows if words is None else WORD_ROWS
     half = lengths // 2
     onsets = starts[:, None] + np.stack(
@@ -263,7 +263,7 @@ def describe(sounds: str, answers) -> str:
 
 
 def _write_csv(path: Path, caption: str, movies: list[Movie], sounds: str, rng, traps: bool) -> list[tuple[str, int]]:
-    """Write shuffled annotation rows; return what stands in each row as (movie, segment)."""
+    """Writes shuffled annotation rows; returns what each row describes as (movie, segment)."""
     rows, order = [], []
     for movie in movies:
         for segment, (start, length) in enumerate(zip(movie.starts, movie.lengths, strict=True)):

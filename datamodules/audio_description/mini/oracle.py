@@ -36,7 +36,7 @@ def read_cues(train, test, images, rows: int) -> dict[tuple[str, int], list[tupl
 
     train, test: lists of Movie; images: clean training pixels (N, 8, 8) and labels; rows: length of a sound.
     """
-    # imported here: it takes a second, and a set that exists is used without it
+    # imported here: it takes a second, and a data set that exists does not need it
     from sklearn.dummy import DummyClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -15,11 +15,11 @@ from scipy import fft
 
 from datamodules.errors import DataError, some
 
-RATE = 8000  # samples a second
-ROW = 1600  # samples a feature row: 5 rows a second
-FRAME = 400  # samples a sub-frame
+RATE = 8000  # samples per second
+ROW = 1600  # samples per feature row: 5 rows per second
+FRAME = 400  # samples per sub-frame
 BANDS = 16
-WIDTH = ROW // FRAME * BANDS  # features a row
+WIDTH = ROW // FRAME * BANDS  # features per row
 LOW_HIGH = (100.0, 3800.0)  # Hz covered by the mel bands
 FLOOR = 1e-3  # added to the power before the logarithm
 

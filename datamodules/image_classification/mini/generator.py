@@ -6,8 +6,8 @@ average of the picture says nothing about which digit counts. No handwritten dig
 
     folder = write_mini(root, settings, seed=0)     # folder/train/d7/000012.png, folder/val/..., folder/test/...
 
-Beside the folders: `classes.json` (class index file), `scenes.csv` (where the framed digit is) and `oracle.csv` (what a
-classifier says that is told where to look).
+Beside the folders are `classes.json` (class index file), `scenes.csv` (where the framed digit is) and `oracle.csv` (the
+answers of a classifier that is told where to look).
 """
 
 import csv
@@ -33,7 +33,7 @@ MAX_READ = 6000  # training images shown to the oracle's classifier
 
 @dataclass(frozen=True)
 class MiniSettings:
-    """Sizes and difficulty. Lengths are in pixels; colours and noise on a scale where pixels are in [0, 1]."""
+    """Sizes and difficulty. Lengths are in pixels; colours and noise are on the scale of pixels in [0, 1]."""
 
     train_images: int
     val_images: int  # 0: no validation
@@ -44,18 +44,18 @@ class MiniSettings:
     min_side: int  # smallest digit
     max_side: int  # largest digit; with 2 pixels on each side it fits into a cell
     contrast: float  # least difference between the background and a digit or the frame, in every channel; 0..1
-    noise: float  # standard deviation, of every pixel and channel
+    noise: float  # standard deviation of every pixel and channel
 
     def check(self) -> None:
-        """DataError where no image can be made."""
+        """DataError if no image can be made."""
         room = self.image_size // max(self.grid, 1) - 2 * MARGIN
         if min(self.train_images, self.test_images) < 10 or self.val_images < 0:
             raise DataError(
-                f"mini: train_images={self.train_images} and test_images={self.test_images} must be at least 10, one a "
-                f"class, and val_images={self.val_images} at least 0."
+                f"mini: train_images={self.train_images} and test_images={self.test_images} must be at least 10, one "
+                f"per class, and val_images={self.val_images} at least 0."
             )
         if 0 < self.val_images < 10:
-            raise DataError(f"mini: val_images={self.val_images} must be 0 or at least 10, one a class.")
+            raise DataError(f"mini: val_images={self.val_images} must be 0 or at least 10, one per class.")
         if self.grid < 1 or not 1 <= self.digits <= min(self.grid**2, 10):
             raise DataError(
                 f"mini: digits={self.digits} must be in 1..{min(max(self.grid, 1) ** 2, 10)}, the number of cells of "
@@ -72,17 +72,17 @@ class MiniSettings:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and where its framed digit is."""
+    """One image and the place of its framed digit."""
 
     pixels: np.ndarray  # (S, S, 3) uint8
     label: int
     top: int
     left: int
-    side: int  # of the digit; the frame lies around it
+    side: int  # side of the digit; the frame lies around it
 
 
 def write_mini(root: Path, settings: MiniSettings, *, seed: int) -> Path:
-    """The folder with the images, generated unless it is there. Same arguments, same bytes.
+    """The folder with the images, generated unless it is there. The same arguments give the same bytes.
 
     Raises DataError, before anything is written: settings without room for an image.
     """
@@ -177,7 +177,7 @@ def _frame(canvas: np.ndarray, top: int, left: int, side: int, colour: np.ndarra
 
 def read_framed(train: list[Scene], test: list[Scene]) -> list[int]:
     """Labels of the test scenes by a support vector machine that sees the framed box alone, as 8 x 8 grey pixels."""
-    from sklearn.svm import SVC  # imported here: it takes a second, and a set that exists is used without it
+    from sklearn.svm import SVC  # imported here: it takes a second, and a data set that exists does not need it
 
     shown = train[:MAX_READ]
     reader = SVC(gamma="scale", C=10).fit(boxes(shown), [scene.label for scene in shown])

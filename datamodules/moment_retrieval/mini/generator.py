@@ -26,7 +26,7 @@ from datamodules.packed import pack, packed_path
 
 FORMAT = 1  # raise whenever the same settings would give other files
 PIXELS = 64
-TEXT = 48  # features of a word
+TEXT = 48  # features per word
 WIDTHS = {"slowfast_features": SPECTRUM, "clip_features": PIXELS}
 STREAMS = tuple(WIDTHS)
 ANNOTATIONS = {
@@ -46,7 +46,7 @@ class MiniSettings:
     train_videos: int
     val_videos: int
     test_videos: int
-    queries: int  # different queries a video
+    queries: int  # different queries per video
     min_clips: int  # shortest video
     max_clips: int  # longest video
     min_shot: int  # shortest shot, clips
@@ -56,11 +56,11 @@ class MiniSettings:
     plain: float  # share of the queries that name a digit alone, 0..1
     picture_noise: float  # standard deviation; pixels are in [0, 1]
     motion_noise: float  # standard deviation; the stripes have amplitude 1
-    text_noise: float  # standard deviation; a feature of a word has 1
-    rater_noise: float  # standard deviation, scores are 0..4
+    text_noise: float  # standard deviation; that of a word's features is 1
+    rater_noise: float  # standard deviation; scores are 0..4
 
     def check(self) -> None:
-        """DataError where no video can be made."""
+        """DataError if no video can be made."""
         if not 1 <= self.min_shot <= self.max_shot or not self.max_shot < self.min_clips <= self.max_clips:
             raise DataError(
                 f"mini: needs 1 <= min_shot <= max_shot < min_clips <= max_clips; given min_shot={self.min_shot}, "
@@ -73,7 +73,7 @@ class MiniSettings:
         if not 0 <= self.plain <= 1:
             raise DataError(f"mini: plain={self.plain} is a share of the queries, 0 to 1.")
         if min(self.train_videos, self.val_videos, self.test_videos, self.queries) < 1:
-            raise DataError("mini: needs at least one video in each split, and one query a video.")
+            raise DataError("mini: needs at least one video in each split, and one query per video.")
         for name in ("picture_noise", "motion_noise", "text_noise", "rater_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise DataError(f"mini: {name}={getattr(self, name)} is a standard deviation, at least 0.")
@@ -86,7 +86,7 @@ class Video:
     pictures: np.ndarray  # (clips, 64) float32
     spectra: np.ndarray  # (clips, 72) float32
     shots: np.ndarray  # (S, 4): first clip, last clip + 1, digit, motion
-    contrast: np.ndarray  # (clips,) of the digit, 0..1
+    contrast: np.ndarray  # (clips,) contrast of the digit, 0..1
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Query:
 
 
 def write_mini(root: Path, settings: MiniSettings, *, seed: int) -> Path:
-    """The folder with the files, generated unless it is there. Same arguments, same bytes.
+    """The folder with the files, generated unless it is there. The same arguments give the same bytes.
 
     Raises DataError, before anything is written: settings without room for a video.
     """
@@ -137,7 +137,7 @@ def _write(folder: Path, settings: MiniSettings, seed: int) -> None:
 
 
 def _write_stream(folder: Path, files: dict[str, dict[str, np.ndarray]]) -> None:
-    """A folder of npz files, and the first array of each packed beside it."""
+    """Writes a folder of npz files, and beside it a packed file of the first array of each."""
     folder.mkdir()
     for name, arrays in files.items():
         np.savez(folder / f"{name}.npz", **arrays)
@@ -192,7 +192,7 @@ def make_video(number: int, settings: MiniSettings, images, rng: np.random.Gener
 def make_video_queries(video: Video, settings: MiniSettings, words: Words, rng: np.random.Generator) -> list[tuple]:
     """(digit, motion, sentence, features, shots, raters) of different questions to one video.
 
-    Fewer than settings.queries where a video has fewer different answers.
+    They are fewer than settings.queries if a video has fewer different answers.
     """
     shown = np.unique(video.shots[:, 2:], axis=0)
     both = [(int(d), int(m)) for d, m in shown[rng.permutation(len(shown))]]

@@ -10,16 +10,16 @@ import numpy as np
 from datamodules.moment_retrieval.mini.stripes import CLIP, MOTIONS, stripes
 
 EXAMPLES = 400  # shots of each motion that the reader of stripes is shown
-MOST = 10  # windows a query
+MOST = 10  # windows per query
 CLARITY = 0.25  # weight of how clearly a clip is seen, against the probability that its shot is meant
 
 
 def read_test(queries, images, settings, seed: int) -> list[dict]:
-    """One row a query: qid, pred_relevant_windows [[start, end, score], ...] and pred_saliency_scores.
+    """One row per query: qid, pred_relevant_windows [[start, end, score], ...] and pred_saliency_scores.
 
-    queries: of the test videos; images: clean training pixels (N, 8, 8) and labels.
+    queries: queries to the test videos; images: clean training pixels (N, 8, 8) and labels.
     """
-    # imported here: it takes a second, and a set that exists is used without it
+    # imported here: it takes a second, and a data set that exists does not need it
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

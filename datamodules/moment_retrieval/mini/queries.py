@@ -1,4 +1,4 @@
-"""Queries of the mini moments: what is asked for in many words, and features of these words.
+"""Queries of the mini moments: sentences in many wordings, and features of their words.
 
     tokens = ask(7, "left", rng)                     # ["when", "somebody", "shows", "seven", "while", ...]
     Words(48, seed=0).features(tokens, 0.3, rng)     # (tokens + 2, 48): a start and an end token around them
@@ -44,7 +44,7 @@ def ask(digit: int, motion: str | None, rng: np.random.Generator) -> list[str]:
 
 
 class Words:
-    """One vector a word, from the seed and the word alone."""
+    """One vector per word, which depends on the seed and the word alone."""
 
     def __init__(self, width: int, seed: int):
         self.width, self.seed = width, seed

@@ -12,7 +12,7 @@ from scipy import fft
 MOTIONS = ("left", "right", "flicker", "still")
 PICTURES, ROW = 16, 8
 CLIP = 2  # seconds
-SPECTRUM = (PICTURES // 2 + 1) * ROW  # features a clip
+SPECTRUM = (PICTURES // 2 + 1) * ROW  # features per clip
 CYCLES = 2  # stripes across the row
 BEATS = 2  # stripes that drift past a pixel in a clip
 FLOOR = 1e-2  # added to the power before the logarithm

@@ -7,7 +7,8 @@ whole clip. No handwritten digit of one split is in another.
 
     folder = write_mini(root, settings, seed=0)     # MSRVTT_data.json, videos/video0.mp4, ..., features.packed.npy, ...
 
-Beside them `scenes.json` (what happens where) and `oracle.json` (what a classifier says that is told where to look).
+Beside them are `scenes.json` (what happens where) and `oracle.json` (the answers of a classifier that is told where to
+look).
 """
 
 import json
@@ -33,7 +34,7 @@ FORMAT = 3  # raise whenever the same settings would give other files
 ANNOTATIONS, VIDEOS, FEATURES = "MSRVTT_data.json", "videos", "features"
 SCENES, ORACLE, META = "scenes.json", "oracle.json", "meta.json"
 NAMES = {"train": "train", "val": "validate", "test": "test"}
-RATE = 8  # frames a second
+RATE = 8  # frames per second
 SCALED = 200  # training clips, at most, that the features are scaled by
 MOST_READ = 2000  # digits shown to the oracle's classifier
 
@@ -43,10 +44,10 @@ class MiniSettings:
     """Sizes and difficulty. Lengths are in pixels, brightness in 0..255."""
 
     train_videos: int
-    val_videos: int  # 0: no validation, where data.splits.val is null as well
+    val_videos: int  # 0: no validation, which needs data.splits.val=null as well
     test_videos: int
-    captions: int  # of a clip
-    frames: int  # of a clip, 8 a second
+    captions: int  # captions per clip
+    frames: int  # frames per clip, 8 per second
     size: int  # frames are square
     digits: int  # classes of digits, 2..10: zero, one, ...
     min_side: int  # smallest digit
@@ -56,7 +57,7 @@ class MiniSettings:
     noise: int  # most that a pixel's brightness is off
 
     def check(self) -> None:
-        """DataError where no clip can be made."""
+        """DataError if no clip can be made."""
         if min(self.train_videos, self.test_videos, self.captions) < 1 or self.val_videos < 0:
             raise DataError(
                 f"mini: train_videos={self.train_videos}, test_videos={self.test_videos} and captions={self.captions} "
@@ -81,9 +82,10 @@ class MiniSettings:
 
 
 def write_mini(root: Path, settings: MiniSettings, *, seed: int) -> Path:
-    """The folder with the files, generated unless it is there. Same arguments, same bytes (of one version of PyAV).
+    """The folder with the files, generated unless it is there. The same arguments give the same bytes (with one version
+    of PyAV).
 
-    Raises DataError, before anything is written: settings without room for a clip. Without an H.264 encoder too.
+    Raises DataError: settings without room for a clip, before anything is written; no H.264 encoder.
     """
     settings.check()
     key = {"format": FORMAT, "seed": seed, "settings": asdict(settings)}
@@ -145,7 +147,7 @@ def record(made: MovingDigits) -> dict:
 
 
 def write_features(folder: Path, clips: dict[str, list[Clip]], settings: MiniSettings) -> list[float]:
-    """features.packed.npy, float16, of the files as they are decoded; returns what they were divided by."""
+    """Writes features.packed.npy, float16, from the files as they are decoded; returns what they were divided by."""
     source = VideoFiles(folder / VIDEOS, "{video}.mp4")
     some_train = clips["train"][:: 1 + len(clips["train"]) // SCALED]
     scale = patches_scale([source.frames(clip, settings.frames) for clip in some_train])
@@ -182,7 +184,7 @@ def seen_boxes(name: str, made: MovingDigits) -> list[tuple[str, int, int, np.nd
 def read_scenes(train: list, test: list, scenes: dict) -> dict[str, str]:
     """Captions of the test clips: digits by a support vector machine, all else as it is, in the commonest wording."""
     from sklearn.dummy import DummyClassifier
-    from sklearn.svm import SVC  # imported here: it takes a second, and a set that exists is used without it
+    from sklearn.svm import SVC  # imported here: it takes a second, and a data set that exists does not need it
 
     digits = [digit for _, _, digit, _ in train]
     reader = SVC(gamma="scale", C=10) if len(set(digits)) > 1 else DummyClassifier()

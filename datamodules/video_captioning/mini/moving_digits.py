@@ -2,7 +2,7 @@
 
     clip = make_clip(settings, images, rng)       # .frames (F, S, S, 3) uint8, .scene, .sprites
 
-Two digits of a clip are both seen all the time; where one moves after the other, it rests until then.
+Two digits of a clip are both seen all the time; if one moves after the other, it rests until then.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ import numpy as np
 from datamodules.mini.digits import enlargement
 from datamodules.video_captioning.mini.wording import COLOURS, MOTIONS, Event, Scene
 
-TRIES = 12  # to find ways on which two digits keep apart
-TINT = 25  # by so much of 255 a colour differs from its name's
+TRIES = 12  # attempts to find paths on which two digits keep apart
+TINT = 25  # most by which a colour differs from that of its name, of 255
 CLUTTER = 8  # side of a piece of clutter, pixels
-DARK = 110  # clutter is no lighter, of 255
+DARK = 110  # clutter is at most this light, of 255
 RELATIONS = ("then", "while")
 
 
@@ -31,11 +31,11 @@ class Sprite:
 class MovingDigits:
     frames: np.ndarray  # (F, S, S, 3) uint8
     scene: Scene
-    sprites: tuple[Sprite, ...]  # one an event
+    sprites: tuple[Sprite, ...]  # one per event
 
 
 def make_clip(settings, images, rng: np.random.Generator) -> MovingDigits:
-    """One clip. settings: the MiniSettings of mini/msrvtt.py; images: pixels (N, 8, 8) and labels of a split."""
+    """One clip. settings: the MiniSettings of generator.py; images: pixels (N, 8, 8) and labels of a split."""
     pixels, labels = images
     count = 2 if rng.random() < settings.pairs else 1
     relation = RELATIONS[rng.integers(2)] if count == 2 else "alone"
@@ -72,7 +72,7 @@ def clutter(settings, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def draw(frames: np.ndarray, image: np.ndarray, colour: str, side: int, path: np.ndarray, limits, rng) -> None:
-    """Lay a digit over every frame; no channel of its colour leaves `limits`."""
+    """Lays a digit over every frame; no channel of its colour leaves `limits`."""
     larger = enlargement(side)
     ink = np.clip(1.5 * larger @ image @ larger.T, 0, 1)[..., None]  # (side, side, 1)
     paint = np.clip(np.array(COLOURS[colour]) + rng.integers(-TINT, TINT + 1, 3), *limits)
@@ -82,7 +82,7 @@ def draw(frames: np.ndarray, image: np.ndarray, colour: str, side: int, path: np
 
 
 def apart(relation: str, motions, sides, settings, rng: np.random.Generator) -> list[np.ndarray]:
-    """A way (F, 2) of each digit; of several tries the one on which two digits hide each other least."""
+    """A path (F, 2) of each digit; of several tries the one on which two digits hide each other least."""
     best, least = None, np.inf
     half = settings.frames // 2
     for _ in range(TRIES):
@@ -107,7 +107,7 @@ def apart(relation: str, motions, sides, settings, rng: np.random.Generator) -> 
 
 
 def way(motion: str, frames: int, room: int, rng: np.random.Generator) -> np.ndarray:
-    """(frames, 2) int: top and left, 0..room, of a digit that moves so."""
+    """(frames, 2) int: top and left, 0..room, of a digit that moves in this way."""
     time = np.linspace(0, 1, frames)
     if motion in ("left", "right", "up", "down"):
         length = rng.uniform(0.45, 0.85) * room

@@ -9,17 +9,17 @@ import numpy as np
 
 from datamodules.errors import DataError
 
-# Not a slower preset: where x264 looks ahead, it writes other bytes from one process to the next (18 of 60 clips).
+# A slower preset is not used: if x264 looks ahead, its bytes differ from one process to the next (in 18 of 60 clips).
 OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "crf": "20", "threads": "1"}
 
 
 def write_mp4(path: Path, frames: np.ndarray, rate: int) -> None:
-    """`rate` frames a second, 4:2:0 colour. Raises DataError where PyAV was built without an H.264 encoder."""
-    import av  # here: what reads a set of features needs no encoder
+    """`rate` frames per second, 4:2:0 colour. Raises DataError if PyAV was built without an H.264 encoder."""
+    import av  # imported here: reading features needs no encoder
 
     if "libx264" not in av.codecs_available:
         raise DataError(
-            "the mini video captioning data are H.264 files, and this PyAV has no encoder of them (libx264). Install "
+            "the mini video captioning data are H.264 files, and this PyAV has no encoder for them (libx264). Install "
             "PyAV from its wheel: pip install --force-reinstall --only-binary=av av."
         )
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:

@@ -42,10 +42,10 @@ def lens(size: int) -> np.ndarray:
 
 
 class Patches:
-    """Frames of one clip -> its tokens. scale (WIDTH,): what each feature is divided by; None: by nothing."""
+    """Frames of one clip -> its tokens. scale (WIDTH,): what each feature is divided by; None: features stay as is."""
 
     def __init__(self, frames: int, size: int, scale: np.ndarray | None = None):
-        """frames: of a clip, a multiple of SLOTS; size: of a frame, in pixels, a multiple of 2 * GRID."""
+        """frames: frames of a clip, a multiple of SLOTS; size: side of a frame in pixels, a multiple of 2 * GRID."""
         self.period, self.scale = frames // SLOTS, scale
         self.time, self.lens = cosines(self.period), lens(size)
         self.chosen = [kept(self.period, LUMA), kept(self.period, CHROMA), kept(self.period, CHROMA)]

@@ -2,7 +2,7 @@
 
 Scene("then", (Event(7, "red", "left"), Event(2, "blue", "circle")))
 describe(scene, rng)    # "a red seven slides to the left and then a blue two moves in a circle"
-plainly(scene)          # the wording that is commonest
+plainly(scene)          # the commonest wording
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def words_of(event: Event, subject: str, motion: str) -> str:
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """A caption, lower case and without punctuation, in a wording by chance."""
+    """A caption, lower case and without punctuation, in a random wording."""
 
     def one_of(choices: tuple[str, ...]) -> str:
         return choices[rng.choice(len(choices), p=SHARES)]

@@ -203,7 +203,7 @@ JSON = {
     ),
     "sentence a list": (
         '{"a": {"movie": "1", "sentence": ["x", "y"], "timestamps": [1, 2]}}',
-        r"under a, sentence is no text",
+        r"under a, sentence is not text",
     ),
     "id twice": (
         '{"a": {"movie": "1", "sentence": "x", "timestamps": [1, 2]}, "a": {"movie": "1", "sentence": "y", '

@@ -116,7 +116,7 @@ def test_images_below_a_class_folder_are_found_and_other_files_are_counted(folde
     with caplog.at_level(logging.WARNING):
         data = open_images(folder, val_split=0)
     assert "n02/images/deep.Jpg" in names_of(data, "train")
-    assert "left out 2 files that are no images: .DS_Store, n02/boxes.txt" in caplog.text
+    assert "left out 2 files that are not images: .DS_Store, n02/boxes.txt" in caplog.text
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 11])

@@ -127,7 +127,7 @@ def test_a_class_index_with_a_class_that_has_no_folder(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("{}", "names no class"),
         ('["n01"]', "holds a list; expected"),
         ('{"0": ["n01", "a"], "2": ["n02", "b"]}', r"2 classes, but without the number\(s\) 1 and with 2; expected"),

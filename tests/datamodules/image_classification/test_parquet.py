@@ -204,7 +204,7 @@ def test_a_shard_that_is_trained_on_is_no_test(folder, split):
 
 @pytest.mark.parametrize("pattern", ["", "/data/x-*.parquet"])
 def test_a_pattern_that_is_not_below_the_root(folder, pattern):
-    with pytest.raises(DataError, match="is no pattern relative to data.root"):
+    with pytest.raises(DataError, match="is not a pattern relative to data.root"):
         open_images(folder, **{**PATTERNS, "test": pattern})
 
 

@@ -299,7 +299,7 @@ def test_another_width_than_the_generated_one_is_named(tmp_path):
         ({"motions": 5}, "motions=5 in 2..4"),
         ({"plain": 1.5}, "plain=1.5 is a share"),
         ({"test_videos": 0}, "at least one video in each split"),
-        ({"queries": 0}, "one query a video"),
+        ({"queries": 0}, "one query per video"),
         ({"rater_noise": -1.0}, "rater_noise=-1.0 is a standard deviation"),
     ],
 )

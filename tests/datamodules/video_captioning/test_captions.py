@@ -125,7 +125,7 @@ def set_to(place, number, key, value):
         (set_to("sentences", 1, "caption", " \u2028\n"), "sentences 1 (video1): empty caption"),
         (set_to("sentences", 1, "caption", 3), "sentences 1 (video1): a caption is a number, expected text"),
         (set_to("sentences", 1, "caption", [None]), "sentences 1 (video1): a caption is null, expected text"),
-        (set_to("sentences", 1, "video_id", "vidoe1"), "'vidoe1' is no video of this file. Did you mean 'video1'?"),
+        (set_to("sentences", 1, "video_id", "vidoe1"), "'vidoe1' is not a video of this file. Did you mean 'video1'?"),
         (set_to("videos", 1, "video_id", "video0"), "video 1: 'video0' is listed twice"),
         (set_to("videos", 1, "video_id", 1.5), "video 1: the id is 1.5, expected a name or a whole number"),
         (set_to("videos", 1, "split", 1), "'video1': split is 1, expected the name of a split"),

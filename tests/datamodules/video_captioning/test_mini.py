@@ -245,5 +245,5 @@ def test_a_pyav_without_an_encoder_is_said(tmp_path, monkeypatch):
     import av
 
     monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
-    with pytest.raises(DataError, match="has no encoder of them \\(libx264\\)"):
+    with pytest.raises(DataError, match="has no encoder for them \\(libx264\\)"):
         mp4.write_mp4(tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.uint8), 8)

@@ -223,7 +223,7 @@ def test_bad_input_is_named():
         ({}, "there are none"),
         ({"1": []}, "at least one text, not \\[\\]"),
         ({"1": "a dog"}, "at least one text, not 'a dog'"),
-        ({"1": ["a", None]}, "reference of '1' is no text but NoneType"),
+        ({"1": ["a", None]}, "reference of '1' must be text, got NoneType"),
     ],
 )
 def test_bad_references_are_named(references, message):
@@ -237,7 +237,7 @@ def test_bad_references_are_named(references, message):
         ({"1": "a", "2": "b", "3": "c"}, True, "1 captions have no references, the first of them '3'"),
         ({"2": "b"}, False, "1 of 2 ids have no caption, the first of them '1'; partial=True"),
         ({}, True, "2 of 2 ids have no caption"),
-        ({"1": "a", "2": None}, False, "caption of '2' is no text but NoneType"),
+        ({"1": "a", "2": None}, False, "caption of '2' must be text, got NoneType"),
     ],
 )
 def test_bad_captions_are_named(generated, partial, message):

@@ -26,7 +26,7 @@ def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(ConfigError, match="has no model 'vit_bse_patch16_224'; did you mean 'vit_base_patch16_224'"):
         vit(name="vit_bse_patch16_224")
     for name in ("timm/vit", "hub:vit"):
-        with pytest.raises(ConfigError, match=f"{name} is no name of timm's; from a hub: hf-hub:"):
+        with pytest.raises(ConfigError, match=f"{name} is not a model name of timm; from a hub: hf-hub:"):
             vit(name=name)
 
 
@@ -68,7 +68,7 @@ def test_pixels_that_no_patch_holds_are_warned_of(caplog):
     vit()
     assert not caplog.records
     vit(image_size=15)
-    assert "no multiple of the patches' 4 pixels: the last 3 rows" in caplog.text
+    assert "is not a multiple of the patches' 4 pixels: the last 3 rows" in caplog.text
     caplog.clear()
     vit(image_size=15, options={**SIZES, "dynamic_img_pad": True})
     assert not caplog.records

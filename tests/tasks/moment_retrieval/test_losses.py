@@ -115,5 +115,5 @@ def test_more_windows_than_predictions_match_as_many_as_there_are():
 def test_a_prediction_that_is_no_number_is_said_at_once():
     outputs, batch = example()
     outputs["spans"][0, 0, 0] = float("nan")
-    with pytest.raises(NonFiniteLossError, match="is no number"):
+    with pytest.raises(NonFiniteLossError, match="is not finite"):
         MomentLosses()(outputs, batch)

@@ -100,7 +100,7 @@ def test_eight_training_steps_follow_the_original_s_curve(case):
 @needs_parity
 def test_other_weights_are_refused_by_name(case):
     state = case["state"]
-    with pytest.raises(ValueError, match=r"'backbone\.weight' is no parameter of QD-DETR"):
+    with pytest.raises(ValueError, match=r"'backbone\.weight' is not a parameter of QD-DETR"):
         qd_detr_from_upstream({**state, "backbone.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="is missing"):
         qd_detr_from_upstream({name: value for name, value in state.items() if name != "query_embed.weight"})

@@ -169,17 +169,17 @@ def test_a_checkpoint_below_another_runs_configuration_is_refused(checkpoint, tm
     copy.parent.mkdir()
     copy.write_bytes(checkpoint.read_bytes())
     OmegaConf.save({"data": {"video_streams": {"slow": {"dim": 9}}, "tef": False}}, tmp_path / "config.yaml")
-    with pytest.raises(CheckpointError, match="takes 14 features a clip, but .*config.yaml has streams {'slow': 9}"):
+    with pytest.raises(CheckpointError, match="takes 14 features per clip, but .*config.yaml has streams {'slow': 9}"):
         load(copy)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a checkpoint", r"\(16 bytes\) cannot be read.*no checkpoint of this project"),
-        ({"model": {}, "opt": argparse.Namespace(lr=1)}, "import_checkpoint.py qd_detr .*other.ckpt OUT.ckpt"),
-        ({"model": {}}, "no settings in it.*import_checkpoint.py"),
-        ([1, 2], "no settings in it"),
+        (b"not a checkpoint", r"\(16 bytes\) cannot be read.*not a checkpoint of this project"),
+        ({"model": {}, "opt": argparse.Namespace(lr=1)}, "import_checkpoint qd_detr .*other.ckpt OUT.ckpt"),
+        ({"model": {}}, "it has no settings.*import_checkpoint"),
+        ([1, 2], "it has no settings"),
         ({"state_dict": {}, "hyper_parameters": {"facts": {"tokens": 3}}}, "another task.* has no video_dim, text_dim"),
         ({"state_dict": {}, "hyper_parameters": dict(build().hparams)}, "does not fit MomentRetrieval"),
     ],

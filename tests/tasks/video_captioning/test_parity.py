@@ -68,7 +68,7 @@ def test_weights_of_something_else_are_refused_by_name(case):
     state = case["state"]
     with pytest.raises(ValueError, match=r"'bert\.embeddings\.word_embeddings\.weight' is missing"):
         captioner_from_upstream({"a": torch.zeros(1)}, 6)
-    with pytest.raises(ValueError, match=r"'detector\.weight' is no parameter of SwinBERT"):
+    with pytest.raises(ValueError, match=r"'detector\.weight' is not a parameter of SwinBERT"):
         captioner_from_upstream({**state, "detector.weight": torch.zeros(1)}, 6)
     with pytest.raises(ValueError, match=r"head\.decoder\.weight"):
         captioner_from_upstream({n: t for n, t in state.items() if n != "cls.predictions.decoder.weight"}, 6)

@@ -131,7 +131,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 def test_files_that_are_no_weights_are_refused(tmp_path):
     path = tmp_path / "swin.pth"
     path.write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(CheckpointError, match="no file of weights, or it is cut off"):
+    with pytest.raises(CheckpointError, match="not a file of weights, or it is cut off"):
         small(weights=str(path))
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match="holds list, expected weights by name"):
