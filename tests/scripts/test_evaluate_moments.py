@@ -13,7 +13,7 @@ from tasks.moment_retrieval.scores import evaluate
 from tasks.moment_retrieval.submission import SubmissionError
 from tests.parity import QVHIGHLIGHTS, needs_qvhighlights
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def truth_rows(count=3):
