@@ -97,7 +97,7 @@ def test_a_gpu_that_is_not_there_is_said(capsys):
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_a_wrong_configuration_stops_with_the_nearest_match(given, message, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # nobody is asked for a misspelt model
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no model hub is asked for a misspelt model
     with pytest.raises(SystemExit) as stopped:
         main(given)
     assert message in str(stopped.value.code)
