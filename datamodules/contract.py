@@ -10,6 +10,8 @@ missing data are a DataError that names the file, the key and the row.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from configs.targets import resolve
 from datamodules.errors import DataError, some
+from datamodules.stand_in import StandIn
 
 
 class Data(pl.LightningDataModule):
@@ -65,6 +68,16 @@ class Data(pl.LightningDataModule):
         """The answers of a reader that is told more than any model may know, by row of the test; None if there are
         none, as for real data."""
         return None
+
+    @classmethod
+    def stand_in(cls, data: Mapping[str, Any]) -> StandIn | None:
+        """What takes the place of data that are not there, for `python -m scripts.cost`: facts and batches of the right
+        shapes, from the function stand_in of the file stand_in.py beside the data module; None without it.
+
+        data: the data node of the configuration, as a dict.
+        """
+        name = f"{cls.__module__.rpartition('.')[0]}.stand_in"
+        return None if find_spec(name) is None else import_module(name).stand_in(data)
 
     def check_arguments(self, given: Mapping[str, Any]) -> None:
         """Raises DataError for arguments of `__init__` that its annotations do not allow."""

@@ -25,7 +25,7 @@ class Record:
     name:    path of the innermost module that was running, "" for the model itself.
     weights: (B, H, N_q, N_k), attention weights after the softmax, before dropout; rows sum to 1, or to 0 without keys.
     mask:    (B or 1, G, N_q, N_k), the mask multiplied out, or None.
-    keep:    bool, True = attended, broadcasts to (B, H, N_q, N_k), or None where every key was kept.
+    keep:    bool, True = attended, broadcasts to (B, H, N_q, N_k), or None if every key was kept.
     """
 
     name: str

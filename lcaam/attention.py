@@ -118,7 +118,7 @@ def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> s
 
     On a CPU the blocks of "chunked" stay in the cache and win as soon as there are several of them per sample; folding
     an additive mask into longer features costs more than the scores it avoids. On a GPU (not measured yet) torch's
-    kernels are taken where they can do the fusion. Under torch.compile the equation is left to the compiler.
+    kernels are taken if they can do the fusion. Under torch.compile the equation is left to the compiler.
     """
     if mask is None:
         return "sdpa"

@@ -63,7 +63,7 @@ def extra_linear(dim: int, num_layers: int, parameters: int, residual: bool = Fa
     """One ExtraLinear for each of `num_layers` attentions, together `parameters` parameters.
 
     Each is as many dim -> dim layers as fit its share, and a pair dim -> w -> dim for the rest.
-    Raises ValueError where no such stacks come within TOLERANCE (fewer parameters than about 3 dim per layer).
+    Raises ValueError if no such stacks come within TOLERANCE (fewer parameters than about 3 dim per layer).
     """
     stacks, left = [], parameters
     square = dim * dim + dim
@@ -91,7 +91,7 @@ def extra_layer_widths(dim: int, parameters: int) -> list[int]:
     """Feed-forward widths of additional EncoderLayers that have `parameters` parameters together.
 
     As many layers as come closest to the usual width 4 dim, then the widths that give the number.
-    Raises ValueError where a single layer of the smallest width is already too large.
+    Raises ValueError if a single layer of the smallest width is already too large.
     """
     smallest, per_unit = encoder_layer_parameters(dim, 1), 2 * dim + 1
     number = max(1, round(parameters / encoder_layer_parameters(dim, 4 * dim)))

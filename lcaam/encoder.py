@@ -142,7 +142,7 @@ class MaskedStack(nn.Module):
     after_attention: a module for each layer; extra_feedforward: the feed-forward width of each additional layer at the
     end, which has no mask. Both are for the controls of lcaam.controls.
 
-    Raises ValueError where `masks` or `after_attention` was made for another number of layers.
+    Raises ValueError if `masks` or `after_attention` was made for another number of layers.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ def resize_columns(
 
     old: the (rows, columns) that the N - prefix positions form, None for a line; new: the grid of the count - prefix
     new ones, None for the old one, or, if both can be, a square. The first `prefix` vectors stay as they are. The same
-    number of positions returns `columns` itself. Raises ValueError where `new` and `count` do not agree.
+    number of positions returns `columns` itself. Raises ValueError if `new` and `count` do not agree.
     """
     if old is not None:
         new = infer_grid(count - prefix, old) if new is None else new
         if new[0] * new[1] != count - prefix:
-            raise ValueError(f"{count} keys with {prefix} prefix tokens are no grid of {new}")
+            raise ValueError(f"{count} keys with {prefix} prefix tokens are not a grid of {new}")
     elif new is not None:
         raise ValueError("a mask for a line of keys was given a grid: build it with grid=(rows, columns)")
     if (columns.shape[2] == count and new == old) or count == prefix:

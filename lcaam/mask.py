@@ -35,25 +35,27 @@ class ContextAwareMask(MaskModule):
     """The paper's mask module, and two heads that are not in the paper and take any number of keys.
 
     dim:      width of the tokens it reads.
-    num_keys: number of key positions of length fixed and interpolate, the width of the last layer.
+    num_keys: number of key positions for length fixed and interpolate, the width of the last layer.
     depth:    number of linear layers, as the paper counts them; 1 is M = X W + b.
     hidden:   width of the hidden layers; None is `dim`.
     rank:     None, or the rank r of a linearly factorised last layer W = A C (no ReLU between, not counted in depth).
-    groups:   1 (one mask for all heads, the paper) or the number of heads (ours).
-    residual: adds each hidden layer's input to its output where the widths agree (ours).
+    groups:   1 (one mask for all heads, the paper) or the number of heads (an extension).
+    residual: adds each hidden layer's input to its output if the widths agree (an extension).
     length:   "fixed" (the paper): M[i, j] = h(x_i) . w_j + b_j, the query's content and the key's POSITION; at most
               `num_keys` keys, fewer use the first columns.
-              "interpolate" (ours): the same columns, resized linearly along the positions to the number of keys.
-              "content" (ours): M[i, j] = h(x_i) . g(y_j) + c(y_j), with a network of two linear layers on the key
-              tokens y; it knows no positions but those that the tokens carry, and is safe in causal decoding.
-    grid:     of length interpolate: (rows, columns) of 2-D tokens, whose product is num_keys - prefix; None is 1-D.
-    prefix:   of length interpolate: this many first keys (class, registers) that are no positions and are not resized.
-    key_dim:  of length content: width of the key tokens; None is `dim`.
-    init:     "identity" (ours): hidden layers Kaiming, last weight zero, bias at the fusion's neutral value, so that
-              training starts from plain attention; its hidden layers get a zero gradient in step 1 and a non-zero
+              "interpolate" (an extension): the same columns, resized linearly along the positions to the number of
+              keys.
+              "content" (an extension): M[i, j] = h(x_i) . g(y_j) + c(y_j), with a network of two linear layers on the
+              key tokens y; it knows no positions but those that the tokens carry, and is safe in causal decoding.
+    grid:     for length interpolate: (rows, columns) of 2-D tokens, whose product is num_keys - prefix; None is 1-D.
+    prefix:   for length interpolate: number of first keys (class, registers) that have no position and keep their
+              columns.
+    key_dim:  for length content: width of the key tokens; None is `dim`.
+    init:     "identity" (an extension): hidden layers Kaiming, last weight zero, bias at the fusion's neutral value, so
+              that training starts from plain attention; its hidden layers get a zero gradient in step 1 and a non-zero
               one from step 2 on. "default": torch's nn.Linear. "xavier", "kaiming": that in every layer, zero bias.
               At 31 layers torch's default is dead: every token gets the same mask and the first layer no gradient.
-    fusion:   only to know the neutral value of init="identity".
+    fusion:   gives init="identity" the neutral value, and has no other use.
 
     Raises ValueError for a size below 1, an unknown option, or a grid that does not fit num_keys.
     """

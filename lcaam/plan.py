@@ -22,9 +22,9 @@ def mask_options(
 ) -> dict[str, Any]:
     """Keywords of lcaam.Encoder: `masks` and `fusion`, or what a control puts in the masks' place.
 
-    settings: scope, kind, fusion, control, control_residual and the settings of the kind, as the `mask` node of a
-        configuration has them; missing ones have their defaults. `num_keys` in it, if not None, is used instead of the
-        model's.
+    settings: scope, fusion, kind, control, control_residual and the settings of the kind, as the `mask` node of a
+        configuration has them. Scope and fusion are required, with control extra_linear control_residual as well; its
+        `num_keys`, if not None, is used instead of the model's.
     dim: width of the tokens that masks read. num_keys, num_queries: size of the score matrix; num_queries is None if
         queries and keys are the same tokens. grid, prefix: (rows, columns) of 2-D tokens, and how many tokens without a
         position are in front of them.

@@ -83,7 +83,7 @@ class LayerMasks(nn.Module):
         if self.scope == "none":
             return None
         if self.scope == "shared":
-            if shared is None and memory is None:
+            if shared is None and not (memory and memory.kept):
                 raise ValueError("LayerMasks: scope 'shared' needs shared=masks(x0), the mask of the stack's input")
             return shared
         return self.made(layer if self.scope == "per_layer" else 0, x, layer, keys, memory, of_mask)

@@ -52,14 +52,14 @@ class StaticMask(MaskModule):
         self.rows, self.columns = tuple(rows or (0, num_queries)), tuple(columns or (0, num_keys))
         for name, (start, stop), size in (("rows", self.rows, num_queries), ("columns", self.columns, num_keys)):
             if not 0 <= start < stop <= size:
-                raise ValueError(f"StaticMask: {name} {(start, stop)} are no region of a matrix with {size} {name}")
+                raise ValueError(f"StaticMask: {name} {(start, stop)} are not a region of a matrix with {size} {name}")
         self.num_queries, self.num_keys, self.fusion, self.hard = num_queries, num_keys, fusion, hard
         height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
         self.table = nn.Parameter(torch.randn(height, width))
 
     @property
     def own(self) -> Tensor | None:
-        """(rows, columns) bool, True where a token meets itself; None where the region is not square."""
+        """(rows, columns) bool, True where a token meets itself; None if the region is not square."""
         height, width = self.table.shape
         return torch.eye(height, dtype=torch.bool, device=self.table.device) if height == width else None
 

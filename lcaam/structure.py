@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def check_keep(keep: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-    """`keep` as a 4-dimensional bool tensor that broadcasts to (B, H, N_q, N_k); ValueError where it does not fit.
+    """`keep` as a 4-dimensional bool tensor that broadcasts to (B, H, N_q, N_k); ValueError if it does not fit.
 
     keep: bool, True = attend; (B, N_k), or 4-dimensional already.
     """
@@ -27,7 +27,7 @@ def check_keep(keep: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
 
 
 def allowed(keep: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> Tensor | None:
-    """Padding and causality as one bool tensor that broadcasts to (B, H, N_q, N_k), or None where every key is allowed.
+    """Padding and causality as one bool tensor that broadcasts to (B, H, N_q, N_k), or None if every key is allowed.
 
     causal: query i sees keys j <= i + N_k - N_q; the last query sees every key.
     """

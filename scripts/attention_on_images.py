@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError
 from configs.saved import open_run
 from datamodules.errors import DataError
+from scripts.arguments import parser_for
 from tasks.common.build import build_datamodule
 from tasks.common.checkpoints import find_checkpoint, load_module
 from tasks.common.errors import CheckpointError
@@ -79,11 +80,7 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.attention_on_images",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("attention_on_images", __doc__)
     parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint in it")
     parser.add_argument("--beside", type=Path, help="another run on the same data")
     parser.add_argument("--images", type=int, default=6, help="how many, spread over the test images")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from scripts.arguments import parser_for
 from scripts.benchmarks.common import at_least_one
 
 BENCHMARKS = {
@@ -28,9 +29,7 @@ BENCHMARKS = {
 
 def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("benchmark", __doc__)
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     for name, summary in BENCHMARKS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,7 +9,6 @@ one video only its caption is printed; for several, each line begins with the fi
 model makes for the video, one picture per layer: mask.png, or mask_layer_1.png and so on.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import configs  # noqa: F401  (registers the resolvers that a saved configuratio
 from configs.errors import ConfigError
 from configs.saved import open_run
 from configs.schema import validate
+from scripts.arguments import parser_for
 from tasks.common.build import build
 from tasks.common.checkpoints import find_checkpoint, load_module
 from tasks.common.errors import CheckpointError
@@ -79,11 +79,7 @@ def draw(found: dict[str, Any], path: Path, title: str) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.caption_videos",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("caption_videos", __doc__)
     parser.add_argument("video", nargs="+", type=Path, help="a video file, or the .npy file of its features")
     parser.add_argument("--checkpoint", required=True, help="a checkpoint, or the folder of a run")
     parser.add_argument("--plot", type=Path, help="picture of the masks (.png, .pdf, .svg); for one video")

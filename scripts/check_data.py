@@ -12,7 +12,6 @@ zeros): 500 rows of every movie, or all. Exit status: 0 nothing found, 1 finding
 folder, a wrong argument).
 """
 
-import argparse
 import sys
 
 from hydra.errors import HydraException
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from configs.composing import composed
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
+from scripts.arguments import parser_for
 
 SETS = {"madv2": "datamodules.audio_description.Descriptions"}  # data set -> the class that reads it
 NAMES = 5  # names that are printed per place without --all
@@ -46,9 +46,7 @@ def configuration(name: str, overrides: list[str]) -> DictConfig:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.check_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("check_data", __doc__)
     parser.add_argument("name", choices=SETS, help="data set")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
     parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: 500 rows per movie or all")

@@ -15,7 +15,6 @@ one. docs/audio_description_scores.md says what each name means.
 Exit status: 0, or 2 with a message on standard error if a file cannot be scored.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scripts.arguments import parser_for
 from tasks.audio_description.metrics import TIES, neighbour_recalls
 from tasks.audio_description.predictions import read_predictions
 from tasks.audio_description.scorers import Scorer, build_scorer
@@ -105,11 +105,7 @@ def as_csv(scores: Mapping[str, Mapping]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluate_descriptions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("evaluate_descriptions", __doc__)
     add = parser.add_argument
     add("--predictions", type=Path, required=True, help="csv, or JSON lines (.jsonl)")
     add("--scorers", nargs="*", default=["rougeL", "tokenF1"], help="of recalls: rougeL, tokenF1, BERTScore=PATH-or-ID")

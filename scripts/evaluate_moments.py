@@ -10,7 +10,6 @@ highlight_test_with_gt.jsonl. Data sets without saliency get the moments alone; 
 Exit status: 0, or 2 with a message on standard error if a file cannot be scored.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from scripts.arguments import parser_for
 from tasks.common.files import read_jsonl, write_json
 from tasks.moment_retrieval.scores import LENGTHS, RATINGS, evaluate
 
@@ -51,11 +51,7 @@ def seconds(name: str, *bounds: str) -> tuple[float, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluate_moments",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("evaluate_moments", __doc__)
     parser.add_argument("--submission", type=Path, required=True, help="predictions, one JSON object per line")
     parser.add_argument("--ground-truth", type=Path, required=True, help="annotations, one JSON object per line")
     parser.add_argument("--output", type=Path, help="write all metrics here, in the benchmark's JSON structure")

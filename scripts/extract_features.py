@@ -10,7 +10,6 @@ or absent, so a run that was stopped can be started again and goes on. A clip th
 FEATURES/failures.txt, and the exit status is 1. --weights takes a name that torchvision has, or a file.
 """
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from datamodules.video_captioning.clips import Pixels
 from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress
 from datamodules.video_captioning.feature_files import write_features
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from scripts.arguments import parser_for
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = ("tiny", "small", "base")
@@ -88,11 +88,7 @@ def named(weights: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.extract_features",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("extract_features", __doc__)
     parser.add_argument("clips", type=Path, help="folder of video files, or of frame folders")
     parser.add_argument("out", type=Path, help="folder of feature files; made if need be")
     parser.add_argument("--size", choices=SIZES, default="base", help="size of the Video Swin (base)")

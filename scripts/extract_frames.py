@@ -10,7 +10,6 @@ again: clips that are there are skipped. A video that cannot be decoded is liste
 status is 1. Without --annotations every video file in the folder is a clip.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -26,6 +25,7 @@ from datamodules.errors import DataError
 from datamodules.video_captioning.captions import LAYOUTS, Clip
 from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress
 from datamodules.video_captioning.sources import VideoFiles
+from scripts.arguments import parser_for
 
 PARTIAL = ".partial"
 
@@ -66,11 +66,7 @@ def extract_all(source: VideoFiles, clips: list[Clip], out: Path, options: tuple
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.extract_frames",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("extract_frames", __doc__)
     parser.add_argument("videos", type=Path, help="folder of video files")
     parser.add_argument("out", type=Path, help="folder of frame folders; made if need be")
     parser.add_argument("--frames", type=int, default=32, help="frames per clip (32)")

@@ -4,7 +4,6 @@ python -m scripts.figures                                what needs no run: fusi
 python -m scripts.figures --runs logs                    also sign_flips.png, from the results.json of trained runs
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 from lcaam import ContextAwareMask, Fusion
 from lcaam.analysis import token_deviation
+from scripts.arguments import parser_for
 
 ROOT = Path(__file__).resolve().parents[1]
 MASK_VALUES = (-1.0, 0.0, 0.5, 1.0, 2.0)
@@ -93,9 +93,7 @@ def masked_runs(folder: Path) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("figures", __doc__)
     parser.add_argument("--runs", type=Path, help="folder with results.json of runs with masks")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()

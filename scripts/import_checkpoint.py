@@ -13,7 +13,6 @@ eval.py: beside OUT, or above its folder `checkpoints`.
 A model is a module of scripts/importers/ with convert(content, source, **options) -> Imported.
 """
 
-import argparse
 import importlib
 import os
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
+from scripts.arguments import parser_for
 from scripts.importers.common import Imported, read
 from tasks.common.errors import CheckpointError
 from tasks.common.files import write_text
@@ -80,11 +80,7 @@ def write_checkpoint(imported: Imported, out: Path, epoch: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.import_checkpoint",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("import_checkpoint", __doc__)
     commands = parser.add_subparsers(required=True, metavar="MODEL")
     for name, summary in MODELS.items():
         command = commands.add_parser(name, help=summary, description=summary)

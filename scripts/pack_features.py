@@ -9,7 +9,6 @@ name when it is complete and was read back: an interrupted packing leaves no pac
 file that is there is left alone; --force packs again, after feature files were added or changed.
 """
 
-import argparse
 import shutil
 import sys
 import zipfile
@@ -25,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.errors import DataError, some
 from datamodules.packed import index_path, pack, packed_path
 from datamodules.streams import UNREADABLE, read_array
+from scripts.arguments import parser_for
 
 ENDINGS = (".npz", ".npy")
 TYPES = ("same", "float32", "float16")
@@ -120,11 +120,7 @@ def pack_folder(folder: Path, key: str, dtype: str, *, force: bool, console: Con
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.pack_features",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("pack_features", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of .npz or .npy files, one per video or query")
     parser.add_argument("--key", default="features", help="array of the .npz files (text: last_hidden_state)")
     parser.add_argument("--dtype", choices=TYPES, default="same", help="type in the packed file; same: the sources'")

@@ -25,6 +25,7 @@ from typing import Any
 from datamodules.errors import DataError, some
 from datamodules.moment_retrieval.arrays import moment_batches
 from datamodules.streams import read_array
+from scripts.arguments import parser_for
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl, write_jsonl
 from tasks.moment_retrieval.module import MomentRetrieval
@@ -165,11 +166,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main(given: list[str] | None = None) -> None:
     """The command line; an error that explains itself is printed without a stack trace."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.predict_moments",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("predict_moments", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="from train.py or scripts/import_checkpoint.py")
     parser.add_argument("--video", type=Path, action="append", required=True, help="features of one stream; repeat it")
     source = parser.add_mutually_exclusive_group(required=True)

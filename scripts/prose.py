@@ -10,7 +10,6 @@ scripts/prose_allowed.txt, one per line: the file, a colon, and a part of the li
 entry that matches nothing is an error too.
 """
 
-import argparse
 import ast
 import io
 import re
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.arguments import parser_for
 from scripts.prose_patterns import PATTERNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,9 +155,7 @@ def everything() -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.prose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("prose", __doc__)
     parser.add_argument("paths", nargs="*", type=Path, help="files and folders; default: the whole project")
     paths = parser.parse_args(arguments).paths
     exceptions, used, found = allowed(), set(), []

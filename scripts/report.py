@@ -10,7 +10,6 @@ and not counted. Differences are paired by seed, with the 95 % interval of Stude
 the baseline that have the same scale, data, task and trainer settings; with fewer than two common seeds there is none.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from datamodules.contract import only_places
+from scripts.arguments import parser_for
 
 FORMAT = 1  # of results.json
 SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")  # trainer; change no result
@@ -221,9 +221,7 @@ def differences(found: list[Group], labels: list[str], metrics: list[str], basel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("report", __doc__)
     parser.add_argument("folders", type=Path, nargs="+", help="where to look for results.json, subfolders included")
     parser.add_argument("--metrics", nargs="+", help="which metrics, in this order; default: all")
     parser.add_argument("--baseline", help="experiment that the others are compared with")

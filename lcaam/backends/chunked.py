@@ -179,7 +179,7 @@ def blocks(query, key, left, right, bias, causal) -> Iterator[Block]:
 class BlockMask:
     """The mask of one block as what every fusion comes down to: a term added to the scores, or a factor on them.
 
-    Pairs that must not be attended to get -inf, in the term where there is one.
+    Pairs that must not be attended to get -inf, in the term if there is one.
     """
 
     def __init__(self, block: Block, left, right, bias, keep, fusion: Fusion, like: Tensor):

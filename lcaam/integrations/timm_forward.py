@@ -55,7 +55,7 @@ class Graft(nn.Module):
         return f"scope={self.masks.scope}, fusion={self.fusion.value}, length={self.length}, backend={self.backend}"
 
     def check(self, x: Tensor, grid: tuple[int, int]) -> None:
-        """ValueError where x (B, N, D), of an image with `grid` patches, is no sequence that the masks can serve."""
+        """ValueError if the masks cannot serve x (B, N, D), the sequence of an image with `grid` patches."""
         if self.masks.scope == "none" or self.length == "content":
             return
         tokens = self.prefix + grid[0] * grid[1]
@@ -143,7 +143,7 @@ def check_keep(attn_mask: Tensor | None) -> Tensor | None:
     if attn_mask.dtype != torch.bool:
         raise ValueError(
             f"attn_mask of a grafted model must be bool (True = attend), got {attn_mask.dtype}: numbers on the scores "
-            "are the masks' business"
+            "come from the masks"
         )
     return attn_mask[(None,) * (4 - attn_mask.dim())]
 

@@ -63,7 +63,7 @@ def masked_attention(
     if attention_mask is not None and attention_mask.dtype != torch.bool:
         raise ValueError(
             f"attention '{IMPLEMENTATION}' takes a bool attention_mask (True = attend), got {attention_mask.dtype}: "
-            "numbers on the scores are the business of soft_mask"
+            "numbers on the scores come from soft_mask"
         )
     if key.shape[1] != query.shape[1]:  # grouped queries
         repeat = query.shape[1] // key.shape[1]
@@ -85,7 +85,7 @@ def masked_attention(
 
 
 def structural_mask(*arguments: Any, **options: Any) -> Tensor | None:
-    """transformers' bool mask (B, 1, N_q, N_k), always written out where a model is causal."""
+    """transformers' bool mask (B, 1, N_q, N_k), always written out if a model is causal."""
     return sdpa_mask(*arguments, **options | {"allow_is_causal_skip": False})
 
 

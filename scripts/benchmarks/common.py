@@ -12,7 +12,7 @@ import torch
 def about(device: str) -> dict:
     """What a result needs beside its rows to be repeated."""
     return {
-        "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "scripts.benchmark", *sys.argv[1:]]),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": torch.cuda.get_device_name() if device != "cpu" else cpu_name(),

@@ -1,4 +1,4 @@
-"""The command line of scripts/cost/__main__.py."""
+"""The command line of `python -m scripts.cost`."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from configs.errors import ConfigError
 from datamodules.errors import DataError
+from scripts.arguments import parser_for
 from scripts.benchmarks.common import at_least_one, cpu_name
 from scripts.cost import paper
 from scripts.cost.counting import Inputs, built, counted
@@ -31,9 +32,7 @@ CONVENTION = (
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.cost", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for("cost", description)
     parser.add_argument("overrides", nargs="*", help="as for train.py; experiment=a,b makes one table for each")
     parser.add_argument("--all", action="store_true", help="for every data set an experiment without a mask")
     parser.add_argument("--rows", nargs="+", default=list(TABLE_4), choices=all_rows(), help="masks and controls")
@@ -86,7 +85,7 @@ def main(given: list[str] | None = None, description: str | None = None) -> None
             print(texts[-1], flush=True)
     except (ConfigError, CheckpointError, DataError) as error:
         sys.exit(str(error))
-    command = shlex.join(["python", "scripts/cost/__main__.py", *given])
+    command = shlex.join(["python", "-m", "scripts.cost", *given])
     if arguments.out:
         write(arguments.out, "\n".join([f"    {command}\n", *texts]))
     if arguments.json:

@@ -18,8 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
-from scripts.cost.of_task import of_task
-from scripts.cost.stand_ins import batch_of, facts_of, is_generated
+from scripts.cost.hooks import batch_of, hooks_of, is_generated, stand_in_of
 from tasks.common.build import build, build_datamodule
 
 OTHER = "other"  # FLOPs outside the model's children
@@ -39,16 +38,19 @@ class Inputs:
             datamodule.setup()
             self.first = {name: value[:1] for name, value in next(iter(datamodule.test_dataloader())).items()}
         else:
-            self.facts = facts_of(cfg)
+            self.stand_in = stand_in_of(cfg)
+            self.facts = self.stand_in.facts
 
     def batch(self, module: nn.Module, tokens: int) -> dict[str, Any]:
         """One sample on the module's device; if it is a stand-in, the module reads `tokens` tokens of text."""
         sample = self.sample(module.device)
-        return sample if self.generated else self.sample(module.device, of_task(self.cfg).words(module, sample, tokens))
+        return (
+            sample if self.generated else self.sample(module.device, hooks_of(self.cfg).words(module, sample, tokens))
+        )
 
     def sample(self, device: torch.device, words: int = 1) -> dict[str, Any]:
         """One sample; if it is a stand-in, it has a text of `words` words."""
-        return moved(self.first if self.generated else batch_of(self.cfg, self.facts, words), device)
+        return moved(self.first if self.generated else batch_of(self.stand_in, words), device)
 
 
 def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -58,9 +60,9 @@ def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
 def built(cfg: DictConfig, inputs: Inputs, device: str, small: bool = False) -> nn.Module:
     """The task's module on `device` in evaluation mode, without a download. The configuration is not changed.
 
-    small: parts that are too large to be built are cut down (OfTask.shrink).
+    small: parts that are too large to be built are cut down (CostHooks.shrink).
     """
-    task, copy = of_task(cfg), cfg.copy()
+    task, copy = hooks_of(cfg), cfg.copy()
     with open_dict(copy):
         if small:
             task.shrink(copy.task)
@@ -87,7 +89,7 @@ def with_causal_mask(llm: nn.Module, args: tuple, keywords: dict[str, Any]) -> t
 
 def counted(cfg: DictConfig, module: nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
     """parameters: by part, as the module's parts(). flops: its flops(batch). flops_by_module: where they are spent."""
-    with FlopCounterMode(display=False) as counter, by_child(of_task(cfg).root(module), counter) as spent:
+    with FlopCounterMode(display=False) as counter, by_child(hooks_of(cfg).root(module), counter) as spent:
         flops = module.flops(batch)
     spent[OTHER] = flops - sum(spent.values())
     return {"parameters": module.parts(), "flops": flops, "flops_by_module": {k: v for k, v in spent.items() if v}}

@@ -21,7 +21,8 @@ from torch import nn
 
 from scripts.benchmarks.vit import peak_bytes
 from scripts.cost.counting import Inputs, built
-from scripts.cost.of_task import Calls, of_task
+from scripts.cost.hooks import hooks_of
+from tasks.common.cost import Calls
 
 BYTES = 4  # size of a weight: models are built in float32; a language model gets its own type afterwards
 
@@ -95,7 +96,7 @@ class Ready:
 
 def ready(cfg: DictConfig, inputs: Inputs, parameters: int, tokens: int, device: str, limit: int) -> Ready:
     """What can be timed of a row whose model has `parameters` parameters. limit: bytes that its weights may take."""
-    task, needed = of_task(cfg), BYTES * parameters
+    task, needed = hooks_of(cfg), BYTES * parameters
     if needed <= limit:
         module = built(cfg, inputs, device)
         return Ready(task.calls(module, inputs.batch(module, tokens)), weight_bytes(task.root(module)))

@@ -9,7 +9,6 @@ done). Its place is random, so positions tell nothing. A small encoder is traine
 and standard deviations over seeds, 2,000 test sequences each.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lcaam import Encoder, LayerMasks
+from scripts.arguments import parser_for
 
 KEY, VALUES, WIDTH, LAYERS, HEADS = 8, 10, 32, 2, 2
 NOISE = 0.2  # standard deviation in each of the key's coordinates
@@ -98,11 +98,7 @@ def train(mask: dict, fusion: str, seed: int, steps: int) -> Retriever:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.studies.length_retrieval",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("studies.length_retrieval", __doc__)
     parser.add_argument("--fusions", nargs="+", default=["mul", "add"])
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1500)
@@ -125,7 +121,7 @@ def main() -> None:
             print(f"{name:<12} {fusion:<5} {parameters:>7,} parameters  " + "   ".join(cells), flush=True)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        command = shlex.join(["python", "scripts/studies/length_retrieval.py", *sys.argv[1:]])
+        command = shlex.join(["python", "-m", "scripts.studies.length_retrieval", *sys.argv[1:]])
         arguments.out.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")
 
 

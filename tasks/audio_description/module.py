@@ -268,10 +268,7 @@ class AudioDescription(Task):
         self.report(scores, float(self.trainer.callback_metrics["test/loss"]))
 
     def configure_optimizers(self):
-        h = self.hparams
-        return adamw(
-            self, lr=h.lr, weight_decay=h.weight_decay, betas=h.betas, warmup=h.warmup, steps=self.training_steps
-        )
+        return adamw(self, steps=self.training_steps, **self.settings("lr", "weight_decay", "betas", "warmup"))
 
     # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
 

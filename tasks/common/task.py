@@ -14,6 +14,8 @@ and calls `report(scores, loss)`.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -22,6 +24,7 @@ from torch import Tensor
 from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from lcaam import LayerMasks
+from tasks.common.cost import CostHooks
 from tasks.common.gather import gather_rows
 
 
@@ -89,6 +92,12 @@ class Task(pl.LightningModule):
         """Keys that a masked query sees, by attention; "" names the only kind. Empty if they are not known."""
         return {} if cfg.get("num_keys") is None else {"": cfg["num_keys"]}
 
+    @classmethod
+    def cost_hooks(cls) -> CostHooks | None:
+        """What `python -m scripts.cost` needs: HOOKS of the file cost.py beside the task's module; None without it."""
+        name = f"{cls.__module__.rpartition('.')[0]}.cost"
+        return None if find_spec(name) is None else import_module(name).HOOKS
+
     def configure_model(self) -> None:
         """Shards the parameters, in a task that can; Lightning calls it before every fit and test.
 
@@ -130,6 +139,10 @@ class Task(pl.LightningModule):
         self.test_metrics = {**scores, "test_loss": loss}
         if self.last_train_loss is not None:
             self.test_metrics["train_loss"] = self.last_train_loss
+
+    def settings(self, *names: str) -> dict[str, Any]:
+        """Some of the arguments that the task was built with, as keywords for its parts."""
+        return {name: self.hparams[name] for name in names}
 
     @property
     def training_steps(self) -> int:

@@ -158,16 +158,8 @@ class ImageClassification(Task):
         self.report(found, loss)
 
     def configure_optimizers(self):
-        h = self.hparams
-        return adamw_by_layer(
-            self.vit,
-            lr=h.lr,
-            weight_decay=h.weight_decay,
-            betas=h.betas,
-            warmup=h.warmup,
-            steps=self.training_steps,
-            layer_decay=h.layer_decay,
-        )
+        settings = self.settings("lr", "weight_decay", "betas", "warmup", "layer_decay")
+        return adamw_by_layer(self.vit, steps=self.training_steps, **settings)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

@@ -100,18 +100,9 @@ class MomentRetrieval(Task):
         self.model = QDDETR(
             video_dim=facts["video_dim"],
             text_dim=facts["text_dim"],
-            width=width,
-            heads=heads,
-            feedforward=feedforward,
-            text_to_video_layers=text_to_video_layers,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            queries=queries,
-            dropout=dropout,
-            input_dropout=input_dropout,
-            backend=backend,
             masked=options,
-            first_spans=first_spans,
+            **self.settings("width", "heads", "feedforward", "queries", "dropout", "input_dropout"),
+            **self.settings("text_to_video_layers", "encoder_layers", "decoder_layers", "first_spans", "backend"),
         )
         if not facts.get("saliency", True):  # no loss reads these; what gets no gradient has to say so under DDP
             for head in (self.model.saliency_clip, self.model.saliency_global):
@@ -197,20 +188,10 @@ class MomentRetrieval(Task):
         self.report({name: found[name] for name in HEADLINE if name in found}, found["loss"])
 
     def configure_optimizers(self):
-        h = self.hparams
         # Lightning refuses to clip the gradients of a fused optimiser under mixed precision
         fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
-        return adamw(
-            self,
-            lr=h.lr,
-            weight_decay=h.weight_decay,
-            betas=h.betas,
-            warmup=h.warmup,
-            steps=self.training_steps,
-            schedule=h.schedule,
-            decay=h.decay,
-            fused=fused,
-        )
+        settings = self.settings("lr", "weight_decay", "betas", "warmup", "schedule", "decay")
+        return adamw(self, steps=self.training_steps, fused=fused, **settings)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

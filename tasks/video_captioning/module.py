@@ -122,19 +122,10 @@ class VideoCaptioning(Task):
             vocab_size=len(self.tokenizer),
             feature_dim=facts["feature_dim"] if swin is None else swin.dim,
             video_tokens=tokens,
-            text_tokens=text_tokens,
-            video_dim=video_dim,
-            width=width,
-            layers=layers,
-            heads=heads,
-            feedforward=feedforward,
-            positions=positions,
-            dropout=dropout,
-            mask=mask,
-            backend=backend,
             backbone=swin,
-            video_positions=video_positions,
             pretrained=bert,
+            **self.settings("text_tokens", "video_dim", "width", "layers", "heads", "feedforward", "positions"),
+            **self.settings("dropout", "mask", "backend", "video_positions"),
         )
         self.hparams["bert"] = None  # its weights are in every checkpoint
         self.val_loss, self.test_loss = Means(["loss"]), Means(["loss"])
@@ -267,17 +258,8 @@ class VideoCaptioning(Task):
         return CaptionScorer({row["video"]: row["references"] for row in self.predictions})
 
     def configure_optimizers(self):
-        h = self.hparams
-        return adamw_of_captioner(
-            self.model,
-            lr=h.lr,
-            backbone_lr=self.backbone_lr,
-            weight_decay=h.weight_decay,
-            betas=h.betas,
-            warmup=h.warmup,
-            steps=self.training_steps,
-            schedule=h.schedule,
-        )
+        settings = self.settings("lr", "weight_decay", "betas", "warmup", "schedule")
+        return adamw_of_captioner(self.model, steps=self.training_steps, backbone_lr=self.backbone_lr, **settings)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

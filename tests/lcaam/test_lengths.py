@@ -53,7 +53,7 @@ def test_a_square_grid_is_inferred_and_anything_else_must_be_given():
     assert net(torch.randn(1, 26, 6)).num_keys == 26
     with pytest.raises(ValueError, match=r"20 positions are not the grid \(3, 3\).*give grid="):
         net(torch.randn(1, 21, 6))
-    with pytest.raises(ValueError, match=r"21 keys with 1 prefix tokens are no grid of \(4, 6\)"):
+    with pytest.raises(ValueError, match=r"21 keys with 1 prefix tokens are not a grid of \(4, 6\)"):
         net(torch.randn(1, 21, 6), grid=(4, 6))
     with pytest.raises(ValueError, match=r"0 prefix tokens and a grid of \(3, 3\) are not 10 keys"):
         build("interpolate", num_keys=10, grid=(3, 3))

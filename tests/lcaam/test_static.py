@@ -113,7 +113,7 @@ def test_a_region_that_ends_with_the_matrix_is_cut_with_it():
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match=r"fusion 'mul' has no static form; allowed: add \(published\), gate"):
         StaticMask(4, 4, fusion="mul")
-    with pytest.raises(ValueError, match="rows .2, 9. are no region of a matrix with 8 rows"):
+    with pytest.raises(ValueError, match="rows .2, 9. are not a region of a matrix with 8 rows"):
         StaticMask(8, 8, rows=(2, 9))
     with pytest.raises(ValueError, match="unknown kind 'statik'; allowed: context, static"):
         LayerMasks("shared", 2, kind="statik")

@@ -14,12 +14,13 @@ from configs.errors import ConfigError
 from scripts.cost import latency as timing
 from scripts.cost.command import main
 from scripts.cost.counting import OTHER, Inputs, built, counted
+from scripts.cost.hooks import batch_of, stand_in_of
 from scripts.cost.latency import percentile_90, ready, timed
-from scripts.cost.of_task import read_length
 from scripts.cost.rows import TABLE_4, all_rows, composed, one_of_every_data_set, options
-from scripts.cost.stand_ins import batch_of, facts_of, vocabulary
+from tasks.audio_description.cost import read_length
 from tasks.audio_description.known_sizes import sizes_of
 from tasks.common.build import build_datamodule, build_module
+from tasks.common.cost import vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA = "task.llm.config={hidden_size: 32, intermediate_size: 24, num_hidden_layers: 3, num_attention_heads: 4}"
@@ -171,7 +172,7 @@ def test_generated_data_give_the_very_counts_of_a_run(data, tmp_path):
 
 def check_stand_ins(cfg, datamodule) -> None:
     """Facts and batch have the real data module's keys, and its types and sizes if these are configured."""
-    theirs, ours = datamodule.facts(), facts_of(cfg)
+    theirs, ours = datamodule.facts(), stand_in_of(cfg).facts
     free = {"train_texts", "classes", "class_names", "train_counts"}  # contents of files
     if cfg.data.get("source") == "features":
         free.add("grid")
@@ -179,7 +180,7 @@ def check_stand_ins(cfg, datamodule) -> None:
     assert {key: value for key, value in ours.items() if key not in free} == {
         key: value for key, value in theirs.items() if key not in free
     }
-    real, stand_in = next(iter(datamodule.test_dataloader())), batch_of(cfg, theirs, words=5)
+    real, stand_in = next(iter(datamodule.test_dataloader())), batch_of(stand_in_of(cfg), words=5)
     for name, value in stand_in.items():
         assert type(value) is type(real[name]), name
         if torch.is_tensor(value):
@@ -192,7 +193,7 @@ def test_every_experiment_has_what_a_profile_needs(experiment):  # those with a 
     cfg = composed("lcaam", [f"experiment={experiment}"])
     module = built(cfg, Inputs(cfg), "meta")
     assert module.parts()["masks"] > 0
-    assert batch_of(cfg, facts_of(cfg), words=1)
+    assert batch_of(stand_in_of(cfg), words=1)
 
 
 def test_every_data_set_is_in_all_once_and_without_a_mask():

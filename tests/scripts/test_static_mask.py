@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lcaam import LayerMasks, StaticMask, attention
-from scripts.studies import static_mask_init, static_mask_training
-from scripts.studies.static_mask import PARTS, block, main, replaced
+from scripts.studies.static_mask import init as static_mask_init
+from scripts.studies.static_mask import training as static_mask_training
+from scripts.studies.static_mask.__main__ import PARTS, block, main, replaced
 from scripts.studies.static_mask.openness import HALF, LEAST, bias, gradient, openness, sigmoid_for
 from scripts.studies.static_mask.training import Probe, Variant, awake, digits, mask_of, trained
 from tests.composing import ROOT

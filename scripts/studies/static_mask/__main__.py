@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 
 from configs.errors import ConfigError
 from datamodules.errors import DataError
+from scripts.arguments import parser_for
 from scripts.benchmarks.common import about, at_least_one
 from scripts.studies.static_mask import init, training
 from tasks.common.errors import CheckpointError, NonFiniteLossError
@@ -64,11 +65,7 @@ def compact(value: Any, indent: str = "") -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.studies.static_mask",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_for("studies.static_mask", __doc__)
     commands = parser.add_subparsers(required=True, metavar="PART", dest="part")
     for name, (module, summary) in PARTS.items():
         command = commands.add_parser(

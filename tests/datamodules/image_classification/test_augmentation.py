@@ -1,7 +1,6 @@
 """Training augmentation: reproducible, timm's or shifts, every option reaches the images."""
 
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,7 @@ from tests.datamodules.image_classification.small import (
     open_images,
     picture,
     same,
-    write_images,
 )
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
 
 
 def test_training_repeats_with_the_seed_whatever_the_workers(pristine):

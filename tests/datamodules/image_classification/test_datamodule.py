@@ -6,7 +6,6 @@ import math
 import os
 import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,20 +25,7 @@ from tests.datamodules.image_classification.small import (
     names_of,
     open_images,
     picture,
-    write_images,
 )
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    """Three classes; do not write here."""
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
-
 
 # The contract
 

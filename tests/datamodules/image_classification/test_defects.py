@@ -12,18 +12,7 @@ from datamodules.errors import DataError
 from datamodules.image_classification.folder import ImageFolder
 from datamodules.image_classification.undecodable import check_images
 from datamodules.pixels import decode
-from tests.datamodules.image_classification.small import batches, encoded, names_of, open_images, write_images
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
-
+from tests.datamodules.image_classification.small import batches, encoded, names_of, open_images
 
 # Missing and contradicting folders
 

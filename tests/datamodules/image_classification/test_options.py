@@ -1,24 +1,13 @@
 """Options of the ImageNet-1K data module that cannot be meant are refused with what was wrong."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from datamodules.errors import DataError
 from datamodules.image_classification import Images
-from tests.datamodules.image_classification.small import KEYWORDS, SETTINGS, open_images, write_images
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
+from tests.datamodules.image_classification.small import KEYWORDS, SETTINGS, open_images
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Images of every kind of pixel become RGB."""
 
 import io
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,18 +8,7 @@ from PIL import Image
 
 from datamodules.errors import DataError
 from datamodules.pixels import decode
-from tests.datamodules.image_classification.small import encoded, names_of, open_images, write_images
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
-
+from tests.datamodules.image_classification.small import encoded, names_of, open_images
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

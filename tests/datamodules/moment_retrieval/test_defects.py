@@ -4,29 +4,17 @@ import copy
 import json
 import math
 import re
-import shutil
 
 import pytest
 
 from datamodules.errors import DataError
 from datamodules.moment_retrieval.annotations import read_moments
-from tests.datamodules.moment_retrieval.small import open_set, read_lines, write_lines, write_set
+from tests.datamodules.moment_retrieval.small import open_set, read_lines, write_lines
 
 ROW = {
     "qid": 12, "query": "a seven", "duration": 20, "vid": "v_0.0_20.0", "relevant_windows": [[4, 8]],
     "relevant_clip_ids": [2, 3], "saliency_scores": [[4, 3, 3], [1, 0, 2]],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    return write_set(tmp_path_factory.mktemp("moments") / "set")
-
-
-@pytest.fixture
-def folder(pristine, tmp_path):
-    """A copy to damage."""
-    return shutil.copytree(pristine, tmp_path / "set")
 
 
 def changed(change):

@@ -12,19 +12,7 @@ from datamodules.errors import DataError
 from datamodules.moment_retrieval import Moments
 from datamodules.packed import packed_path
 from scripts.pack_features import main as pack_features
-from tests.datamodules.moment_retrieval.small import KEYWORDS, open_set, read_lines, write_lines, write_set
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    return write_set(tmp_path_factory.mktemp("moments") / "set")
-
-
-@pytest.fixture
-def folder(pristine, tmp_path):
-    """A copy to damage."""
-    return shutil.copytree(pristine, tmp_path / "set")
-
+from tests.datamodules.moment_retrieval.small import KEYWORDS, open_set, read_lines, write_lines
 
 # Missing files: before anything is read
 

@@ -1,7 +1,6 @@
 """The MSR-VTT datamodule on a small set of videos: batch contract, sources, captions, crops, what repeats."""
 
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +31,6 @@ def pristine(tmp_path_factory) -> Path:
     root = write_set(tmp_path_factory.mktemp("videos"))
     extract_frames([str(root / "videos"), str(root / "frames"), "--frames", "4", "--short-side", "0", "--workers", "1"])
     return root
-
-
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
 
 
 def same(a: list[dict], b: list[dict]) -> bool:

@@ -37,11 +37,6 @@ def pristine(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture
-def folder(pristine, tmp_path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "copy"))
-
-
 def refused(message: str, *arguments, **keywords) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         open_set(*arguments, **keywords)
