@@ -17,9 +17,9 @@ VALUE = re.compile(r"([A-Za-z_][\w.\-]*)=")
 
 
 def marked(arguments: Sequence[str]) -> list[str]:
-    """`arguments` with Hydra's mark "add or change" before every plain `key=value` that is no choice from a group.
+    """`arguments` with Hydra's mark "add or change" before every plain `key=value` that does not choose from a group.
 
-    A key that a chosen sweep goes through is not marked: to Hydra's sweeper `++seed` is another key than `seed`, and it
+    A key that a chosen sweep goes through is not marked: for Hydra's sweeper `++seed` and `seed` are two keys, and it
     would run the values of both.
     """
     swept = {key for argument in arguments if argument.startswith("sweep=") for key in of_sweep(argument[6:])}
@@ -32,7 +32,7 @@ def marked(arguments: Sequence[str]) -> list[str]:
 
 
 def of_sweep(name: str) -> list[str]:
-    """The keys that configs/sweep/<name>.yaml goes through; none where there is no such sweep."""
+    """The keys that configs/sweep/<name>.yaml goes through; empty if there is no such sweep."""
     path = ROOT / "configs" / "sweep" / f"{name}.yaml"
     params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") if path.is_file() else None
     return list(params or ())

@@ -1,4 +1,4 @@
-"""Settings that are each allowed and do not go together. One function per rule; each yields what to tell the user.
+"""Settings that are each allowed but cannot be combined. One function per rule; each yields what to tell the user.
 
 The rules here hold for every task and data set that has the keys they look at. The rules of one task or one data set
 belong to its class: `Task.rules` (tasks/common/task.py) and `Data.rules` (datamodules/contract.py).
@@ -31,7 +31,7 @@ def owner(cfg: dict[str, Any], node: str) -> Callable | None:
 
 
 def mask_without_fusion(cfg: dict[str, Any]) -> Iterator[str]:
-    """A mask that is computed and never used is a mistake; a fusion without a mask changes nothing: harmless."""
+    """A mask that is computed and never used is a mistake; a fusion without a mask changes nothing and is harmless."""
     from lcaam import Fusion
 
     mask = cfg["mask"]
@@ -47,7 +47,7 @@ def mask_without_fusion(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def mask_narrower_than_data(cfg: dict[str, Any]) -> Iterator[str]:
-    """A mask of fixed length has a column per key; with fewer it cannot cover the data."""
+    """A mask of fixed length has one column per key; with fewer columns it cannot cover the data."""
     mask, keys = cfg["mask"], masked_keys(cfg)
     if mask["scope"] == "none" or mask["length"] != "fixed" or mask["num_keys"] is None or not keys:
         return
@@ -61,9 +61,9 @@ def mask_narrower_than_data(cfg: dict[str, Any]) -> Iterator[str]:
 
 
 def masked_keys(cfg: dict[str, Any]) -> dict[str, int]:
-    """Keys that a masked query sees, by attention, as the task's class says; {"": num_keys} for a class that does not.
+    """Number of keys that a masked query sees, by the attention's name, as the task's class says.
 
-    Empty if they are not known.
+    {"": num_keys} if the class does not say it; empty if the number is not known.
     """
     ask = getattr(owner(cfg, "task"), "masked_keys", None)
     if ask is not None:

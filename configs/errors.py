@@ -9,7 +9,7 @@ class ConfigError(ValueError):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'mul'?`, or nothing where no allowed name is close."""
+    """`; did you mean 'mul'?`, or an empty string if no allowed name is close."""
     match = get_close_matches(str(given), [str(name) for name in allowed], n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else ""
 

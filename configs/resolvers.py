@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_stamp() -> str:
-    """A folder name that no other run has: the time to the microsecond (and the rank, where it is not the first)."""
+    """A folder name that no other run has: the time to the microsecond, and the rank if it is not 0."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     rank = os.environ.get("RANK", "0")
     return stamp if rank == "0" else f"{stamp}-rank{rank}"
 
 
 def run_dir(base: str) -> str:
-    """The folder that Hydra made for this run; without Hydra's application a new name below `base`."""
+    """The folder that Hydra made for this run; without Hydra's application, a new name below `base`."""
     if HydraConfig.initialized():
         return HydraConfig.get().runtime.output_dir
     return str(Path(base).absolute() / run_stamp())

@@ -17,11 +17,11 @@ TRAINED = ("mask", "num_keys")  # what every task's weights were made for; the c
 def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, DictConfig, set[str]]:
     """Sorts `key=value` arguments into `settings` (keys it has) and changes to the saved configuration.
 
-    Returns the settings, the changed configuration and the changes' keys (with their parents). Raises ConfigError where
-    there is no run, where an argument cannot be read, or where a change would need other weights. That a changed key
-    exists is `validate`'s business.
+    Returns the settings, the changed configuration and the changes' keys (with their parents). Raises ConfigError if
+    there is no run, if an argument cannot be read, or if a change would need other weights. `validate` checks later
+    that the changed keys exist.
     """
-    own_keys = list(settings.keys())  # `in settings` says no for a key whose value is still missing
+    own_keys = list(settings.keys())  # `in settings` is False for a key whose value is still missing
     values = _parse(arguments, own_keys)
     changes = {key: value for key, value in values.items() if key not in own_keys}
     settings = OmegaConf.merge(settings, {key: value for key, value in values.items() if key in own_keys})
@@ -44,9 +44,9 @@ def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, Di
 
 
 def _parse(arguments: list[str], literal: Collection[str]) -> dict:
-    """Hydra's own grammar for values; only plain `key=value`, as a saved configuration has no groups and no sweeps.
+    """Parses `key=value` with Hydra's own grammar; nothing else, as a saved configuration has no groups and no sweeps.
 
-    The values of `literal` keys are paths and names: they are taken as they stand, whatever characters they have.
+    The values of `literal` keys are paths and names: they are not parsed, whatever characters they have.
     """
     values = {}
     for argument in arguments:
@@ -65,7 +65,7 @@ def _parse(arguments: list[str], literal: Collection[str]) -> dict:
 
 
 def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
-    """Raises ConfigError where a change asks for a model that the checkpoint's weights do not belong to."""
+    """Raises ConfigError if a change asks for a model that the checkpoint's weights do not belong to."""
     problems = []
     for key in _trained(saved, changed):
         before, after = OmegaConf.select(saved, key), OmegaConf.select(changed, key)
@@ -103,13 +103,13 @@ def _every_key(node: Mapping, path: str = "") -> Iterator[str]:
 
 
 def _matches(key: str, pattern: str) -> bool:
-    """Whether a dotted key is what the pattern says; `*` is any one name."""
+    """Whether a dotted key matches the pattern, in which `*` stands for any single name."""
     names, wanted = key.split("."), pattern.split(".")
     return len(names) == len(wanted) and all(one in (name, "*") for name, one in zip(names, wanted, strict=True))
 
 
 def _config_of(run: Path) -> Path:
-    """The config.yaml of a run's folder, or of the run that a checkpoint lies in."""
+    """The config.yaml of a run's folder, or of the run that a checkpoint belongs to."""
     if not run.exists():
         raise ConfigError(f"run={run}: there is no such folder or file")
     folders = [run] if run.is_dir() else list(run.absolute().parents)

@@ -37,17 +37,17 @@ class Control(Names, listed_in="lcaam.controls.CONTROLS"):
 
 
 class Init(Names, listed_in="lcaam.mask.INITS"):
-    """How a mask module starts."""
+    """How a mask module is initialised."""
 
 
 class Length(Names, listed_in="lcaam.mask.LENGTHS"):
-    """What a mask does with another number of keys than it was made for."""
+    """What a mask does with a number of keys that it was not made for."""
 
 
 class TestCheckpoint(Enum):
-    """Whose weights the test uses."""
+    """Which weights the test uses."""
 
-    __test__ = False  # not a test class, whatever its name says to pytest
+    __test__ = False  # pytest would take it for a class of tests because of its name
 
     last = "the last step's"
     best = "those with the lowest validation loss"
@@ -62,12 +62,12 @@ class Mask:
     fusion: Fusion = "none"
     depth: Count = 1  # linear layers, counted as the paper counts them
     hidden: Count | None = None  # width of the hidden layers; null: the tokens' width
-    rank: Count | None = None  # of the last layer; null: full
+    rank: Count | None = None  # rank of the last layer; null: full
     groups: Count = 1  # 1: one mask for all heads (the paper); else one per head
-    residual: bool = False  # around each hidden layer
+    residual: bool = False  # a residual connection around each hidden layer
     init: Init = "identity"
     length: Length = "fixed"
-    num_keys: Count | None = None  # null: as many as the data have tokens
+    num_keys: Count | None = None  # null: the number of tokens of the data
     hard: bool = False  # kind static: weights of 0 or 1, by the threshold 0.5
     sparsity: NotNegative = 0.0  # kind static: weight of its sparsity loss
     control: Control = "none"
@@ -84,7 +84,7 @@ class Mask:
 
 @dataclass
 class Floors:
-    """What a model reaches that has not understood anything."""
+    """Baselines beside the scores: a constant answer and a model that does not see its input."""
 
     enabled: bool = False
     max_steps: Count | None = None

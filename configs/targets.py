@@ -1,7 +1,8 @@
-"""Which `_target_` a configuration may name: what a shipped YAML names, our own packages, and torch.optim.
+"""Which `_target_` a configuration may name: what a shipped YAML names, this project's packages, and torch.optim.
 
 A configuration is data that people send each other; `_target_: os.system` would make it a program. The name is
-checked before anything is imported, and what it leads to once more (`tasks.some.module.os.system` is not ours).
+checked before anything is imported. The object that it leads to is checked again, since a name such as
+`tasks.some.module.os.system` begins in this project and ends outside it.
 """
 
 import re
@@ -18,7 +19,7 @@ PACKAGES = ("lcaam", "datamodules", "tasks", "torch.optim")
 
 @cache
 def shipped() -> frozenset[str]:
-    """Every `_target_` of the YAML files beside this module; configs/local/ is a user's own and does not count."""
+    """Every `_target_` of the YAML files beside this module; configs/local/ belongs to the user and is left out."""
     folder = ROOT / "configs"
     files = [path for path in folder.rglob("*.yaml") if "local" not in path.relative_to(folder).parts]
     pattern = re.compile(r"^[\s-]*_target_:\s*([\w.]+)", re.MULTILINE)
@@ -28,13 +29,13 @@ def shipped() -> frozenset[str]:
 def resolve(path: str, target: str) -> Callable:
     """The class or function that `target` names, for the node at `path`.
 
-    Raises ConfigError where it is not allowed or does not exist.
+    Raises ConfigError if it is not allowed or does not exist.
     """
     if not isinstance(target, str):
         raise ConfigError(f"{path}._target_: {target!r} is not a string")
     if target not in shipped() and not _ours(target):
         raise ConfigError(
-            f"{path}._target_: '{target}' is not allowed: a target must stand in a YAML file under configs/ or live in "
+            f"{path}._target_: '{target}' is not allowed: a target must be named in a YAML file of configs/ or be in "
             f"{listed(PACKAGES)}{nearest(target, shipped())}"
         )
     try:

@@ -2,7 +2,7 @@
 
     fits("abc", int) -> False;  fits("mul", Fusion) -> True;  fits(3, float | None) -> True
 
-An annotation it knows nothing about (a TypeVar, a protocol) fits everything: the class itself then has the last word.
+An annotation that is not known here (a TypeVar, a protocol) fits everything: then the class itself decides.
 """
 
 import inspect
@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 class Names(str):
     """A choice between names that a mapping of another module lists: `class Scope(Names, listed_in="lcaam.SCOPES")`.
 
-    The module is imported when a value is checked, since lcaam's takes seconds; names that were added later count.
+    The module is imported only when a value is checked, since importing lcaam takes seconds. Names that were added to
+    the mapping later are allowed too.
     """
 
     listed_in = ""
@@ -33,7 +34,7 @@ class Names(str):
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether `value` (None, bool, int, float, str, list, dict) may stand where `annotation` is written."""
+    """Whether `annotation` allows `value` (None, bool, int, float, str, list, dict)."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return True
@@ -49,7 +50,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if not inspect.isclass(kind) or kind in (object, Callable):
         return True
     if isinstance(value, Mapping) and "_target_" in value:
-        return True  # an object to be built; its own signature is checked where it stands
+        return True  # an object to be built; `validate` compares its keywords with its own signature
     if issubclass(kind, Enum):
         return isinstance(value, str) and value in kind.__members__
     if issubclass(kind, Names):
@@ -111,7 +112,7 @@ def wanted(annotation: Any) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The names that `annotation` allows, for the nearest match; empty where it is not a choice."""
+    """The names that `annotation` allows, for the nearest match; empty if it is not a choice."""
     if get_origin(annotation) in (Union, UnionType, Annotated):
         return [name for part in get_args(annotation) for name in choices(part)]
     if get_origin(annotation) is Literal:

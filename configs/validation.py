@@ -30,7 +30,7 @@ def problems_of(cfg: DictConfig | Mapping, schema: type) -> list[str]:
 
 
 def as_plain(cfg: DictConfig | Mapping) -> dict[str, Any]:
-    """`cfg` as resolved dicts and lists; a value that was never given or cannot be resolved is a ConfigError."""
+    """`cfg` as resolved dicts and lists. Raises ConfigError for a value that is missing or cannot be resolved."""
     try:
         if isinstance(cfg, DictConfig):
             return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -48,7 +48,7 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
     further, hints = schema.further(node) if hasattr(schema, "further") else ({}, {})
     known = {**parameters, **{name: entry for name, entry in further.items() if name not in parameters}}
     problems = _check_keys(path, node, known, {**hints, **get_type_hints(schema, include_extras=True)})
-    frame = schema.__module__ == "configs.schema"  # whose fields are read as they stand; a part's own have defaults
+    frame = schema.__module__ == "configs.schema"  # these fields have to be given; a part's own class has defaults
     problems += [
         f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
         for name, parameter in parameters.items()
@@ -58,10 +58,10 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
 
 
 def refused(path: str, node: Mapping, schema: type) -> list[str]:
-    """What a part's own dataclass has against values of the right types."""
+    """The problems that a part's own dataclass finds in values of the right types."""
     try:
         schema(**node)
-    except ConfigError as error:  # says itself where
+    except ConfigError as error:  # its message names the key
         return [str(error)]
     except ValueError as error:
         return [f"{path}: {error}"]
@@ -86,7 +86,7 @@ def check_targets(path: str, node: Any) -> list[str]:
 
 
 def check_monitors(plain: Mapping) -> list[str]:
-    """A callback that watches, or a sweeper that reads, a training or validation metric that the task never logs.
+    """The problems of callbacks and sweepers that read a training or validation metric that the task never logs.
 
     Asks the task class for `logged`, a tuple of names; a task without it is not checked.
     """
@@ -104,7 +104,7 @@ def check_monitors(plain: Mapping) -> list[str]:
 
 
 def _check_call(path: str, node: Mapping, target: Callable) -> list[str]:
-    """The keywords of one node against the signature of what it calls."""
+    """The problems of one node's keywords against the signature of what it calls."""
     try:
         parameters = dict(inspect.signature(target).parameters)
         hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)

@@ -4,8 +4,9 @@ python -m scripts.attention_on_images logs/imagenet1k_multi_lcaam/mini/seed0/<ti
 python -m scripts.attention_on_images logs/imagenet1k_multi_lcaam/mini/seed0/<time> --beside logs/<another run>
 python -m scripts.attention_on_images logs/.../checkpoints/best.ckpt --images 8 --layer 0 data.root=/data/imagenet1k
 
-A row an image; for each model the attention of the class token and, where it has masks, the class token's row of the
-mask. The whole mask of the same layer goes to <out>_mask.png. Further `key=value` change the first run's settings.
+One row per image; for each model the attention of the class token and, if it has masks, the class token's row of the
+mask. The whole mask of the same layer goes to <out>_mask.png. Further `key=value` arguments change the first run's
+settings.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from tasks.image_classification.module import ImageClassification
 
 
 def opened(path: Path, changes: list[str]):
-    """The settings of a run's folder, or of the run that a checkpoint lies in, and the module that it trained."""
+    """The settings of a run's folder, or of the run that a checkpoint belongs to, and the module that it trained."""
     _, cfg, _ = open_run(OmegaConf.create({"run": None}), [f"run={path}", *changes])
     if cfg.task._target_ != "tasks.image_classification.module.ImageClassification":
         raise ConfigError(f"{path}: a run of {cfg.task._target_}; this script draws image classification")

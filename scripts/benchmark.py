@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
             command.description = module.__doc__
             module.options(command)
         command.add_argument("--threads", type=at_least_one, default=1)
-        command.add_argument("--out", type=Path, help="JSON file; the plot, where there is one, is beside it as .png")
+        command.add_argument("--out", type=Path, help="JSON file; the plot, if there is one, is beside it as .png")
     chosen = parser.parse_args(given)
     module = importlib.import_module(f"scripts.benchmarks.{chosen.name}")
     try:

@@ -4,9 +4,9 @@
     python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/... --plot mask.png --num-beams 4
 
 --checkpoint: a checkpoint, or the folder of a run (its last.ckpt). The run's config.yaml says how frames are read; a
-model that was trained on precomputed features takes the video's .npy file (scripts/extract_features.py) instead. One
-video: its caption alone is printed; of several, each line begins with the file. --plot draws the masks that the model
-makes for the video, a picture a layer: mask.png, or mask_layer_1.png and on.
+model that was trained on precomputed features takes the video's .npy file (scripts/extract_features.py) instead. For
+one video only its caption is printed; for several, each line begins with the file. --plot draws the masks that the
+model makes for the video, one picture per layer: mask.png, or mask_layer_1.png and so on.
 """
 
 import sys
@@ -33,7 +33,7 @@ MODULE = f"{VideoCaptioning.__module__}.{VideoCaptioning.__qualname__}"
 def load(checkpoint: str | Path, **decoding: Any) -> tuple[VideoCaptioning, Any]:
     """The model of a run, in eval mode, and its data module, which has not looked for any data yet.
 
-    decoding: changes to the run's, e.g. num_beams=4.
+    decoding: changes to the run's decoding, e.g. num_beams=4.
     Raises ConfigError: no run, or one of another task. CheckpointError: a file that cannot be read or does not fit.
     """
     _, cfg, _ = open_run(OmegaConf.create({"run": "???"}), [f"run={checkpoint}"])
@@ -61,7 +61,7 @@ def moved(module: VideoCaptioning, batch: dict) -> dict:
 
 
 def draw(found: dict[str, Any], path: Path, title: str) -> list[Path]:
-    """A heat map of every mask; the files, .png where `path` has no ending. ConfigError: the model has no mask."""
+    """Draws a heat map of every mask; returns the files (.png if `path` has no ending). ConfigError: no mask."""
     from tasks.common.mask_figures import mask_heat_map
 
     masks = found["masks"]
@@ -83,8 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("video", nargs="+", type=Path, help="a video file, or the .npy file of its features")
     parser.add_argument("--checkpoint", required=True, help="a checkpoint, or the folder of a run")
     parser.add_argument("--plot", type=Path, help="picture of the masks (.png, .pdf, .svg); for one video")
-    parser.add_argument("--num-beams", type=int, help="captions that are followed at a time; 1: greedy (the run's)")
-    parser.add_argument("--max-length", type=int, help="tokens of a caption, with its two special ones (the run's)")
+    parser.add_argument("--num-beams", type=int, help="captions followed at a time (1: greedy); default: the run's")
+    parser.add_argument("--max-length", type=int, help="tokens of a caption, with two special ones; default: the run's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args(arguments)
     if chosen.plot and len(chosen.video) > 1:
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
         module, datamodule = load(chosen.checkpoint, **{k: v for k, v in decoding.items() if v is not None})
         try:
             module.to(chosen.device)
-        except (RuntimeError, AssertionError) as error:  # torch's own two ways to say so
+        except (RuntimeError, AssertionError) as error:  # torch raises either
             raise ConfigError(f"--device {chosen.device}: {str(error).splitlines()[0]}") from error
         for path in chosen.video:
             batch = datamodule.example(path)

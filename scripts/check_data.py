@@ -5,11 +5,11 @@
     python -m scripts.check_data madv2 experiment=madv2_lcaam data.val_split=V1-VAL --deep sample
     python -m scripts.check_data madv2 scale=mini --deep all               the generated data
 
-Takes train.py's own key=value arguments, so it looks where training would. Prints a section per kind of finding with
-its number and first names (--all: every one), then the totals. Notes are worth knowing and no faults; so are the bad
-rows that generated data have on purpose. --deep also reads feature values (NaN, infinity, rows of zeros): 500 rows of
-every movie, or all. Exit status: 0 nothing found, 1 findings, 2 there is nothing to check (no such folder, a wrong
-argument).
+Takes train.py's own key=value arguments, so it looks where training would. Prints one section per kind of finding with
+its number and first names (--all: every one), then the totals. Notes are worth knowing but are not faults; the bad
+rows that generated data have on purpose are notes too. --deep also reads feature values (NaN, infinity, rows of
+zeros): 500 rows of every movie, or all. Exit status: 0 nothing found, 1 findings, 2 there is nothing to check (no such
+folder, a wrong argument).
 """
 
 import sys
@@ -23,8 +23,8 @@ from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from scripts.arguments import parser_for
 
-SETS = {"madv2": "datamodules.audio_description.Descriptions"}  # data set -> who reads it
-NAMES = 5  # names a place that are printed without --all
+SETS = {"madv2": "datamodules.audio_description.Descriptions"}  # data set -> the class that reads it
+NAMES = 5  # names that are printed per place without --all
 CLEAN, FINDINGS, CANNOT = 0, 1, 2
 
 
@@ -45,11 +45,11 @@ def configuration(name: str, overrides: list[str]) -> DictConfig:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status."""
+    """Runs the command; returns the exit status."""
     parser = parser_for("check_data", __doc__)
     parser.add_argument("name", choices=SETS, help="data set")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
-    parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: 500 rows a movie, or all")
+    parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: 500 rows per movie or all")
     parser.add_argument("--all", action="store_true", help=f"every name instead of the first {NAMES} of a place")
     chosen = parser.parse_intermixed_args(arguments)
     try:

@@ -12,7 +12,7 @@ text_gen).
 Everything is in percent (CIDEr's own range of 0 to 10 becomes 0 to 1000). An empty generation is an answer, and a wrong
 one. docs/audio_description_scores.md says what each name means.
 
-Exit status: 0, or 2 with a message on standard error where a file cannot be scored.
+Exit status: 0, or 2 with a message on standard error if a file cannot be scored.
 """
 
 import sys
@@ -75,7 +75,7 @@ def caption_scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) ->
 
 
 def tables(scores: Mapping[str, Mapping]) -> list[Table]:
-    """The total, and where asked for the movies."""
+    """One table of the total, and one of the movies if they were asked for."""
     total = Table("metric", title="All movies (%)", title_justify="left")
     total.add_column("total", justify="right")
     for name, value in scores["total"].items():
@@ -98,7 +98,7 @@ def figure(name: str, value: float | None) -> str:
 
 
 def as_csv(scores: Mapping[str, Mapping]) -> str:
-    """A row a movie, where there are any, and a last one "total"; an empty cell is a score that is not defined."""
+    """One row per movie, if there are any, and a last one "total"; an empty cell is a score that is not defined."""
     rows = [*scores.get("movies", {}).items(), ("total", scores["total"])]
     return pd.DataFrame([own for _, own in rows], index=[name for name, _ in rows]).to_csv(index_label="movie")
 
@@ -116,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--k", type=int, nargs="+", default=[1, 5], help="a hit is a reference among the k best (1 5)")
     add("--n", type=int, default=16, help="sentences of a window (16)")
     add("--ties", default="expected", choices=TIES, help="what equal scores count as (expected; AutoAD: topk)")
-    add("--layer", type=int, default=17, help="of BERTScore's encoder (17, for roberta-large)")
-    add("--device", default="cpu", help="of BERTScore's encoder: cpu, cuda, ...")
+    add("--layer", type=int, default=17, help="layer of BERTScore's encoder (17, for roberta-large)")
+    add("--device", default="cpu", help="device of BERTScore's encoder: cpu, cuda, ...")
     options = parser.parse_args(arguments)
     try:
         for name in ("json", "csv"):

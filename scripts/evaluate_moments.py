@@ -7,7 +7,7 @@ highlight_test_with_gt.jsonl. Data sets without saliency get the moments alone; 
 
     python -m scripts.evaluate_moments --submission S.jsonl --ground-truth tacos_test.jsonl --length long 30 2000
 
-Exit status: 0, or 2 with a message on standard error where a file cannot be scored.
+Exit status: 0, or 2 with a message on standard error if a file cannot be scored.
 """
 
 import json
@@ -24,7 +24,7 @@ from tasks.moment_retrieval.scores import LENGTHS, RATINGS, evaluate
 
 
 def tables(metrics: Mapping[str, Mapping]) -> list[Table]:
-    """Moment retrieval by window length and, where there is saliency, highlight detection by rating."""
+    """Moment retrieval by window length and, if there is saliency, highlight detection by rating."""
     moments = Table("moments", title="Moment retrieval (%)", title_justify="left")
     for column in ("R1@0.5", "R1@0.7", "mAP", "mAP@0.5", "mAP@0.75"):
         moments.add_column(column, justify="right")
@@ -52,10 +52,10 @@ def seconds(name: str, *bounds: str) -> tuple[float, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = parser_for("evaluate_moments", __doc__)
-    parser.add_argument("--submission", type=Path, required=True, help="predictions, a JSON object a line")
-    parser.add_argument("--ground-truth", type=Path, required=True, help="annotations, a JSON object a line")
+    parser.add_argument("--submission", type=Path, required=True, help="predictions, one JSON object per line")
+    parser.add_argument("--ground-truth", type=Path, required=True, help="annotations, one JSON object per line")
     parser.add_argument("--output", type=Path, help="write all metrics here, in the benchmark's JSON structure")
-    parser.add_argument("--clip-length", type=float, default=2.0, help="seconds a saliency score stands for (2)")
+    parser.add_argument("--clip-length", type=float, default=2.0, help="seconds per saliency score (2)")
     parser.add_argument("--max-windows", type=int, default=10, help="predicted windows that count towards mAP (10)")
     parser.add_argument(
         "--length",

@@ -6,8 +6,8 @@
 Reads a folder of video files, or of the frame folders that scripts/extract_frames.py writes; the central square of
 every clip, no augmentation. Writes FEATURES/<clip>.npy, (784, 1024) float16 for 32 frames of 224 pixels and Swin-B
 (1.6 MB; 16 GB for MSR-VTT); data.source=features reads them, also packed (scripts/pack_features.py). A file is complete
-or absent, so a run that was stopped goes on where it was. A clip that cannot be read is listed in
-FEATURES/failures.txt, and the exit status is 1. --weights takes a name of torchvision's or a file.
+or absent, so a run that was stopped can be started again and goes on. A clip that cannot be read is listed in
+FEATURES/failures.txt, and the exit status is 1. --weights takes a name that torchvision has, or a file.
 """
 
 import hashlib
@@ -91,15 +91,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = parser_for("extract_features", __doc__)
     parser.add_argument("clips", type=Path, help="folder of video files, or of frame folders")
     parser.add_argument("out", type=Path, help="folder of feature files; made if need be")
-    parser.add_argument("--size", choices=SIZES, default="base", help="of the Video Swin (base)")
+    parser.add_argument("--size", choices=SIZES, default="base", help="size of the Video Swin (base)")
     parser.add_argument("--weights", default=WEIGHTS, help=f"torchvision's name or a file ({WEIGHTS})")
-    parser.add_argument("--frames", type=int, default=32, help="frames a clip (32)")
+    parser.add_argument("--frames", type=int, default=32, help="frames per clip (32)")
     parser.add_argument("--image-size", type=int, default=224, help="pixels (224)")
     parser.add_argument("--batch-size", type=int, default=4, help="clips at a time (4)")
     parser.add_argument("--pattern", default="{video}.*", help="name of a video's file ({video}.*: any ending)")
     parser.add_argument("--annotations", type=Path, nargs="+", default=[], help="json files: the clips in them")
-    parser.add_argument("--layout", choices=LAYOUTS, default="msrvtt", help="of the annotations (msrvtt)")
-    parser.add_argument("--workers", type=int, default=4, help="processes that read clips; 0: none of their own (4)")
+    parser.add_argument("--layout", choices=LAYOUTS, default="msrvtt", help="layout of the annotations (msrvtt)")
+    parser.add_argument("--workers", type=int, default=4, help="processes that read clips; 0: this one reads them (4)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args(arguments)
     for name, least in (("frames", 1), ("image_size", 32), ("batch_size", 1), ("workers", 0)):

@@ -5,8 +5,8 @@
         --annotations data/youcook2/youcookii_annotations_trainval.json --layout youcook2
 
 Writes FRAMES/<clip>/0001.jpg, 0002.jpg, ...: 32 frames (--frames), the short side 224 pixels (--short-side, 0 = as they
-are). data.source=frames reads them. A clip's folder is complete or absent, so a run that was stopped goes on where it
-was; clips that are there are skipped. A video that cannot be decoded is listed in FRAMES/failures.txt, and the exit
+are). data.source=frames reads them. A clip's folder is complete or absent, so a run that was stopped can be started
+again: clips that are there are skipped. A video that cannot be decoded is listed in FRAMES/failures.txt, and the exit
 status is 1. Without --annotations every video file in the folder is a clip.
 """
 
@@ -69,13 +69,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = parser_for("extract_frames", __doc__)
     parser.add_argument("videos", type=Path, help="folder of video files")
     parser.add_argument("out", type=Path, help="folder of frame folders; made if need be")
-    parser.add_argument("--frames", type=int, default=32, help="frames a clip (32)")
+    parser.add_argument("--frames", type=int, default=32, help="frames per clip (32)")
     parser.add_argument("--short-side", type=int, default=224, help="pixels (224); 0: as they are")
-    parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1..95 (95)")
+    parser.add_argument("--quality", type=int, default=95, help="quality of the JPEG files, 1..95 (95)")
     parser.add_argument("--pattern", default="{video}.*", help="name of a video's file ({video}.*: any ending)")
     parser.add_argument("--annotations", type=Path, nargs="+", default=[], help="json files: the clips in them")
-    parser.add_argument("--layout", choices=LAYOUTS, default="msrvtt", help="of the annotations (msrvtt)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (one a processor)")
+    parser.add_argument("--layout", choices=LAYOUTS, default="msrvtt", help="layout of the annotations (msrvtt)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (one per processor)")
     chosen = parser.parse_args(arguments)
     for name, least in (("frames", 1), ("short_side", 0), ("quality", 1), ("workers", 1)):
         if getattr(chosen, name) < least:

@@ -56,7 +56,7 @@ def depth() -> Figure:
 
 
 def after_training(runs: list[dict]) -> Figure:
-    """Sign flips and context sensitivity by layer, a point a seed, a bar for their mean."""
+    """Sign flips and context sensitivity by layer: one point per seed, a bar for their mean."""
     figure = Figure(figsize=(7.4, 3.0), layout="constrained")
     fields = {"sign_flips": "share of pairs with m < 0", "context_sensitivity": "variance over scenes / total"}
     for axes, (field, label) in zip(figure.subplots(1, 2), fields.items(), strict=True):

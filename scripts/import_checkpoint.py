@@ -1,14 +1,14 @@
 """Makes a checkpoint of this project from one that others released; weights stay what they are, bit for bit.
 
     python -m scripts.import_checkpoint qd_detr model_best.ckpt logs/qd_detr_released/checkpoints/last.ckpt
-    python eval.py run=logs/qd_detr_released            # where QVHighlights' features are in place
+    python eval.py run=logs/qd_detr_released            # once QVHighlights' features are in place
     python -m scripts.import_checkpoint swinbert model.bin logs/swinbert_released/checkpoints/last.ckpt
     python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/swinbert_released
 
 Reading runs no code of the file: anything in its pickle but tensors, plain values and argparse.Namespace is refused by
-name. OUT is read by eval.py, scripts/predict_moments.py, scripts.caption_videos and
-load_from_checkpoint(weights_only=True). Where the weights
-say what features they take, a config.yaml is written for eval.py: beside OUT, or above its folder `checkpoints`.
+name. OUT is read by eval.py, scripts/predict_moments.py, scripts/caption_videos.py and
+load_from_checkpoint(weights_only=True). If the weights say what features they take, a config.yaml is written for
+eval.py: beside OUT, or above its folder `checkpoints`.
 
 A model is a module of scripts/importers/ with convert(content, source, **options) -> Imported.
 """
@@ -66,7 +66,7 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def write_checkpoint(imported: Imported, out: Path, epoch: int) -> None:
-    """What Lightning's load_from_checkpoint needs; whole or not there."""
+    """Writes what Lightning's load_from_checkpoint needs; the file is complete or absent."""
     module = imported.module
     content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), "hparams_name": "kwargs"}
     content |= {"epoch": epoch, "global_step": 0, "pytorch-lightning_version": version("pytorch-lightning")}

@@ -6,7 +6,7 @@
 `row_tokens`: prompt, context and description together. Parameters are counted; what autograd keeps of the encoder, the
 masks and the bridge is counted on two random samples on the CPU; of the language model it is a formula, which a test
 compares with autograd. Not in it: CUDA's context, fragments, work space and short-lived tensors, such as 4-bit weights
-unpacked. A pretrained language model that is no local folder is taken to have LLaMA-7B's sizes.
+unpacked. A pretrained language model that is not a local folder is taken to have LLaMA-7B's sizes.
 """
 
 import sys
@@ -26,7 +26,7 @@ from tasks.audio_description.language_model import LLAMA_7B
 from tasks.audio_description.lora import LoRA
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
-# of a weight: 8 bits, or 4 with a byte for each 64 and 4 bytes for each 256 of those
+# bytes of a weight: 8 bits, or 4 bits with a byte for each 64 weights and 4 bytes for each 256 of those bytes
 QUANTISED = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 SAMPLES = 2
 
@@ -82,13 +82,13 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
 def layer_bytes(sizes: LlamaConfig, quantization: str = "none", lora: LoRA | None = None) -> int:
     """What autograd keeps of one bf16 LLaMA layer with a prefix, per token, at most.
 
-    2 bytes a number: about ten of the width (norms in float32, queries, keys, values, both attentions' outputs) and
-    three of the feed-forward width. Inputs of frozen linear layers are not kept: nobody wants those weights' gradient.
-    But bitsandbytes' int8 layers do keep theirs, and each LoRA its input and the `rank` numbers that it makes of it.
+    2 bytes per number: about ten vectors of the width (norms in float32, queries, keys, values, both attentions'
+    outputs) and three of the feed-forward width. Inputs of frozen linear layers are not kept, since those weights need
+    no gradient. But bitsandbytes' int8 layers keep theirs, and each LoRA keeps its input and its `rank` numbers.
     """
     width, feedforward = sizes.hidden_size, sizes.intermediate_size
     found = 20 * width + 6 * feedforward
-    if quantization == "int8":  # queries, keys and values share one, and so do the feed-forward part's first two
+    if quantization == "int8":  # queries, keys and values share one input, and so do gate and up of the feed-forward
         found += 2 * (3 * width + feedforward)
     for target in lora.targets if lora else ():
         inputs = {"down_proj": feedforward, "o_proj": sizes.num_attention_heads * sizes.head_dim}.get(target, width)
@@ -111,7 +111,7 @@ def adapter_bytes(model: nn.Module, cfg: DictConfig) -> int:
 
 
 def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
-    """Bytes that autograd keeps between the two passes, each storage once; the weights, which are there anyway, not."""
+    """Bytes that autograd keeps between the two passes; each storage counts once, and weights do not count."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, Tensor] = {}
 

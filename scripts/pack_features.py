@@ -3,9 +3,9 @@
     python -m scripts.pack_features data/qvhighlights/slowfast_features data/qvhighlights/clip_features
     python -m scripts.pack_features data/qvhighlights/clip_text_features --key last_hidden_state
 
-Writes FOLDER.packed.npy and FOLDER.packed.json (datamodules/packed.py), which the datamodule reads in the folder's
-place. Numbers are packed as they are, bit for bit, unless --dtype float16 halves the size and rounds. Nothing is in
-place before it is complete and was read back: an interrupted packing leaves no packed file and starts anew. A packed
+Writes FOLDER.packed.npy and FOLDER.packed.json (datamodules/packed.py), which the data module reads instead of the
+folder. Numbers are packed as they are, bit for bit, unless --dtype float16 halves the size and rounds. A file gets its
+name when it is complete and was read back: an interrupted packing leaves no packed file and starts anew. A packed
 file that is there is left alone; --force packs again, after feature files were added or changed.
 """
 
@@ -32,7 +32,7 @@ TYPES = ("same", "float32", "float16")
 
 @dataclass
 class Folder:
-    """The arrays of a folder by name; going through it reads each file and moves the bar on."""
+    """The arrays of a folder by name; iterating reads each file and advances the progress bar."""
 
     files: list[Path]
     key: str
@@ -77,7 +77,7 @@ def plan(files: list[Path], key: str, dtype: str) -> tuple[int, int, np.dtype]:
     for path, (shape, kind) in found.items():
         if len(shape) != 2 or not shape[0] or not np.issubdtype(kind, np.floating):
             raise DataError(
-                f"{path}: shape {shape}, {kind}; expected (rows, width) floating-point numbers, at least a row."
+                f"{path}: shape {shape}, {kind}; expected (rows, width) floating-point numbers, at least one row."
             )
     for what, values in (
         ("width", {path: shape[1] for path, (shape, _) in found.items()}),
@@ -95,7 +95,7 @@ def plan(files: list[Path], key: str, dtype: str) -> tuple[int, int, np.dtype]:
 
 
 def pack_folder(folder: Path, key: str, dtype: str, *, force: bool, console: Console) -> None:
-    """Pack one folder. DataError: nothing to pack, files that do not go together, no room, a difference."""
+    """Packs one folder. DataError: nothing to pack, files that do not go together, no room, a difference."""
     path = packed_path(folder)
     if path.is_file() and index_path(path).is_file() and not force:
         console.print(f"{path} is there; --force packs again", soft_wrap=True, highlight=False)
@@ -121,7 +121,7 @@ def pack_folder(folder: Path, key: str, dtype: str, *, force: bool, console: Con
 
 def main(arguments: list[str] | None = None) -> None:
     parser = parser_for("pack_features", __doc__)
-    parser.add_argument("folders", nargs="+", type=Path, help="folders of .npz or .npy files, one a video or query")
+    parser.add_argument("folders", nargs="+", type=Path, help="folders of .npz or .npy files, one per video or query")
     parser.add_argument("--key", default="features", help="array of the .npz files (text: last_hidden_state)")
     parser.add_argument("--dtype", choices=TYPES, default="same", help="type in the packed file; same: the sources'")
     parser.add_argument("--force", action="store_true", help="replace a packed file that is there")

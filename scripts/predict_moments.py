@@ -4,13 +4,13 @@
         --video slowfast.npz --video clip.npz --query q1.npz q2.npz --output out.jsonl --plot moments.png
     python -m scripts.predict_moments --checkpoint ... --video ... --queries-jsonl rows.jsonl --query-folder text/
 
-Features are what the training read, as the extractor wrote them: nothing normalised, no places added. --video: a file a
-stream, in the order of the training (data.video_streams), (clips, width); --query: a file a query, (tokens, width).
-Arrays are .npy files, or "features" and "last_hidden_state" of .npz files. --queries-jsonl reads rows with qid, query,
-vid and perhaps relevant_windows (drawn as the true ones); rows of other videos are passed over.
+Features are what the training read, as the extractor wrote them: not normalised, and without the clips' places (tef).
+--video: one file per stream, in the order of the training (data.video_streams), (clips, width); --query: one file per
+query, (tokens, width). Arrays are .npy files, or "features" and "last_hidden_state" of .npz files. --queries-jsonl
+reads rows with qid, query, vid and perhaps relevant_windows (drawn as the true ones); rows of other videos are skipped.
 
 Prints the best windows; --output writes a submission file, which `python -m scripts.evaluate_moments` scores.
-From Python, where the project's root is on the path:
+From Python, if the project's root is on the path:
 
     from scripts.predict_moments import load, predict
     predict(load("logs/.../checkpoints/last.ckpt"), {"slowfast_features": a, "clip_features": b}, queries=[c, d])
@@ -50,7 +50,7 @@ def predict(
     """For each query {"windows": [[start, end, score], ...] best first, in seconds, "saliency": [one per clip]}.
 
     video: stream -> (T, width) array; an array alone for a model of one stream. queries: (N, width) arrays.
-    windows: at most so many a query; None: as many as the model predicts at once (10 as published).
+    windows: at most this many per query; None: as many as the model predicts at once (10 as published).
     clip_length, duration, stride, batch_size: as in datamodules/moment_retrieval/arrays.py; overlap: as in
     tasks/moment_retrieval/excerpts.py. Raises DataError and ValueError as these do.
     """
@@ -66,7 +66,7 @@ def described(arguments: argparse.Namespace, vid: str) -> tuple[list[dict[str, A
     truth = [window(text) for text in arguments.truth]
     if arguments.query:
         if truth and len(arguments.query) > 1:
-            raise DataError("--truth is for one --query; those of several stand in --queries-jsonl (relevant_windows).")
+            raise DataError("--truth is for one --query; give those of several in --queries-jsonl (relevant_windows).")
         known = {"relevant_windows": truth} if truth else {}
         rows = [{"qid": number, "query": file.stem, "vid": vid, **known} for number, file in enumerate(arguments.query)]
         return rows, arguments.query
@@ -96,7 +96,7 @@ def rows_of(path: Path, vid: str) -> list[dict[str, Any]]:
 
 
 def feature_file(folder: Path, stem: str) -> Path:
-    """stem.npy where there is one, else stem.npz."""
+    """stem.npy if there is one, else stem.npz."""
     file = folder / f"{stem}.npy"
     return file if file.is_file() else file.with_suffix(".npz")
 
@@ -167,8 +167,8 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def main(given: list[str] | None = None) -> None:
     """The command line; an error that explains itself is printed without a stack trace."""
     parser = parser_for("predict_moments", __doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of train.py or scripts/import_checkpoint.py")
-    parser.add_argument("--video", type=Path, action="append", required=True, help="features of a stream, repeated")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="from train.py or scripts/import_checkpoint.py")
+    parser.add_argument("--video", type=Path, action="append", required=True, help="features of one stream; repeat it")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--query", type=Path, nargs="+", help="features of the queries")
     source.add_argument("--queries-jsonl", type=Path, help="rows with qid, query, vid; features in --query-folder")
@@ -178,9 +178,9 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="submission file (jsonl)")
     parser.add_argument("--plot", type=Path, help="figure (png, pdf, svg)")
     parser.add_argument("--clip-length", type=float, help="seconds; default: that of the training")
-    parser.add_argument("--duration", type=float, help="of the video in seconds; default: clips x clip length")
+    parser.add_argument("--duration", type=float, help="length of the video in seconds; default: clips x clip length")
     parser.add_argument("--stride", type=int, help="clips between excerpts of a long video; default: half an excerpt")
-    parser.add_argument("--windows", type=int, help="windows a query; default: as many as the model predicts at once")
+    parser.add_argument("--windows", type=int, help="windows per query; default: as many as the model predicts")
     parser.add_argument("--batch-size", type=int, default=32, help="queries x excerpts at once")
     parser.add_argument("--video-key", default="features", help="array of --video .npz files")
     parser.add_argument("--query-key", default="last_hidden_state", help="array of query .npz files")

@@ -3,8 +3,8 @@
     python -m scripts.pretrain_language_model experiment=madv2_multi_lcaam scale=mini output=models/mini
     python train.py experiment=madv2_multi_lcaam scale=mini task.llm.pretrained=models/mini task.llm.frozen=true
 
-So the paper's setting, a language model that was there before and is never trained, runs without a download: encoder,
-bridge and gated prefix in front of a frozen LLaMA. The folder is one of transformers' own: config.json,
+So the paper's setting, a language model that was trained before and stays frozen, runs without a download: encoder,
+bridge and gated prefix in front of a frozen LLaMA. The folder has the format of transformers: config.json,
 model.safetensors, tokenizer. Any other argument is one of train.py's; trainer.max_steps says how long.
 """
 
@@ -21,9 +21,9 @@ from tasks.common.errors import CheckpointError, NonFiniteLossError
 
 
 def pretrain(cfg: DictConfig, output: Path) -> float:
-    """Trains, saves to `output`, and returns the last epoch's mean loss in nats a token.
+    """Trains, saves to `output`, and returns the last epoch's mean loss in nats per token.
 
-    Raises ConfigError where the configuration names a pretrained language model, or `output` holds something already.
+    Raises ConfigError if the configuration names a pretrained language model, or `output` holds something already.
     """
     validate(cfg)
     if "llm" not in cfg.task:
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
         loss = pretrain(cfg, Path(outputs[0]))
     except (HydraException, ConfigError, DataError, CheckpointError, NonFiniteLossError) as error:
         sys.exit(str(error))
-    print(f"{outputs[0]}: a language model with a training loss of {loss:.3f} nats a token")
+    print(f"{outputs[0]}: a language model with a training loss of {loss:.3f} nats per token")
 
 
 if __name__ == "__main__":

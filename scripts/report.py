@@ -23,13 +23,13 @@ from datamodules.contract import only_places
 from scripts.arguments import parser_for
 
 FORMAT = 1  # of results.json
-SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")  # of the trainer: no result
-PARTS = ("mask", "data", "task", "trainer")  # of a record: settings
+SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")  # trainer; change no result
+PARTS = ("mask", "data", "task", "trainer")  # parts of a record that hold settings
 Group = dict[int, dict]  # runs by seed
 
 
 def load(*folders: Path) -> tuple[list[dict], list[str]]:
-    """The runs below the folders that count, oldest first, and a line about each other one."""
+    """The runs below the folders that count, oldest first, and one line about each of the others."""
     runs, others = [], []
     for path in sorted({path for folder in folders for path in folder.rglob("results.json")}):
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def load(*folders: Path) -> tuple[list[dict], list[str]]:
 
 
 def shortened(run: dict) -> str:
-    """The trainer's settings by which a run saw only some batches, as text; empty where there are none."""
+    """The trainer's settings by which a run saw only some batches, as text; empty if there are none."""
     trainer = run.get("trainer") or {}
     limits = {key: value for key, value in trainer.items() if key.startswith("limit_") and value is not None}
     debug = {key: trainer[key] for key in ("fast_dev_run", "overfit_batches") if trainer.get(key)}
@@ -97,7 +97,7 @@ def flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def apart(leaves: list[dict[str, Any]], mine: dict[str, Any]) -> list[str]:
-    """`key=value` for each of my leaves that is not the same in all `leaves`."""
+    """`key=value` for each leaf of `mine` that is not the same in all `leaves`."""
     keys = dict.fromkeys(key for other in leaves for key in other)
     differing = [key for key in keys if len({json.dumps(other.get(key)) for other in leaves}) > 1]
     return [f"{key}={mine.get(key)}" for key in differing]
@@ -106,7 +106,7 @@ def apart(leaves: list[dict[str, Any]], mine: dict[str, Any]) -> list[str]:
 def names(found: list[Group]) -> list[str]:
     """A name for each group: its experiment, and what sets it apart from others of the same experiment and scale.
 
-    Parameters are named only where no setting explains them, since a setting that changes them says more.
+    Parameters are named only if no setting explains them, since a setting that changes them says more.
     """
     firsts = [first_of(group) for group in found]
     several_scales = len({first["scale"] for first in firsts}) > 1
@@ -130,12 +130,12 @@ def names(found: list[Group]) -> list[str]:
 
 
 def values(runs: Iterable[dict], metric: str) -> list[float]:
-    """The metric of the runs that have it; a value that was no number is null in the record."""
+    """The metric of the runs that have it; a value that was not a number is null in the record."""
     return [value for run in runs if (value := run["metrics"].get(metric)) is not None]
 
 
 def counted(text: str, number: int, expected: int) -> str:
-    """`text`, and how many values it is from where that is not the row's number."""
+    """`text`, followed by the number of its values if that is not the expected number."""
     return text if text == "-" or number == expected else f"{text} (n={number})"
 
 
@@ -161,7 +161,7 @@ def difference(group: Group, baseline: Group, metric: str) -> str:
 
 
 def baselines_of(group: Group, candidates: list[Group]) -> list[Group]:
-    """The candidates that differ from the group in experiment, mask and parameters only; of several, the maskless."""
+    """Candidates that differ from the group only in experiment, mask and parameters; of several, those with no mask."""
     fitting = [other for other in candidates if surroundings(first_of(other)) == surroundings(first_of(group))]
     plain = [other for other in fitting if first_of(other)["mask"].get("scope") == "none"]
     return plain if len(fitting) > 1 and plain else fitting
@@ -173,7 +173,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def report(runs: list[dict], metrics: list[str] | None, baseline: str | None) -> str:
-    """The markdown text: one row a group, floors and ceilings below, differences in a second table."""
+    """The markdown text: one row per group, floors and ceilings below, differences in a second table."""
     if not runs:
         raise ValueError("no completed run to report")
     found = groups(runs)

@@ -19,7 +19,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "lab.txt"
-PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")  # that the lock is made for
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")  # the versions that the lock is made for
 
 
 def direct() -> dict[str, Requirement]:
@@ -31,7 +31,7 @@ def direct() -> dict[str, Requirement]:
 
 
 def lowest(requirement: Requirement) -> str:
-    """The version after its >=. Raises ValueError where there is none."""
+    """The version after its >=. Raises ValueError if there is none."""
     for bound in requirement.specifier:
         if bound.operator == ">=":
             return bound.version
@@ -66,7 +66,7 @@ def applies(marker: Marker | None, environment: dict[str, str]) -> bool:
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
-    """package, lowest, locked (of the newest Python; that of the oldest in brackets where it differs), installed."""
+    """package, lowest, locked (for the newest Python; in brackets for the oldest if it differs), installed."""
     lock = locked()
     old, new = chosen(lock, PYTHONS[0]), chosen(lock, PYTHONS[-1])
     for name, requirement in direct().items():

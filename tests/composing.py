@@ -1,4 +1,4 @@
-"""Composes a run without Hydra's application, as anybody's notebook would."""
+"""Composes a run without Hydra's application, as a notebook would."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ import pytest
 
 
 def records_of(run: Path) -> list[dict]:
-    """What the run's file holds, in order. Skips where W&B cannot tell: its command came with 0.31."""
+    """What the run's file holds, in order. Skips if W&B cannot show it: its command came with 0.31."""
     program = Path(sys.executable).with_name("wandb")
     if not program.exists():
         pytest.skip("no wandb command beside this Python")

@@ -1,4 +1,4 @@
-"""Outputs of the original implementations and real annotations, where the checkout has them beside it (../shared)."""
+"""Outputs of the original implementations and real annotations, if the checkout has them beside it (../shared)."""
 
 import importlib.util
 from pathlib import Path

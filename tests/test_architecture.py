@@ -1,4 +1,4 @@
-"""The house: which way imports point, how large files are, and one name per task through the whole tree."""
+"""The project's structure: direction of imports, size of files, and one name per task through the whole tree."""
 
 import ast
 import statistics
@@ -55,7 +55,7 @@ def test_imports_point_one_way(package: str) -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    """A package's face imports its modules, which is no circle as long as they do not import the face."""
+    """A package's __init__.py imports its modules; that is not a circle as long as they do not import the package."""
     arrows = {name: imports(path, whole=False) for name, path in MODULES.items()}
     done: set[str] = set()
 

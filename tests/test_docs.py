@@ -136,7 +136,7 @@ def test_every_script_exists_and_has_the_options_that_are_shown(command, monkeyp
     part = [word for word in words[:1] if re.fullmatch(r"[a-z]\w*", word)]  # such as the benchmark's name
     monkeypatch.setattr(sys, "argv", [module, *part, "--help"])
     for name in [name for name in sys.modules if name == module or name.startswith(f"{module}.__main__")]:
-        monkeypatch.delitem(sys.modules, name)  # run_module warns of a module that is there already
+        monkeypatch.delitem(sys.modules, name)  # run_module warns about a module that is imported already
     with contextlib.suppress(SystemExit):
         runpy.run_module(module, run_name="__main__")
     text = capsys.readouterr().out

@@ -44,7 +44,7 @@ def step(leaves: list[Tensor], fusion: str, backend: str) -> None:
 
 
 def seconds(leaves: list[Tensor], fusion: str, backends: list[str], repeats: int) -> dict[str, float]:
-    """Median seconds a step by backend; one step each to warm up, then turns."""
+    """Median seconds per step, by backend; each backend warms up with one step, then they take turns."""
     times: dict[str, list[float]] = {backend: [] for backend in backends}
     for turn in range(repeats + 1):
         for backend in backends:
@@ -64,7 +64,7 @@ def resident(field: str) -> int:
 
 
 def peak_of_step(sizes: dict, fusion: str, backend: str, pipe) -> None:
-    """In a child process: sends the peak's increase of one step."""
+    """Runs in a child process: sends the bytes by which one step raises the peak."""
     torch.set_num_threads(1)
     leaves = make(**sizes)
     ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide what the step takes
@@ -75,7 +75,7 @@ def peak_of_step(sizes: dict, fusion: str, backend: str, pipe) -> None:
 
 
 def peak_bytes(sizes: dict, fusion: str, backend: str) -> int:
-    """The peak's increase of one step, inputs not counted, gradients counted."""
+    """The bytes by which one step raises the peak; gradients are counted, inputs are not."""
     if sizes["device"] != "cpu":
         leaves = make(**sizes)
         torch.cuda.reset_peak_memory_stats()
@@ -129,7 +129,7 @@ def describe(row: dict, reference_peak: int | None) -> str:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Seconds and memory over the length, a column per fusion."""
+    """Draws seconds and memory over the length, one column per fusion."""
     from matplotlib.figure import Figure
 
     fusions = list(dict.fromkeys(row["fusion"] for row in result["rows"]))
@@ -146,8 +146,8 @@ def plot(result: dict, path: Path) -> None:
             panel.set(xscale="log", yscale="log")
         panels[0, column].set_title(fusion)
         panels[1, column].set_xlabel("tokens N")
-    panels[0, 0].set_ylabel("seconds a sample")
-    panels[1, 0].set_ylabel("peak MiB a sample")
+    panels[0, 0].set_ylabel("seconds per sample")
+    panels[1, 0].set_ylabel("peak MiB per sample")
     panels[0, -1].legend(fontsize=8)
     figure.savefig(path, dpi=150)
 
@@ -160,8 +160,8 @@ def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", type=int, help="samples; default: as many as give about --tokens tokens")
     command.add_argument("--tokens", type=int, default=1600)
     command.add_argument("--heads", type=int, default=12)
-    command.add_argument("--width", type=int, default=64, help="of a head")
-    command.add_argument("--rank", type=int, default=64, help="of the mask")
+    command.add_argument("--width", type=int, default=64, help="width of a head")
+    command.add_argument("--rank", type=int, default=64, help="rank of the mask")
     command.add_argument("--repeats", type=int, default=9)
     command.add_argument("--no-memory", action="store_true", help="times only")
 

@@ -2,11 +2,11 @@
 
     python -m scripts.benchmark captioning --out docs/results/benchmark_captioning_cpu.json
 
-Decoding: seconds to write one caption for each of --decode-batch videos with random weights, by re-encoding all
-N = 784 + 2 to 784 + 20 tokens at every step (as the original does by default) over the same from kept video states;
-captions that differ stop the benchmark. The two take turns, the median counts.
-Memory: the peak's increase over just before a training step (loss, backward; gradients counted, the optimiser not) of
-the same model with a mask over without, each measured in a process of its own (CPU) or by CUDA's allocator.
+Decoding: the time to write one caption for each of --decode-batch videos with random weights, by re-encoding all
+N = 784 + 2 to 784 + 20 tokens at every step (as the original does by default), divided by the time to write them from
+kept video states; captions that differ stop the benchmark. The two take turns, the median counts.
+Memory: by how much a training step (loss, backward; gradients counted, the optimiser not) raises the peak, with a mask
+divided by without, each measured in a process of its own (CPU) or by CUDA's allocator.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def features_of(model: SwinBert, batch: int, device: str) -> torch.Tensor:
 
 
 def decoding(arguments: argparse.Namespace, name: str) -> dict:
-    """Median seconds with and without the cache. RuntimeError where the captions differ."""
+    """Median seconds with and without the cache. Raises RuntimeError if the captions differ."""
     model = model_of(arguments, name).eval()
     features = features_of(model, arguments.decode_batch, arguments.device)
     times: dict[bool, list[float]] = {True: [], False: []}
@@ -84,7 +84,7 @@ def training_step(model: SwinBert, batch: int, device: str) -> None:
 
 
 def peak_in_child(arguments: argparse.Namespace, name: str, pipe) -> None:
-    """In a child process: sends the peak's increase of one training step."""
+    """Runs in a child process: sends the bytes by which one training step raises the peak."""
     torch.set_num_threads(1)
     model = model_of(arguments, name).train()
     ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide what the step takes
@@ -95,7 +95,7 @@ def peak_in_child(arguments: argparse.Namespace, name: str, pipe) -> None:
 
 
 def peak_bytes(arguments: argparse.Namespace, name: str) -> int:
-    """The peak's increase of one training step, weights not counted."""
+    """The bytes by which one training step raises the peak; weights are not counted."""
     if arguments.device != "cpu":
         model = model_of(arguments, name).train()
         torch.cuda.reset_peak_memory_stats()
@@ -154,10 +154,10 @@ def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--depth", type=at_least_one, default=3, help="linear layers of a mask")
     command.add_argument("--hidden", type=at_least_one, help="width between them; default: BERT's")
     command.add_argument("--backend", default="auto")
-    command.add_argument("--batch", type=at_least_one, default=2, help="of the training step")
+    command.add_argument("--batch", type=at_least_one, default=2, help="batch size of the training step")
     command.add_argument("--decode-batch", type=at_least_one, default=1)
     command.add_argument("--beams", type=at_least_one, default=1)
-    command.add_argument("--repeats", type=at_least_one, default=1, help="of decoding")
+    command.add_argument("--repeats", type=at_least_one, default=1, help="repeats of decoding")
     command.add_argument("--no-memory", action="store_true", help="decoding only")
     command.add_argument("--no-decoding", action="store_true", help="memory only")
     command.add_argument("--small", action="store_true", help="a tiny model, to try the command")

@@ -4,8 +4,9 @@
     python -m scripts.benchmark captions --videos 2990 --references 20     (the size of MSR-VTT's test set)
 
 Both score the same sentences by BLEU, METEOR, ROUGE-L and CIDEr, and must agree in every bit. Parts: tokens of the
-references; METEOR's start until it answers; the scores, with tokens of the captions. Ours also evaluates a second time,
-when references and METEOR are there already. Medians count; times are wall time, most of it in other processes.
+references; METEOR's start until it answers; the scores, with tokens of the captions. This project's scorer also
+evaluates a second time, when references and METEOR are ready. Medians count; times are wall time, most of it in other
+processes.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from tasks.common.captions import CaptionScorer, Sentences
 from tasks.common.meteor import METEOR
 
 PARTS = ("references", "start", "scores")
-SLOTS = (  # of "a young man plays the red guitar in the kitchen"
+SLOTS = (  # words for each place of "a young man plays the red guitar in the kitchen"
     "young old tall small happy tired",
     "man woman child dog cat player singer cook driver teacher",
     "plays throws cooks paints drives watches shows cleans repairs describes",
@@ -35,7 +36,7 @@ Turn = tuple[dict[str, float], dict[str, float]]
 
 def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--videos", type=at_least_one, default=1000)
-    command.add_argument("--references", type=at_least_one, default=5, help="of each video")
+    command.add_argument("--references", type=at_least_one, default=5, help="reference captions of each video")
     command.add_argument("--repeats", type=at_least_one, default=3)
     command.add_argument("--no-meteor", action="store_true", help="leave METEOR out, which takes most of the time")
 
@@ -49,7 +50,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def corpus(videos: int, references: int) -> tuple[dict[str, str], Sentences]:
-    """A caption and `references` of each video, always the same ones: one scene a video, told in different words."""
+    """One caption and `references` references per video, always the same: a video is one scene, in different words."""
     rng = random.Random(0)
     slots = [slot.split() for slot in SLOTS]
 
@@ -94,7 +95,7 @@ def by_pycocoevalcap(generated: dict[str, str], references: Sentences, meteor: b
 
 
 def by_ours(generated: dict[str, str], references: Sentences, meteor: bool) -> Turn:
-    """As by_pycocoevalcap, with the seconds of a second evaluation as `again`."""
+    """The same as by_pycocoevalcap, and the seconds of a second evaluation as `again`."""
     METEOR.stop()  # every turn has its own
     clock = [time.perf_counter()]
     scorer = CaptionScorer(references)
@@ -144,14 +145,14 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def medians(turns: list[dict[str, float]]) -> dict[str, float]:
-    """Of each part, of the whole first evaluation, and of the same without METEOR's start."""
+    """Median seconds of each part, of the whole first evaluation, and of the same without METEOR's start."""
     whole = {"whole": PARTS, "without_start": ("references", "scores")}
     turns = [turn | {name: sum(turn[part] for part in parts) for name, parts in whole.items()} for turn in turns]
     return {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
 
 
 def ratios(field: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
-    """Our time over pycocoevalcap's."""
+    """This project's time divided by pycocoevalcap's."""
     return {
         "first evaluation": ours["whole"] / field["whole"],
         "first evaluation without METEOR's start": ours["without_start"] / field["without_start"],

@@ -25,7 +25,7 @@ def cpu_name() -> str:
 
 
 def at_least_one(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
+    """A whole number of at least 1, as a type for argparse."""
     if not text.isdecimal() or (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value

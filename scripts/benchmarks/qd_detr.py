@@ -7,7 +7,7 @@ The step: forward with losses and matching; backward; clipping and AdamW; dropou
 batches, each with its own weights; medians count. `plain` is scripts/benchmarks/qd_detr_plain.py; none, lcaam and
 multi_lcaam are the models of experiment=qvhighlights_{baseline,lcaam,multi_lcaam}; +bf16 is bf16-mixed precision.
 
-Loading: batches by the data module from generated files in the official formats, one file a video and query (npz) and
+Loading: batches by the data module from generated files in the official formats, one file per video and query (npz) and
 packed (scripts/pack_features.py), from the page cache, in this process.
 """
 
@@ -41,7 +41,7 @@ BF16 = "+bf16"
 MODELS = (PLAIN, *EXPERIMENTS, *(name + BF16 for name in EXPERIMENTS))
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ("forward", "backward", "optimiser")
-HEAD = 32  # features of a head, at any width
+HEAD = 32  # features per head, at any width
 CLIP_GRADIENT = 0.1
 Step = Callable[[dict[str, Any]], list[float]]
 
@@ -49,12 +49,12 @@ Step = Callable[[dict[str, Any]], list[float]]
 def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="ratios are to plain")
     command.add_argument("--device", default="cpu", help="cpu or cuda")
-    command.add_argument("--clock", default="wall", choices=CLOCKS, help="cpu: of this process; for a busy machine")
+    command.add_argument("--clock", default="wall", choices=CLOCKS, help="cpu: of this process, for a busy machine")
     command.add_argument("--repeats", type=at_least_one, default=9)
-    command.add_argument("--batches", type=at_least_one, default=4, help="different ones, which are loaded and used")
+    command.add_argument("--batches", type=at_least_one, default=4, help="different batches that are loaded and used")
     sizes = {"batch": 32, "clips": 75, "tokens": 32, "slowfast": 2304, "clip": 512, "text": 512}
     sizes |= {"width": 256, "feedforward": 1024, "queries": 10, "depth": 32}
-    notes = {"slowfast": "features", "clip": "features", "text": "features", "depth": "of the mask network"}
+    notes = {"slowfast": "features", "clip": "features", "text": "features", "depth": "linear layers of a mask"}
     for name, size in sizes.items():
         command.add_argument(f"--{name}", type=at_least_one, default=size, help=notes.get(name))
 
@@ -75,7 +75,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def write_data(folder: Path, arguments: argparse.Namespace) -> None:
-    """Annotations and features in the official formats: a video of full length and a query of its own each sample."""
+    """Annotations and features in the official formats; each sample has a query and a full-length video of its own."""
     rng = np.random.default_rng(0)
     for stream in ("slowfast_features", "clip_features", "clip_text_features"):
         (folder / stream).mkdir()
@@ -125,7 +125,7 @@ def composed(experiment: str, folder: Path, arguments: argparse.Namespace) -> Di
 
 
 def loaded(datamodule, clock: Callable[[], float]) -> tuple[list[dict[str, Any]], float]:
-    """All batches of an epoch, and the median seconds of one; an epoch before it fills the page cache."""
+    """All batches of an epoch, and the median seconds per batch; an epoch before it fills the page cache."""
     list(datamodule.train_dataloader())
     batches, times = iter(datamodule.train_dataloader()), []
     found = []
@@ -230,7 +230,7 @@ def benchmark(arguments: argparse.Namespace) -> dict:
         print(describe(row), flush=True)
     for row in loading:
         row["of_npz"] = row["seconds"] / loading[0]["seconds"]
-        print(f"loading {row['files']:<8}{1000 * row['seconds']:>8.1f} ms a batch  {row['of_npz']:>5.2f} of npz")
+        print(f"loading {row['files']:<8}{1000 * row['seconds']:>8.1f} ms per batch  {row['of_npz']:>5.2f} of npz")
     kept = {key: value for key, value in vars(arguments).items() if key not in ("out", "models", "name", "threads")}
     return about(arguments.device) | {"settings": kept, "rows": rows, "loading": loading}
 

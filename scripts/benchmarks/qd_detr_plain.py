@@ -1,9 +1,9 @@
-"""QD-DETR by the original's schedule, to time ours beside: a second full pass for the wrong texts, decoder included.
+"""QD-DETR by the original's schedule, for timing: the wrong texts take a second full pass, decoder included.
 
-Written anew from the paper and from what the released checkpoints hold, under their parameter names, so that both
-models can have the same weights: with them outputs and loss are ours (tests/scripts/test_benchmark_qd_detr.py). Plain
-torch throughout: sequences first, nn.MultiheadAttention with its weights returned, nn.Dropout, a matching per decoder
-layer with a transfer each, a Python loop over the saliency levels.
+Written anew from the paper and from what the released checkpoints hold, under their parameter names, so that it can
+have the weights of this project's model: then outputs and loss are the same (tests/scripts/test_benchmark_qd_detr.py).
+Plain torch throughout: sequences first, nn.MultiheadAttention with its weights returned, nn.Dropout, one matching with
+one transfer per decoder layer, a Python loop over the saliency levels.
 """
 
 import math
@@ -43,7 +43,7 @@ class MLP(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Of both kinds: text-to-video with `text`, self-attention without; (T, B, D)."""
+    """A layer of either kind: text-to-video with `text`, self-attention without; tensors are (T, B, D)."""
 
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float = 0.1):
         super().__init__()
@@ -65,7 +65,7 @@ class EncoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Of projected queries (Q, B, E), keys (T, B, E) and values (T, B, D); E may be wider than D."""
+    """Attention of projected queries (Q, B, E), keys (T, B, E) and values (T, B, D); E may be wider than D."""
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
@@ -157,7 +157,7 @@ class Transformer(nn.Module):
 
 
 class PlainQDDETR(nn.Module):
-    """Inputs and outputs as tasks.moment_retrieval.upstream.Published's."""
+    """Inputs and outputs are those of tasks.moment_retrieval.upstream.Published."""
 
     def __init__(self, video_dim: int, text_dim: int, width: int = 256, feedforward: int = 1024, queries: int = 10):
         super().__init__()

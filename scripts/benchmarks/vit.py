@@ -9,7 +9,7 @@ same ViT: each is a copy of timm's model that shares its weights and their optim
 control spends their parameters on) of its own. Ratios are to timm's model without a graft.
 
 A round runs every model in it once, in turns, and the step without masks is in every round. Rows with a target are in
-all --rounds, the others in --other-rounds of them; without the former, all are in all. A ratio is the median of the
+all --rounds, the others in --other-rounds of them; if no row has a target, all are in all. A ratio is the median of the
 row's steps over the median of the steps without masks in the same rounds; low and high are those of single rounds.
 Ratios come from the CPU time of this process (--clock wall for the other), which neighbours on the machine disturb
 less; the step's ratio is given for both clocks.
@@ -46,8 +46,8 @@ from scripts.benchmarks.common import about, at_least_one
 
 MODEL, PATCH, HEAD, CLASSES = "vit_base_patch16_224", 16, 64, 1000
 SIZES = {"batch": 8, "blocks": 12, "image": 224, "width": 768}
-NOTES = {"blocks": "of the ViT", "image": "pixels a side", "width": f"of the ViT; its heads have {HEAD}"}
-TARGETS = {"add": 1.10, "mul": 1.20}  # of the step at SIZES with per_layer masks of depth 3 and hidden 192
+NOTES = {"blocks": "blocks of the ViT", "image": "pixels per side", "width": f"width of the ViT; of a head: {HEAD}"}
+TARGETS = {"add": 1.10, "mul": 1.20}  # highest ratio of a step at SIZES with per_layer masks of depth 3 and hidden 192
 PARTS = ("forward", "backward", "optimiser")
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 RATE = 1e-5  # low, so that a hundred steps on one batch do not end in gradients of zero
@@ -62,11 +62,11 @@ def options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--hidden", type=at_least_one, nargs="+", default=[192, 768], help="widths of the mask network"
     )
-    command.add_argument("--depth", type=at_least_one, default=3, help="of the mask network")
+    command.add_argument("--depth", type=at_least_one, default=3, help="linear layers of a mask")
     command.add_argument("--backends", nargs="+", default=["auto"], choices=["auto", *BACKENDS])
-    command.add_argument("--controls", nargs="+", default=[], choices=controls, help="with per_layer's parameters")
-    command.add_argument("--rounds", type=at_least_one, default=7, help="of the rows that have a target")
-    command.add_argument("--other-rounds", type=at_least_one, default=2, help="of the other rows")
+    command.add_argument("--controls", nargs="+", default=[], choices=controls, help="sized like per_layer's masks")
+    command.add_argument("--rounds", type=at_least_one, default=7, help="rounds of the rows that have a target")
+    command.add_argument("--other-rounds", type=at_least_one, default=2, help="rounds of the other rows")
     command.add_argument("--clock", default="cpu", choices=CLOCKS, help="which one the ratios are from")
     command.add_argument("--no-memory", action="store_true", help="times only")
     for name, size in SIZES.items():
@@ -77,7 +77,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Raises ValueError for what cannot be measured."""
     a = arguments
     if a.image % PATCH:
-        raise ValueError(f"--image {a.image}: patches have {PATCH} pixels a side; give a multiple of {PATCH}")
+        raise ValueError(f"--image {a.image}: patches have {PATCH} pixels per side; give a multiple of {PATCH}")
     if a.width % HEAD:
         raise ValueError(f"--width {a.width}: heads have {HEAD} features; give a multiple of {HEAD}")
     if a.clock == "cpu" and a.threads > 1:
@@ -109,7 +109,7 @@ class Row:
 
     @property
     def frequent(self) -> bool:
-        """It is one of those that have a target at full size, and so many rounds at any."""
+        """Whether the row has a target at full size; at any size it is then in all --rounds."""
         masks = (self.control, self.scope, self.hidden, self.depth)
         return masks == ("none", "per_layer", 192, 3) and self.fusion in TARGETS
 
@@ -149,7 +149,7 @@ class Training:
     optimisers: list[torch.optim.Optimizer]
     images: Tensor  # (B, 3, image, image)
     labels: Tensor  # (B,)
-    new: int = 0  # parameters that the ViT without a graft has not
+    new: int = 0  # parameters that the ViT without a graft does not have
 
     def step(self) -> list[dict[str, float]]:
         """One step; the readings of both clocks at its start and after each of the PARTS."""
@@ -228,7 +228,7 @@ def name_of(row: Row | None) -> str:
 
 @dataclass
 class Times:
-    """Of one row: its steps, and those without masks in the same rounds; each a dict of clock -> seconds of PARTS."""
+    """A row's steps, and the steps without masks in the same rounds; each is a dict of clock -> seconds of PARTS."""
 
     own: list[dict[str, list[float]]] = field(default_factory=list)
     base: list[dict[str, list[float]]] = field(default_factory=list)

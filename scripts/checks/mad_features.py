@@ -19,8 +19,8 @@ NOT_FINITE = "feature rows with NaN or infinity (stops training)"
 ZERO = "feature rows that are zero"
 
 SLACK = 1.0  # seconds
-BLOCKS, BLOCK = 20, 25  # a sample of a movie: slices evenly spread over it, and their rows
-READ = 4096  # rows read at once where all are
+BLOCKS, BLOCK = 20, 25  # a sample of a movie: number of slices, evenly spread over it, and rows per slice
+READ = 4096  # rows per read when all rows are read
 
 Depth = Literal["sample", "all"]
 
@@ -87,7 +87,7 @@ def check_values(
 
 
 def slices(count: int, depth: Depth) -> Iterator[tuple[int, int]]:
-    """First and stop of the rows to read of `count`: all of them, or evenly spread blocks from first to last row."""
+    """(start, stop) of the rows to read of `count`: all of them, or evenly spread blocks from the first to the last."""
     if depth == "all" or count <= BLOCKS * BLOCK:
         yield from ((first, min(first + READ, count)) for first in range(0, count, READ))
     else:

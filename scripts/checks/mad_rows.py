@@ -10,7 +10,7 @@ from datamodules.audio_description.annotations import seconds
 from datamodules.audio_description.tables import REPLACED
 from scripts.checks.report import Report
 
-NUMBER = "a time is no number of seconds (stops training)"
+NUMBER = "a time is not a number of seconds (stops training)"
 NEGATIVE = "start is negative (training sets it to 0)"
 REVERSED = "end is not after start (training leaves the row out)"
 EMPTY = "text is empty (training leaves the row out)"
@@ -23,14 +23,14 @@ AFTER = "begins after the features of its movie end (training leaves it out)"
 LATE = "ends more than a second after the features of its movie"
 CUT = "ends up to a second after the features of its movie (training cuts it)"
 DURATION = "time after the movie_duration of its row"
-NO_DURATION = "movie_duration is no number of seconds"
+NO_DURATION = "movie_duration is not a number of seconds"
 LENGTH = "movie_duration and features differ by more than a second"
 
 SLACK = 1.0  # seconds
 
 
 def check_rows(report: Report, path: Path, table: pd.DataFrame, expected: Mapping[str, int]) -> None:
-    """Faults that a row has by itself. expected: how many rows of a kind are there on purpose; so many are a note."""
+    """Faults of single rows. expected: how many rows of a kind are there on purpose; that many are only a note."""
     start, end = seconds(table["start"]), seconds(table["end"])
     text = table["text"]
 
@@ -51,7 +51,7 @@ def check_rows(report: Report, path: Path, table: pd.DataFrame, expected: Mappin
 
 
 def check_times(report: Report, path: Path, table: pd.DataFrame, rows: Mapping[str, int], fps: float) -> None:
-    """Rows against the lengths of their movies. rows: feature rows of a movie; movies that are not in it are passed."""
+    """Rows against the lengths of their movies. rows: feature rows by movie; movies that are not in it are skipped."""
     start, end = seconds(table["start"]), seconds(table["end"])
     last = table["movie"].map(rows).astype(float)  # NaN where unknown: every comparison below is False
     length = last / fps
@@ -83,7 +83,7 @@ def check_times(report: Report, path: Path, table: pd.DataFrame, rows: Mapping[s
 
 
 def names_of(path: Path, table: pd.DataFrame, bad: pd.Series, detail: pd.Series | None = None) -> list[str]:
-    """What to call the rows where `bad`: their place in the file (in a json their id), movie and `detail`."""
+    """Names of the rows for which `bad` is True: place in the file (in a json the id), movie and `detail`."""
     chosen = table[bad.to_numpy(bool)]
     details = [""] * len(chosen) if detail is None else (", " + detail[chosen.index]).tolist()
     places = chosen["ann_id"] if path.suffix == ".json" else "row " + chosen["row"].astype(str)

@@ -68,7 +68,7 @@ def check_described(report: Report, path: Path, lists: Lists, ids: Lists, files:
 def used_movies(
     report: Report, path: Path, wanted: Mapping[str, str | int], ids: Lists, described: list[Described | None]
 ) -> dict[str, list[str]]:
-    """split -> movies that training would use; where it would stop, those of the lists that are described."""
+    """split -> movies that training would use; if it would stop, the described movies of the lists."""
     try:
         return read_splits(path, wanted, *described)
     except DataError as error:
@@ -79,7 +79,7 @@ def used_movies(
 
 
 def check_titles(report: Report, folder: Path, movies: Lists) -> None:
-    """Films under two ids, one of them trained on; where the list of titles is there."""
+    """Films under two ids of which one is trained on, if the list of titles is there."""
     path = folder / TITLES
     if not path.is_file():
         report.looked_at.append(

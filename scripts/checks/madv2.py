@@ -2,7 +2,7 @@
 
     report = check_madv2(datamodule, deep=None)      # deep: None, "sample" or "all"
 
-What is not found here does not stop training: where no finding would, the data module itself is asked at the end.
+What is not found here does not stop training: if no finding would, the data module itself is asked at the end.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from scripts.checks.report import Report
 
 NO_FILE = "missing file (stops training)"
 SILENT = "movie without subtitles"
-STOPPING = "stops training"  # part of every kind that does
+STOPPING = "stops training"  # part of the name of every kind that does
 STOPS = f"what no other check found ({STOPPING})"
 ANY = 10**9
 GENERATED = {mad_rows.UNSORTED: ANY}  # what generated data have on purpose, in all files ...
@@ -38,7 +38,7 @@ TRAPS = {kind: 1 for kind in (mad_rows.NEGATIVE, mad_rows.BYTES, mad_rows.EMPTY,
 
 
 class NothingToCheck(Exception):
-    """There are no data where they should be."""
+    """The folder of the data, or every file in it, is missing."""
 
 
 def check_madv2(data: Descriptions, deep: Depth | None = None) -> Report:
@@ -195,7 +195,7 @@ def _train(report: Report, data: Descriptions) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What the data module would log is in the report."""
+    """Silences the data module's log, whose content is in the report."""
     logger = logging.getLogger("datamodules")
     level = logger.level
     logger.setLevel(logging.ERROR)

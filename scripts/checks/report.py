@@ -24,14 +24,14 @@ class Section:
 
 
 class Report:
-    """Findings and notes by kind. A note is worth knowing and no fault: it does not count."""
+    """Findings and notes by kind. A note is worth knowing but is not a fault: it does not count."""
 
     def __init__(self) -> None:
         self.sections: dict[tuple[str, bool], Section] = {}
         self.looked_at: list[str] = []  # what was checked, in words
 
     def add(self, kind: str, where: object, names: Iterable[str], *, note: bool = False) -> None:
-        """`names` of what at `where` has a finding of this kind; none: nothing is added."""
+        """Adds a finding of this kind at `where`, with the names of what has it; without names it adds nothing."""
         if names := list(names):
             section = self.sections.setdefault((kind, note), Section(note=note))
             section.names.setdefault(str(where), []).extend(names)
@@ -46,7 +46,7 @@ class Report:
         return [kind for kind, noted in self.sections if noted == note]
 
     def text(self, limit: int | None) -> str:
-        """Sections (findings first), then the totals; of each place the first `limit` names, None: all, a line each."""
+        """Sections (findings first), then the totals; per place the first `limit` names (None: all), one per line."""
         parts = [f"checked: {line}" for line in self.looked_at]
         for (kind, _), section in sorted(self.sections.items(), key=lambda item: item[1].note):
             parts += ["", f"{'note: ' if section.note else ''}{kind}: {section.count}"]

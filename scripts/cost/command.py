@@ -24,27 +24,27 @@ from tasks.common.environment import git_state, versions
 from tasks.common.errors import CheckpointError
 from tasks.common.files import write_text
 
-TOKENS = 254  # LLaMA-7B alone spends the paper's 3.39 TFLOPs on so many
+TOKENS = 254  # LLaMA-7B alone spends the paper's 3.39 TFLOPs on this many
 CONVENTION = (
-    "torch.utils.flop_counter: 2 FLOPs a multiply-add, MACs = FLOPs / 2; matrix products and attention only, attention "
-    "as its two products, a causal one in full"
+    "torch.utils.flop_counter: 2 FLOPs per multiply-add, MACs = FLOPs / 2; matrix products and attention only, "
+    "attention as its two products, a causal one in full"
 )
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser = parser_for("cost", description)
-    parser.add_argument("overrides", nargs="*", help="as of train.py; experiment=a,b is a table for each")
-    parser.add_argument("--all", action="store_true", help="an experiment without a mask of every data set")
+    parser.add_argument("overrides", nargs="*", help="as for train.py; experiment=a,b makes one table for each")
+    parser.add_argument("--all", action="store_true", help="for every data set an experiment without a mask")
     parser.add_argument("--rows", nargs="+", default=list(TABLE_4), choices=all_rows(), help="masks and controls")
     parser.add_argument(
-        "--tokens", type=at_least_one, default=TOKENS, help="that a language model reads; generated data have their own"
+        "--tokens", type=at_least_one, default=TOKENS, help="read by a language model; generated data have their own"
     )
     parser.add_argument("--latency", action="store_true", help="also measure times and memory")
-    parser.add_argument("--device", default="cpu", help="of --latency: cpu or cuda. LLaMA-7B takes 27 GB to be built")
+    parser.add_argument("--device", default="cpu", help="where --latency runs: cpu or cuda. LLaMA-7B needs 27 GB")
     parser.add_argument("--repeats", type=at_least_one, default=10)
     parser.add_argument("--warm-up", type=at_least_one, default=2, help="calls before the first that counts")
     parser.add_argument(
-        "--memory", type=gibibytes, metavar="GIB", help="that weights may take; a larger model isn't built"
+        "--memory", type=gibibytes, metavar="GIB", help="memory for weights; a larger model is not built"
     )
     parser.add_argument("--threads", type=at_least_one, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, with command, versions and commit")
@@ -59,7 +59,7 @@ def gibibytes(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no finite number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
     return value
 
 
@@ -103,11 +103,11 @@ def write(path: Path, text: str) -> None:
 
 
 def experiments_of(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The experiments to make a table of, and the other overrides. ValueError where there is none, or too many."""
+    """The experiments to make tables of, and the other overrides. ValueError if there are none, or too many."""
     chosen = [item.partition("=")[2] for item in arguments.overrides if item.startswith("experiment=")]
     others = [item for item in arguments.overrides if not item.startswith("experiment=")]
     if len(chosen) > 1:
-        raise ValueError(f"experiment= is there {len(chosen)} times; write experiment=a,b for a table of each")
+        raise ValueError(f"experiment= is there {len(chosen)} times; write experiment=a,b for one table each")
     if arguments.all == bool(chosen):
         raise ValueError("choose what to profile: experiment=<name>, as of train.py, or --all; not both")
     return (one_of_every_data_set() if arguments.all else chosen[-1].split(",")), others
@@ -166,7 +166,7 @@ def profiled(experiment: str, overrides: list[str], arguments: argparse.Namespac
 
 
 def on_meta(row: str, cfg: DictConfig, inputs: Inputs, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `counted` finds. ConfigError where sizes do not fit together, or a mask is too small for a control."""
+    """What `counted` finds. ConfigError if sizes do not fit together, or if a mask is too small for a control."""
     try:
         module = built(cfg, inputs, "meta")
         return counted(cfg, module, inputs.batch(module, arguments.tokens))

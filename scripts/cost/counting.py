@@ -25,9 +25,9 @@ OTHER = "other"  # FLOPs outside the model's children
 
 
 class Inputs:
-    """Facts and a sample: of the real data module where it generates its data, else stand-ins.
+    """Facts and one sample, from the real data module if it generates its data, else stand-ins.
 
-    Raises ConfigError for a data module that nothing stands in for.
+    Raises ConfigError for a data module that has no stand-in.
     """
 
     def __init__(self, cfg: DictConfig):
@@ -42,14 +42,14 @@ class Inputs:
             self.facts = self.stand_in.facts
 
     def batch(self, module: nn.Module, tokens: int) -> dict[str, Any]:
-        """One sample on the module's device; where it is a stand-in, the module reads `tokens` tokens of text."""
+        """One sample on the module's device; if it is a stand-in, the module reads `tokens` tokens of text."""
         sample = self.sample(module.device)
         return (
             sample if self.generated else self.sample(module.device, hooks_of(self.cfg).words(module, sample, tokens))
         )
 
     def sample(self, device: torch.device, words: int = 1) -> dict[str, Any]:
-        """One sample; where it is a stand-in, with a text of `words` words."""
+        """One sample; if it is a stand-in, it has a text of `words` words."""
         return moved(self.first if self.generated else batch_of(self.stand_in, words), device)
 
 
@@ -60,7 +60,7 @@ def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
 def built(cfg: DictConfig, inputs: Inputs, device: str, small: bool = False) -> nn.Module:
     """The task's module on `device` in evaluation mode, without a download. The configuration is not changed.
 
-    small: with what is too large to be built cut down (CostHooks.shrink).
+    small: parts that are too large to be built are cut down (CostHooks.shrink).
     """
     task, copy = hooks_of(cfg), cfg.copy()
     with open_dict(copy):
@@ -81,7 +81,7 @@ def built(cfg: DictConfig, inputs: Inputs, device: str, small: bool = False) -> 
 
 
 def with_causal_mask(llm: nn.Module, args: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Without a mask transformers looks into position_ids, and on the meta device there is nothing to see."""
+    """Without a mask transformers reads the values of position_ids, which do not exist on the meta device."""
     length = keywords["input_ids"].shape[1]
     mask = torch.ones(1, 1, length, length, dtype=torch.bool, device="meta")
     return args, keywords | {"attention_mask": mask}

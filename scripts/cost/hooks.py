@@ -25,7 +25,7 @@ def is_generated(cfg: DictConfig) -> bool:
 
 
 def stand_in_of(cfg: DictConfig) -> StandIn:
-    """Raises ConfigError for a data module that nothing stands in for."""
+    """Raises ConfigError for a data module that has no stand-in."""
     found = get_object(cfg.data._target_).stand_in(OmegaConf.to_container(cfg.data, resolve=True))
     if found is None:
         raise ConfigError(f"data._target_: nothing takes the place of {cfg.data._target_}; it needs a file stand_in.py")

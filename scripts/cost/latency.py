@@ -24,7 +24,7 @@ from scripts.cost.counting import Inputs, built
 from scripts.cost.hooks import hooks_of
 from tasks.common.cost import Calls
 
-BYTES = 4  # of a weight: models are built in float32; a language model gets its own type afterwards
+BYTES = 4  # size of a weight: models are built in float32; a language model gets its own type afterwards
 
 
 def memory_limit(device: str, gibibytes: float | None) -> int:
@@ -52,8 +52,8 @@ def timed(
 ) -> dict[str, Any]:
     """median and p90 in seconds, over `repeats` calls; peak_bytes of one more.
 
-    beside: another call that takes turns with it; of_beside is then the ratio of their medians. It is of CPU time where
-    one thread of a CPU works: neighbours on the machine disturb it less.
+    beside: another call that takes turns with it; of_beside is then the ratio of their medians. It is a ratio of CPU
+    times if one thread of a CPU works: other programs on the machine disturb these less.
     """
     both, clock = [call] if beside is None else [beside, call], int(device == "cpu" and torch.get_num_threads() == 1)
     taken: dict[Callable, list[tuple[float, float]]] = {each: [] for each in both}
@@ -87,7 +87,7 @@ def weight_bytes(module: nn.Module) -> int:
 
 @dataclass
 class Ready:
-    """A row's calls. weight_bytes: of the whole model; None where it was not built, and not_measured says why."""
+    """A row's calls. weight_bytes: size of the whole model; None if it was not built, and not_measured says why."""
 
     calls: Calls
     weight_bytes: int | None = None
@@ -95,7 +95,7 @@ class Ready:
 
 
 def ready(cfg: DictConfig, inputs: Inputs, parameters: int, tokens: int, device: str, limit: int) -> Ready:
-    """What can be timed of a row whose model has so many parameters. limit: bytes that its weights may take."""
+    """What can be timed of a row whose model has `parameters` parameters. limit: bytes that its weights may take."""
     task, needed = hooks_of(cfg), BYTES * parameters
     if needed <= limit:
         module = built(cfg, inputs, device)

@@ -1,7 +1,8 @@
-"""The paper's Table 4 (audio description), and how many tokens of text its FLOPs are of.
+"""The paper's Table 4 (audio description), and how many tokens of text its FLOPs are for.
 
 `extra_linear` is Table 3's "same number of parameters", `extra_layers` its "stacked encoder layers", of which only the
-parameters are given: 108 M more than Multi-LCAAM's, where our control matches them. The shared mask has no row there.
+parameters are given: 108 M more than Multi-LCAAM's, while this project's control matches Multi-LCAAM's. The shared
+mask has no row there.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def nearest(flops: Callable[[int], int], target: float, at: tuple[int, int, int]
             total += value * (tokens - others[0]) * (tokens - others[1]) / ((place - others[0]) * (place - others[1]))
         return total
 
-    low, high = 0, MOST  # flops(low) < target <= flops(high), where that is so at all
+    low, high = 0, MOST  # flops(low) < target <= flops(high), if that is possible
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if between(middle) >= target else (middle, high)
@@ -51,7 +52,10 @@ def nearest(flops: Callable[[int], int], target: float, at: tuple[int, int, int]
 
 
 def conventions(cfg: DictConfig, inputs: Inputs) -> list[str]:
-    """What the paper's figures count, as sentences. cfg: of the row without a mask. Needs more tokens than a prompt."""
+    """Sentences about what the paper's figures count. cfg: configuration of the row without a mask.
+
+    The language model has to read more tokens than the prompt has.
+    """
     module, target = built(cfg, inputs, "meta"), TABLE_4["none"][1]
 
     def whole(tokens: int) -> int:
@@ -67,5 +71,5 @@ def conventions(cfg: DictConfig, inputs: Inputs) -> list[str]:
         "What reproduces the baseline's 3.39 TFLOPs: one teacher-forced forward pass of one sample, "
         f"{alone_at} through the language model alone or {whole_at} through the whole model.",
         "The paper's MACs are half of its FLOPs (1.69 of 3.39, 1.71 of 3.43), but for extra_linear (1.80 of 3.45).",
-        "The paper's Multi-LCAAM adds 0.03 to 0.05 TFLOPs as rounded; ours reads each of the encoder's tokens once.",
+        "The paper's Multi-LCAAM adds 0.03 to 0.05 TFLOPs as rounded; here it reads each of the encoder's tokens once.",
     ]

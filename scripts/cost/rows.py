@@ -16,7 +16,7 @@ from configs.schema import validate
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TABLE_4 = ("none", "extra_linear", "extra_layers", "lcaam", "multi_lcaam")
 UNCONNECTED = "extra_linear_no_residual"
-OF_ROW = ("mask", "mask.scope", "mask.kind", "mask.control", "mask.control_residual")  # what makes a row what it is
+OF_ROW = ("mask", "mask.scope", "mask.kind", "mask.control", "mask.control_residual")  # settings that define a row
 
 
 def options(group: str) -> list[str]:
@@ -36,12 +36,12 @@ def row_overrides(row: str) -> list[str]:
 def composed(row: str, overrides: list[str]) -> DictConfig:
     """What train.py would run for these overrides with the row's mask, validated.
 
-    Raises ConfigError where train.py would, and for an override that a row sets itself.
+    Raises ConfigError if train.py would, and for an override that a row sets itself.
     """
     for override in overrides:
         key, equals, _ = override.lstrip("+~").partition("=")
         if not equals:
-            raise ConfigError(f"{override!r} is no override; write key=value, such as experiment=madv2_baseline")
+            raise ConfigError(f"{override!r} is not an override; write key=value, such as experiment=madv2_baseline")
         if key in OF_ROW:
             raise ConfigError(f"{override}: the rows of the table set {key}; choose them with --rows")
     if row == "none":  # a mask that is not there has no size
@@ -53,7 +53,7 @@ def composed(row: str, overrides: list[str]) -> DictConfig:
         known = options("experiment")
         if chosen is not None and chosen not in known:
             raise ConfigError(
-                f"experiment={chosen}: there is none of that name{nearest(chosen, known)} (there are {listed(known)})"
+                f"experiment={chosen}: no experiment has that name{nearest(chosen, known)} (there are {listed(known)})"
             ) from error
         raise ConfigError(str(error)) from error
     validate(cfg)
@@ -61,7 +61,7 @@ def composed(row: str, overrides: list[str]) -> DictConfig:
 
 
 def one_of_every_data_set() -> list[str]:
-    """The first experiment without a mask of every pair of data set and task, by name."""
+    """For every pair of data set and task the first experiment without a mask, by name."""
     found: dict[tuple[str, str], str] = {}
     for name in options("experiment"):
         defaults = OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml").get("defaults", [])

@@ -34,7 +34,7 @@ def percent_off(value: float, reference: float | None) -> str:
 
 
 def tables(family: dict[str, Any]) -> str:
-    """All that is known of one experiment."""
+    """All that is known about one experiment."""
     text = f"## {family['experiment']}, scale {family['scale']}\n\n"
     if family["overrides"]:
         text += f"With {' '.join(f'`{override}`' for override in family['overrides'])}. "

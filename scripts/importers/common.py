@@ -1,4 +1,4 @@
-"""Reading what others released without running it, and what an importer gives back."""
+"""Reads files that others released without running their code, and defines what an importer gives back."""
 
 import argparse
 import pickle
@@ -21,7 +21,7 @@ ALLOWED = [argparse.Namespace]  # beyond tensors and plain values
 
 @dataclass
 class Imported:
-    """The module in eval mode; the configuration to test it with, None where its data is unknown; what to tell."""
+    """The module in eval mode, the configuration to test it with (None if its data are unknown), and what to print."""
 
     module: "LightningModule"
     cfg: DictConfig | None
@@ -31,7 +31,8 @@ class Imported:
 def read(path: Path) -> Any:
     """The content of a file of torch.save, on the CPU: tensors, plain values, argparse.Namespace and nothing else.
 
-    Raises CheckpointError: no such file, no checkpoint, cut off; anything else in its pickle, by name.
+    Raises CheckpointError for a file that is missing, cut off or not a checkpoint, and for anything else in its pickle,
+    which it names.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
@@ -48,13 +49,13 @@ def read(path: Path) -> Any:
             ) from error
         reason = str(error).splitlines()[0] if str(error) else "empty"
         raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) is no checkpoint of torch.save, or it is cut off "
+            f"{path} ({path.stat().st_size:,} bytes) is not a checkpoint of torch.save, or it is cut off "
             f"({type(error).__name__}: {reason})"
         ) from error
 
 
 def tensors_of(content: Any, key: str, source: str) -> dict[str, torch.Tensor]:
-    """content[key] as finite tensors by name. CheckpointError: it is none, this project's own, or another's."""
+    """content[key] as finite tensors by name. CheckpointError for anything else, and for this project's own files."""
     if isinstance(content, Mapping) and {"state_dict", "hyper_parameters"} <= content.keys():
         raise CheckpointError(f"{source} is a checkpoint of this project already: there is nothing to import")
     if not isinstance(content, Mapping) or not isinstance(content.get(key), Mapping):

@@ -3,8 +3,8 @@
     imported = convert(content, "model_best.ckpt")
     imported.module.predict(batch)   # the released model's outputs
 
-Sizes come from the weights; lengths, dropout and learning rate from `opt` where it has them, else they are the
-published run's. Windows end where the original's do and wrong texts are its own (task.longest=facts,
+Sizes come from the weights; lengths, dropout and learning rate from `opt` if it has them, else from the published run.
+Windows are cut where the original cuts them, and wrong texts are chosen as in the original (task.longest=facts,
 task.wrong_texts=rolled).
 """
 
@@ -20,7 +20,7 @@ from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.upstream import UNUSED, options_of, translated
 
-STREAMS = {"slowfast_features": 2304, "clip_features": 512}  # of the published runs, in their order
+STREAMS = {"slowfast_features": 2304, "clip_features": 512}  # widths in the published runs, in their order
 KNOWN = {sum(STREAMS[name] for name in names): names for names in (tuple(STREAMS), *((name,) for name in STREAMS))}
 TEF = 2  # features that say where a clip begins and ends
 ABSENT = {"pre_norm": (False,), "use_txt_pos": (False,), "position_embedding": ("sine",), "span_loss_type": ("l1",)}
@@ -29,7 +29,7 @@ POSITIONS = f"{UNUSED}position_embeddings.weight"  # (most tokens, width)
 
 
 def convert(content: Any, source: str) -> Imported:
-    """The module with the weights of a released checkpoint, and the configuration of its data where that is known.
+    """The module with the weights of a released checkpoint, and the configuration of its data if that is known.
 
     Raises CheckpointError for anything but a QD-DETR that this project's model can be.
     """
@@ -83,7 +83,7 @@ def _whole(given: Mapping[str, Any], name: str, default: int, source: str) -> in
 
 
 def _facts(sizes: dict, weights: dict[str, torch.Tensor], given: dict[str, Any], source: str) -> dict[str, Any]:
-    """The data module's facts, which QVHighlights' published options fill up; streams only where they are certain."""
+    """The data module's facts, completed by QVHighlights' published options; streams only if they are certain."""
     clips = _whole(given, "max_v_l", 75, source)
     tokens = _whole(given, "max_q_l", len(weights[POSITIONS]) if POSITIONS in weights else 32, source)
     seconds = float(_number(given, "clip_length", 2, source, least=0.01))
@@ -91,11 +91,11 @@ def _facts(sizes: dict, weights: dict[str, torch.Tensor], given: dict[str, Any],
     features = video - TEF * tef
     if "v_feat_dim" in given and not given.get("a_feat_dim") and given["v_feat_dim"] not in (features, video):
         raise CheckpointError(
-            f"{source}: opt.v_feat_dim is {given['v_feat_dim']}, but the weights take {video} features a clip"
+            f"{source}: opt.v_feat_dim is {given['v_feat_dim']}, but the weights take {video} features per clip"
         )
     if given.get("t_feat_dim", sizes["text_dim"]) != sizes["text_dim"]:
         raise CheckpointError(
-            f"{source}: opt.t_feat_dim is {given['t_feat_dim']}, but the weights take {sizes['text_dim']} a token"
+            f"{source}: opt.t_feat_dim is {given['t_feat_dim']}, but the weights take {sizes['text_dim']} per token"
         )
     facts = {"video_dim": video, "text_dim": sizes["text_dim"], "clips": clips, "tokens": tokens}
     facts |= {"clip_length": seconds, "duration": clips * seconds, "saliency": True}

@@ -7,8 +7,8 @@
     model = SwinBert(**options, backbone=VideoSwin(**backbone))
     model.load_state_dict(state)        # strict: everything is there
 
-Sizes come from the weights. What no weight tells is the published models': 64 features a head of BERT, windows of
-8 x 7 x 7, captions of 50 tokens, 784 video tokens where there is no learned mask to count them.
+Sizes come from the weights. What no weight tells is as in the published models: 64 features per head of BERT, windows
+of 8 x 7 x 7, captions of 50 tokens, 784 video tokens if there is no learned mask to count them.
 """
 
 import re
@@ -97,7 +97,7 @@ def released(content: Any, source: str) -> tuple[dict[str, Any], dict[str, Any],
     state |= {f"backbone.{name}": _index() for name, _ in swin.named_buffers() if name.endswith(INDEX)}
     if swin.dim != options["feature_dim"]:
         raise CheckpointError(
-            f"{source}: its Video Swin gives {swin.dim} features a token, its fc takes {options['feature_dim']}"
+            f"{source}: its Video Swin gives {swin.dim} features per token, its fc takes {options['feature_dim']}"
         )
     remarks = [f"left out, as no caption depends on them: {', '.join(sorted(unused))}"] if unused else []
     if TABLE not in state:

@@ -67,7 +67,7 @@ def nearest_key(tokens: Tensor) -> Tensor:
 
 
 def accuracy(model: Callable[[Tensor], Tensor], length: int) -> float | None:
-    """Percent of right answers; None where the mask refuses the length."""
+    """Percent of right answers; None if the mask refuses the length."""
     right, generator = 0, torch.Generator().manual_seed(10_000 + length)
     for _ in range(10):
         tokens, answers = sequences(200, length, generator)

@@ -28,8 +28,10 @@ def choices() -> list[str]:
 
 
 def experiment_of(group: str, option: str) -> str | None:
-    """An experiment with that task or data set, or with another data set that the same data module reads; None where
-    there is none yet."""
+    """An experiment with that task or data set, or with another data set that the same data module reads.
+
+    None if there is none yet.
+    """
     notes = {
         name: (CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8") for name in options("experiment")
     }

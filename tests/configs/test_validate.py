@@ -169,7 +169,7 @@ def test_a_contradiction_is_explained(compose_run: Compose, overrides: list[str]
         ["task.llm.config.num_attention_heads=32", "+task.llm.config.num_key_value_heads=1"],
         ["task.decoding.preset=autoad", "+task.decoding.length_penalty=0.5", "+task.decoding.min_new_tokens=1"],
         ["task.prefix_layers=2", "task.llm.config.num_hidden_layers=2"],
-        ["task.prefix_layers=9", "task.llm.pretrained=some/model"],  # its size stands elsewhere
+        ["task.prefix_layers=9", "task.llm.pretrained=some/model"],  # its size is set elsewhere
         ["seed=4294967295", "data.seed=0", "task.dropout=0", "task.warmup=0", "task.weight_decay=0"],
         ["task.betas=[0,0.999]", "data.num_workers=0", "data.eval_batch_size=1", "trainer.val_check_interval=1"],
         ["callbacks.checkpoint.monitor=val/token_accuracy", "optimized_metric=train/loss_epoch"],
@@ -209,7 +209,7 @@ def test_a_mask_as_wide_as_the_data_or_wider_is_fine(compose_run: Compose, num_k
         "subprocess.run",
         "torch.load",
         "logging.os.system",
-        "tasks.common.environment.subprocess.run",  # ours by name, not by origin
+        "tasks.common.environment.subprocess.run",  # the name begins in this project, the function does not
         "tasks.common.files.json.dumps",
         "torch.optim.Adam.__init__.__globals__",
         "tasksx.common.files.write_json",

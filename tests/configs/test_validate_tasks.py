@@ -1,4 +1,4 @@
-"""Settings of single tasks that are each allowed and make no run; in validate, so nothing is built or generated."""
+"""Settings of single tasks that are each allowed but cannot be combined; `validate` refuses them, building nothing."""
 
 from collections.abc import Callable
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lcaam import Fusion
 
-EQUATIONS = {  # written here once more, in other words where there are any
+EQUATIONS = {  # written here once more, in another form if there is one
     "none": lambda s, m: s,
     "add": lambda s, m: s + m,
     "mul": lambda s, m: s * m,
@@ -18,7 +18,7 @@ EQUATIONS = {  # written here once more, in other words where there are any
 
 
 def equation(fusion: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The equation of a fusion; of one that was registered later its own record, whose slope gradients then judge."""
+    """The equation of a fusion, or the record of one that was registered later: then gradients check its slope."""
     return EQUATIONS.get(fusion) or Fusion.parse(fusion)
 
 

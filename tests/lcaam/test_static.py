@@ -51,7 +51,7 @@ def test_every_backend_computes_it(fusion, backend):
 
 
 def table_gradient(fusion: str) -> torch.Tensor:
-    """The caption loss's gradient on SwinBERT's table, stood in for by a random linear function of the output."""
+    """The gradient on SwinBERT's table of a random linear function of the output, in place of the caption loss."""
     torch.manual_seed(0)
     net = StaticMask(784, 784, fusion=fusion)
     q, k, v = torch.randn(3, 1, 1, 784, 64).unbind(0)
@@ -61,7 +61,7 @@ def table_gradient(fusion: str) -> torch.Tensor:
 
 
 def test_the_published_form_is_dead_at_initialisation_and_log_sigmoid_is_alive():
-    """Of 784 x 784 = 614,656 entries the original's gradient reaches 1; ours, through the same table, nearly all."""
+    """Gradients reach 1 of 784 x 784 = 614,656 entries in the original's form, nearly all in the log-sigmoid form."""
     dead, alive = table_gradient("add"), table_gradient("gate")
     assert dead.numel() == 614_656
     assert (dead != 0).sum() <= 10

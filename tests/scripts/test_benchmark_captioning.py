@@ -60,7 +60,7 @@ def test_the_models_it_times_are_of_the_published_size():
     "options, message",
     [
         (["--no-memory", "--no-decoding"], "leave nothing to measure"),
-        (["--depth", "0"], "is no whole number of at least 1"),
+        (["--depth", "0"], "is not a whole number of at least 1"),
         (["--masks", "lcam"], "invalid choice: 'lcam'"),
     ],
 )

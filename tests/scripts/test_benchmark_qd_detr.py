@@ -82,7 +82,7 @@ def test_without_plain_there_is_no_ratio(tmp_path):
         ("--batch 1", "--batch 1: a wrong text comes from another sample"),
         ("--clips 1", "--clips 1: saliency compares clips"),
         ("--width 48", "--width 48: heads have 32 features; give a multiple of 32"),
-        ("--repeats 0", "'0' is no whole number of at least 1"),
+        ("--repeats 0", "'0' is not a whole number of at least 1"),
         ("--models nnoe", "invalid choice: 'nnoe'"),
         ("--device cuda --clock cpu", "use --clock wall"),
     ],

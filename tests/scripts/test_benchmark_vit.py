@@ -142,7 +142,7 @@ def test_targets_hold_at_full_size_only():
         (["--backends", "sdpa"], "leave mul and temper out"),
         (["--scopes"], "nothing to measure"),
         (["--scopes", "everywhere"], "invalid choice: 'everywhere'"),
-        (["--batch", "0"], "'0' is no whole number of at least 1"),
+        (["--batch", "0"], "'0' is not a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_measured_stops_with_what_is_allowed(given, message, capsys):

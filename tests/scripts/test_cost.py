@@ -43,7 +43,7 @@ PROMPTS, PREFIX_LAYERS = 10, 30
 
 
 def slow(*values):
-    """Parameters of a test that waits for `make test-all`."""
+    """Parameters of a test that only `make test-all` runs."""
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
@@ -62,7 +62,7 @@ def run(tmp_path: Path, *given: str) -> dict:
 
 
 def llama_flops(tokens: int) -> int:
-    """Of LLaMA-7B with the gated prefix, product by product."""
+    """FLOPs of LLaMA-7B with the gated prefix, product by product."""
     layer = 4 * LLM_WIDTH**2 + 3 * LLM_WIDTH * LLM_FEEDFORWARD
     plain = 2 * tokens * (LLM_LAYERS * layer + LLM_WIDTH * VOCABULARY) + LLM_LAYERS * 4 * tokens**2 * LLM_WIDTH
     prefix = 2 * PROMPTS * 2 * LLM_WIDTH**2 + 4 * tokens * PROMPTS * LLM_WIDTH  # keys and values; two products
@@ -171,7 +171,7 @@ def test_generated_data_give_the_very_counts_of_a_run(data, tmp_path):
 
 
 def check_stand_ins(cfg, datamodule) -> None:
-    """Facts and batch have the real data module's keys, and its types and sizes where these are configured."""
+    """Facts and batch have the real data module's keys, and its types and sizes if these are configured."""
     theirs, ours = datamodule.facts(), stand_in_of(cfg).facts
     free = {"train_texts", "classes", "class_names", "train_counts"}  # contents of files
     if cfg.data.get("source") == "features":

@@ -52,9 +52,9 @@ FIRST = "experiment=madv2_baseline"
         ([FIRST, "--all"], "not both"),
         ([FIRST, "--rows", "lcam"], "invalid choice: 'lcam'"),
         ([FIRST, "--device", "tpu"], "--device tpu: choose cpu or cuda"),
-        ([FIRST, "--tokens", "0"], "'0' is no whole number of at least 1"),
-        ([FIRST, "--memory", "nan"], "'nan' is no finite number above 0"),
-        ([FIRST, "--memory", "-1"], "'-1' is no finite number above 0"),
+        ([FIRST, "--tokens", "0"], "'0' is not a whole number of at least 1"),
+        ([FIRST, "--memory", "nan"], "'nan' is not a finite number above 0"),
+        ([FIRST, "--memory", "-1"], "'-1' is not a finite number above 0"),
         ([FIRST, "--latency", "--device", "cpu:1"], "--device cpu:1: choose cpu or cuda"),
         ([FIRST, "--latency", "--device", "cuda:99"], "--device cuda:99: torch sees"),
         ([FIRST, FIRST], "experiment= is there 2 times; write experiment=a,b"),
@@ -86,7 +86,7 @@ def test_a_gpu_that_is_not_there_is_said(capsys):
         ([FIRST, "task.widht=3"], "task.widht: unknown key; did you mean 'width'?"),
         ([FIRST, "mask=lcaam"], "the rows of the table set mask; choose them with --rows"),
         ([FIRST, "mask.scope=shared"], "the rows of the table set mask.scope"),
-        ([FIRST, "width"], "'width' is no override; write key=value"),
+        ([FIRST, "width"], "'width' is not an override; write key=value"),
         ([FIRST, "task.llm.pretrained=huggyllama/lama-7b"], "did you mean 'huggyllama/llama-7b'?"),
         (["experiment=qvhighlights_baseline", "scale=paper", "mask.depth=1", "--rows", "none", "extra_layers"],
          "compare with extra_linear, or with a deeper mask; without it: --rows none"),
@@ -97,7 +97,7 @@ def test_a_gpu_that_is_not_there_is_said(capsys):
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_a_wrong_configuration_stops_with_the_nearest_match(given, message, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # nobody is asked for a misspelt model
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no model hub is asked for a misspelt model
     with pytest.raises(SystemExit) as stopped:
         main(given)
     assert message in str(stopped.value.code)

@@ -73,7 +73,7 @@ def test_clips_that_are_there_are_skipped_and_a_lost_one_is_made_again(videos, t
 
 
 def test_a_clip_is_complete_or_absent(videos, tmp_path, monkeypatch):
-    """Stopped after two of its four frames; what was left is no clip, and the next run makes it whole."""
+    """The run stops after two of four frames; what is left does not count as a clip, and the next run completes it."""
     out = tmp_path / "frames"
     out.mkdir()
     source, clip, saved = VideoFiles(videos, "{video}.*"), Clip("v2", "v2", ()), []

@@ -230,8 +230,8 @@ def changed(**weights) -> dict:
         (released(clip_length="two"), "opt.clip_length is 'two', expected a number"),
         (released(dropout="${oc.env:HOME}"), "opt.dropout is '${oc.env:HOME}', expected a number"),
         (released(nheads=3), "3 heads do not divide"),
-        (released(v_feat_dim=100), "opt.v_feat_dim is 100, but the weights take 514 features a clip"),
-        (released(t_feat_dim=100), "opt.t_feat_dim is 100, but the weights take 12 a token"),
+        (released(v_feat_dim=100), "opt.v_feat_dim is 100, but the weights take 514 features per clip"),
+        (released(t_feat_dim=100), "opt.t_feat_dim is 100, but the weights take 12 per token"),
     ],
 )
 def test_what_is_no_released_qd_detr_is_refused_and_nothing_written(tmp_path, content, message):
@@ -246,7 +246,7 @@ def test_a_missing_cut_off_or_other_file_is_named(tmp_path):
     whole = saved(tmp_path, released()).read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-7]):
         (tmp_path / "in.ckpt").write_bytes(content)
-        assert f"({len(content):,} bytes) is no checkpoint of torch.save, or it is cut off" in refused(
+        assert f"({len(content):,} bytes) is not a checkpoint of torch.save, or it is cut off" in refused(
             tmp_path / "in.ckpt", out
         )
     assert not out.exists()

@@ -119,7 +119,7 @@ def test_checkpoints_of_something_else_are_refused():
         "numbers that are not finite": whole | {"fc.bias": torch.full((10,), torch.nan)},
         "entries; windows of": whole
         | {"swin.backbone.layers.0.blocks.0.attn.relative_position_bias_table": torch.ones(9, 2)},
-        "gives 16 features a token, its fc takes 5": whole | {"fc.weight": torch.ones(10, 5)},
+        "gives 16 features per token, its fc takes 5": whole | {"fc.weight": torch.ones(10, 5)},
         "a checkpoint of this project already": {"state_dict": {}, "hyper_parameters": {}},
         "no state dict 'model' in it": {"a": 1},
         "word_embeddings.weight' is missing": {"a": torch.ones(1)},

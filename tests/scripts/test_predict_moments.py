@@ -17,7 +17,7 @@ from tests.tasks.moment_retrieval.trained import FACTS, KNOWN, build
 
 
 def arrays(clips=9, queries=(3,), seed=0) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """A video's streams and queries of so many tokens, not normalised."""
+    """A video's streams, and queries with these numbers of tokens, not normalised."""
     rng = np.random.default_rng(seed)
     video = {name: rng.normal(0.3, 2, (clips, width)).astype(np.float32) for name, width in WIDTHS.items()}
     return video, [rng.normal(0, 2, (tokens, TEXT)).astype(np.float32) for tokens in queries]

@@ -1,4 +1,4 @@
-"""The report's numbers against hand-computed ones; what is missing is said."""
+"""The report's numbers against hand-computed ones; what is missing is reported."""
 
 import json
 import subprocess

@@ -287,7 +287,7 @@ def test_the_committed_page_says_what_the_committed_json_says(part):
     [
         (["init", "--page", "page.md"], "give both"),
         (["init", "--out", "x.json", "--page", "nowhere.md"], "--page nowhere.md: .* No such file"),
-        (["init", "--layers", "0"], "'0' is no whole number of at least 1"),
+        (["init", "--layers", "0"], "'0' is not a whole number of at least 1"),
         (["train", "--variants", "publishd"], "invalid choice: 'publishd'"),
         (["train", "--scale", "tiny"], "invalid choice: 'tiny'"),
         ([], "required: PART"),

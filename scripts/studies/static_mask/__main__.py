@@ -36,13 +36,13 @@ PARTS = {
 
 
 def block(part: str, result: dict[str, Any], figure: str) -> str:
-    """What stands between a part's marks: the command, its table, its figure (a path relative to the page)."""
+    """The text between a part's marks: the command, its table, its figure (a path relative to the page)."""
     picture = f'<img src="{figure}" width="900" alt="{PARTS[part][1]}">'
     return "\n\n".join([f"    {result['command']}", PARTS[part][0].table(result), picture])
 
 
 def replaced(text: str, part: str, inner: str) -> str:
-    """`text` with other lines between the part's marks. ValueError where it does not have one pair of them."""
+    """`text` with other lines between the part's marks. ValueError if it does not have one pair of them."""
     pattern = re.compile(rf"(<!-- {part} -->\n).*?(\n<!-- /{part} -->)", re.DOTALL)
     if len(pattern.findall(text)) != 1:
         raise ValueError(f"the page needs one pair of lines '<!-- {part} -->' and '<!-- /{part} -->' around the table")

@@ -4,9 +4,9 @@
 
 The same weights and the same table t are read in two ways: as published, the bias (1 - sigmoid(t)) * -1e4, and as log
 sigmoid(t). Gradients are those of the caption loss of one video and of the sparsity loss with its configured weight,
-without dropout. The logits are compared with those under an identity video mask, where a video token may look at itself
-alone, and with those of full attention. Whether an entry passes anything depends on the draw of the table, so that is
-counted in 100 others as well.
+without dropout. The logits are compared with those under an identity video mask, which lets a video token look at
+itself alone, and with those of full attention. Whether an entry passes anything depends on the draw of the table, so
+that is counted in 100 others as well.
 """
 
 import argparse
@@ -42,9 +42,9 @@ FORMS = {"published": "static_swinbert", "log sigmoid": "static_logsigmoid"}  # 
 COLOURS = {"published": "#35608d", "log sigmoid": "#e08e2b"}
 SMALL = dict(vocab_size=60, feature_dim=16, video_tokens=18, text_tokens=22, video_dim=8, width=16, layers=2, heads=2)
 SMALL |= dict(feedforward=32, positions=32)
-DRAWS = 100  # of a table
-SIZES = np.logspace(-2, 4, 121)  # of a bias, edges of the histogram
-POWERS = np.arange(-46.0, 0.5, 0.5)  # of ten, the same for gradients
+DRAWS = 100  # tables that are drawn
+SIZES = np.logspace(-2, 4, 121)  # sizes of a bias, edges of the histogram
+POWERS = np.arange(-46.0, 0.5, 0.5)  # powers of ten, the same for gradients
 ADAM_EPS = 1e-8  # AdamW divides by the gradient's size plus this
 
 
@@ -54,8 +54,8 @@ def mask_of(name: str) -> dict[str, Any]:
 
 
 def options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--layers", type=at_least_one, help="of BERT, where 12 are too slow")
-    command.add_argument("--seed", type=int, default=0, help="of weights, table, features and words")
+    command.add_argument("--layers", type=at_least_one, help="layers of BERT, if 12 are too slow")
+    command.add_argument("--seed", type=int, default=0, help="seed of weights, table, features and words")
     command.add_argument("--small", action="store_true", help="a tiny model, to try the command")
 
 
@@ -132,7 +132,7 @@ def of_the_table(net: StaticMask) -> dict[str, Any]:
 
 
 def of_the_gradient(net: StaticMask, loss: Tensor) -> dict[str, Any]:
-    """As openness.gradient, and how many entries have which power of ten (`counts`, of those that are not 0)."""
+    """The result of openness.gradient, and `counts`: how many entries other than 0 have which power of ten."""
     values = table_gradient(net, loss).abs()
     counts, _ = np.histogram(values[values > 0].log10().numpy(), POWERS)
     found = {"nonzero": (values != 0).double().mean().item(), "largest": values.max().item()}
@@ -140,7 +140,7 @@ def of_the_gradient(net: StaticMask, loss: Tensor) -> dict[str, Any]:
 
 
 def other_draws(video: int) -> dict[str, Any]:
-    """Of other tables than this one, for each form: how many off-diagonal entries pass anything, and are half open."""
+    """In other tables than this one, for each form: how many off-diagonal entries pass anything, and are half open."""
     counted = {form: {"passes": [], "half_open": []} for form in FORMS}
     for seed in range(1, DRAWS + 1):
         torch.manual_seed(seed)
@@ -160,7 +160,7 @@ def other_draws(video: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: a row a number, a column a form."""
+    """Markdown: one row per number, one column per form."""
     forms, entries = list(result["forms"].values()), result["entries"]
 
     def row(name: str, cells: list[str]) -> str:

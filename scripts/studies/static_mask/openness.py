@@ -3,8 +3,8 @@
 >>> openness(net)["passes"], gradient(net, loss)["nonzero"]
 
 An entry's factor is what it multiplies its attention weight by before the softmax normalises: exp of the published bias
-(1 - sigmoid(t)) * -1e4, or sigmoid(t) in the log-sigmoid form. It passes something where float32 can hold the factor at
-all, beside a score that is as high as its own; and is half open from a factor of 1/2 on. The fixed diagonal is left out
+(1 - sigmoid(t)) * -1e4, or sigmoid(t) in the log-sigmoid form. It passes something if float32 can hold the factor at
+all, beside a score that is as high as its own; it is half open from a factor of 1/2 on. The fixed diagonal is left out
 everywhere.
 """
 
@@ -54,7 +54,7 @@ def openness(net: StaticMask) -> dict[str, Any]:
 
 
 def gradient(net: StaticMask, loss: Tensor) -> dict[str, float]:
-    """Of d loss / d table: `nonzero`, the share of entries that are not 0; `largest` magnitude; Euclidean `norm`."""
+    """Size of d loss / d table: `nonzero`, share of entries that are not 0; `largest` magnitude; Euclidean `norm`."""
     values = table_gradient(net, loss).abs()
     return {
         "nonzero": (values != 0).double().mean().item(),
@@ -64,7 +64,7 @@ def gradient(net: StaticMask, loss: Tensor) -> dict[str, float]:
 
 
 def table_gradient(net: StaticMask, loss: Tensor) -> Tensor:
-    """d loss / d table off the diagonal, float64: squares of the published form's gradients are no float32 any more."""
+    """d loss / d table off the diagonal, in float64: float32 cannot hold squares of the published form's gradients."""
     return off_diagonal(net, torch.autograd.grad(loss, net.table)[0]).double()
 
 

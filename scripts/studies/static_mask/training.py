@@ -5,7 +5,7 @@
 Runs of experiment=msrvtt_baseline with the mask as published and in the log-sigmoid form, as train.py would train them,
 watched every few steps: the table, and the gradients on it of the caption loss and of the weighted sparsity loss, each
 by itself, on the batch of that step. With the first seed also three what-ifs of the published form: without its
-sparsity loss, and with tables that start wider open, at N(6, 1) and N(10, 1). A mask is awake where at least one entry
+sparsity loss, and with tables that start wider open, at N(6, 1) and N(10, 1). A mask is awake when at least one entry
 off the diagonal passes anything in float32.
 
 --set changes the settings of all runs, as train.py's command line does: --set task.weight_decay=0.2 data.seed=1.
@@ -54,7 +54,7 @@ VARIANTS = {
 
 
 class Probe(Callback):
-    """Looks at the mask before every `every`-th step of the optimiser and after the last one; training does not notice.
+    """Looks at the mask before every `every`-th step of the optimiser and after the last one; training stays the same.
 
     records: openness.openness of the table with `step`, `caption` and `sparsity` (openness.gradient) and the loss.
     validations: `step` and `loss`.
@@ -98,7 +98,7 @@ def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scale", default="mini", choices=["smoke", "mini", "paper"])
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="what-ifs: the first of them")
     command.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="VARIANT")
-    command.add_argument("--steps", type=at_least_one, help="of a run; default: the scale's")
+    command.add_argument("--steps", type=at_least_one, help="steps of a run; default: the scale's")
     command.add_argument("--every", type=at_least_one, default=20, help="steps between two looks")
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other settings, of all runs")
 
@@ -176,7 +176,7 @@ def loss_of(run: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: a sentence, then a row a run; arrows go from before the first step to after the last one."""
+    """Markdown: a sentence, then one row per run; arrows go from before the first step to after the last one."""
     columns = ["mask", "seed", "median sigmoid", "largest sigmoid", "pass anything", "half open", "awake"]
     columns += ["caption gradient reaches", "its largest norm", "sparsity gradient, largest norm", "validation loss"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
@@ -199,7 +199,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def verdict(runs: list[dict[str, Any]]) -> str:
-    """Of each kind of run: when it was awake, and at how many looks no entry got a gradient from the captions."""
+    """For each kind of run: when it was awake, and at how many looks no entry got a gradient from the captions."""
     parts = []
     for name in dict.fromkeys(run["variant"] for run in runs):
         of_it = [run for run in runs if run["variant"] == name]
@@ -213,7 +213,7 @@ def verdict(runs: list[dict[str, Any]]) -> str:
 
 
 def digits(weight: float) -> str:
-    """Of a sigmoid: two significant digits, of its distance from 1 where it is near it: 0.5, 0.97, 0.9897, 0.999954."""
+    """A sigmoid in two significant digits, of its distance from 1 if it is near 1: 0.5, 0.97, 0.9897, 0.999954."""
     distance = min(weight, 1 - weight)
     places = 7 if distance <= 0 else max(2, 1 - int(np.floor(np.log10(distance))))
     return f"{weight:.{min(places, 7)}f}"

@@ -1,4 +1,4 @@
-"""A small mini set, written once a session, and copies of it to damage."""
+"""A small mini set, written once per session, and copies of it to damage."""
 
 import shutil
 from pathlib import Path

@@ -161,7 +161,7 @@ def test_subtitles_are_the_lines_heard_before_the_start(seed, seconds):
 
 @pytest.fixture
 def with_lines(folder):
-    """A line a second in every movie: "0017 at 12"."""
+    """One line per second in every movie: "0017 at 12"."""
     every = [movie for split in ("TRAIN", "VAL", "EVAL") for movie in movies(folder, split)]
     rows = [[movie, f"{t}.1", f"{t}.9", f"{movie} at {t}"] for movie in every for t in range(90)]
     write_rows(folder / "subs.csv", [["movie", "start", "end", "text"], *reversed(rows)])

@@ -175,7 +175,7 @@ def test_statistics_are_kept_and_follow_the_data(open_data, folder):
 
     first = first_batch(open_data(normalise="standard"))
     names = kept()
-    assert len(names) == 2  # one a track
+    assert len(names) == 2  # one per track
     assert torch.equal(first_batch(open_data(normalise="standard"))["video"], first["video"]) and kept() == names
     change_features(folder, FILES.video, movies(folder, "TRAIN")[0], lambda values: values * 2)
     assert not torch.equal(first_batch(open_data(normalise="standard"))["video"], first["video"])

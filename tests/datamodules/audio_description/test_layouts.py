@@ -18,7 +18,7 @@ from datamodules.audio_description.titles import read_titles, shared_titles
 from datamodules.errors import DataError
 from tests.datamodules.audio_description.small import FILES, movies, read_rows, write_rows
 
-# Features as one .npy file a movie
+# Features as one .npy file per movie
 
 
 def as_npy(folder: Path, name: str, dtype=None) -> str:

@@ -38,7 +38,7 @@ def test_an_existing_set_is_used_again(pristine):
 
 
 def test_an_existing_set_is_used_from_a_read_only_folder(pristine, monkeypatch):
-    """Nothing is locked, made or removed where the folder is there already."""
+    """Nothing is locked, made or removed if the folder is there already."""
     names = {path.name for path in pristine.parent.iterdir()}
 
     def refuse(*args, **kwargs):
@@ -57,7 +57,7 @@ OUTSIDE = Files("real.h5", "sounds.h5", "train.csv", "eval.csv", "split.json")
 @pytest.mark.parametrize("field", list(asdict(OUTSIDE)))
 @pytest.mark.parametrize("form", ["{folder}/real.h5", "../real.h5", "below/real.h5", "./real.h5", "..", ""])
 def test_a_path_as_file_name_is_refused_before_anything_is_written(tmp_path, field, form):
-    """Written to, an absolute or ../ name would replace the user's own file."""
+    """If it were used, an absolute or ../ name would replace the user's own file."""
     real, root = tmp_path / "real.h5", tmp_path / "generated"
     real.write_bytes(b"precious")
     name = form.format(folder=tmp_path)
@@ -80,7 +80,7 @@ def test_one_name_for_two_files_is_refused(tmp_path, name):
 
 
 def test_the_least_set_is_written(tmp_path):
-    """One segment a split, no validation, and cues of a single key among the seeds."""
+    """One segment per split, no validation, and cues of a single key among the seeds."""
     for seed in range(5):
         folder = generate(tmp_path, seed=seed, train_movies=1, val_movies=0, test_movies=1, segments=1, keys=2)
         assert len((folder / "oracle.csv").read_text().splitlines()) == 2

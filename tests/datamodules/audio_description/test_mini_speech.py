@@ -17,7 +17,7 @@ FSDD = Path(__file__).resolve().parents[4] / "shared" / "fsdd" / "recordings"
 
 @pytest.fixture
 def recordings(tmp_path) -> Path:
-    """Twelve "recordings" a digit (index 0-11) of two speakers, each word a pair of sines."""
+    """Twelve "recordings" per digit (index 0-11) of two speakers, each word a pair of sines."""
     folder = tmp_path / "recordings"
     folder.mkdir()
     time = np.arange(RATE // 4) / RATE

@@ -97,7 +97,7 @@ def test_no_validation_at_all_is_no_batch(open_data):
 
 
 class Recorder(pl.LightningModule):
-    """Keeps the ids of every test batch; writes them to a file a rank."""
+    """Keeps the ids of every test batch; writes them to one file per rank."""
 
     def __init__(self, path):
         super().__init__()
@@ -128,7 +128,7 @@ def test_lightning_leaves_the_order_as_it_is(open_data, tmp_path):
 
 
 def test_a_sampler_that_goes_one_by_one_gives_batches_of_one(open_data):
-    """Lightning puts one in place for overfit_batches."""
+    """Lightning uses one for overfit_batches."""
     segments = open_data(previous="predicted").segments["val"]
     batch = segments[next(iter(SequentialSampler(segments)))]
     assert len(batch["text"]) == len(batch["previous"]) == 1
@@ -145,4 +145,4 @@ def test_two_ranks_share_the_movies_whole(open_data, tmp_path):
     assert set(found[0]).isdisjoint(found[1]) and sorted([*found[0], *found[1]]) == sorted(data.segments["test"].movie)
     for seen in ranks:
         starts = [start for batch in seen for _, start in batch]
-        assert starts == sorted(starts)  # two movies, one a rank
+        assert starts == sorted(starts)  # two movies, one per rank

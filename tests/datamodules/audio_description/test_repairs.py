@@ -28,7 +28,7 @@ from tests.datamodules.audio_description.small import FILES, change_row, movies,
 def test_defect_rows_are_counted_and_named(open_data, folder, caplog, cells, message, left):
     rows = read_rows(folder / FILES.eval)
     first = next(i for i, row in enumerate(rows) if row[0] in movies(folder, "EVAL"))
-    rows[1], rows[first] = rows[first], rows[1]  # a row of the test split stands first
+    rows[1], rows[first] = rows[first], rows[1]  # a row of the test split comes first
     write_rows(folder / FILES.eval, rows)
     change_row(folder, FILES.eval, **cells)
     with caplog.at_level(logging.WARNING):
@@ -84,7 +84,7 @@ def test_nothing_is_said_of_movies_where_nothing_is_wrong(open_data, folder, cap
 
 
 def test_ids_that_differ_by_zeros_alone_may_be_two_movies(open_data, folder):
-    """Where both are listed and both described nothing was lost."""
+    """If both are listed and both are described, nothing was lost."""
     lists = json.loads((folder / FILES.split).read_text())
     twin = lists["TRAIN"][0].lstrip("0")
     rows = read_rows(folder / FILES.train)

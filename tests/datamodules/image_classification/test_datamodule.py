@@ -190,7 +190,7 @@ def test_hold_out_takes_as_many_as_asked_and_leaves_every_class_one(sizes, data)
     for order, a, b in zip(orders, held, rest, strict=True):
         assert [*a, *b] == order.tolist()
         share = count * len(order) / sum(sizes)
-        # more than its share only where another class has given all that it can
+        # more than its share only if another class has given all that it can
         assert len(a) <= share + 1 or any(len(others) == 1 for others in rest)
     if all(count * size / sum(sizes) + 1 <= size - 1 for size in sizes):
         assert all(abs(len(a) - count * s / sum(sizes)) < 1 for a, s in zip(held, sizes, strict=True))

@@ -150,7 +150,7 @@ def test_fewer_digits_leave_cells_empty(tmp_path):
 
 @pytest.mark.parametrize("side", [1, 5, 8, 11, 16, 23])
 def test_enlargement_is_linear_interpolation(side):
-    """Against PIL's bilinear resize, which blurs where it shrinks: compared from 8 on; below, rows sum to 1."""
+    """Equal to PIL's bilinear resize from side 8 on; below 8 PIL blurs, and only the rows' sum is checked: 1."""
     weights = enlargement(side)
     assert weights.shape == (side, 8) and np.allclose(weights.sum(1), 1)
     if side >= 8:
@@ -203,7 +203,7 @@ def test_the_oracle_reads_nearly_all_and_the_linear_floor_nearly_nothing(tmp_pat
 
 
 def test_the_linear_floor_learns_what_is_linear(tmp_path):
-    """One digit an image, large: a linear model reads some of it, far above chance, and the more data the more."""
+    """One large digit per image: a linear model reads some of it, far above chance, and more of it with more data."""
     easy = {"digits": 1, "grid": 1, "image_size": 16, "min_side": 12, "max_side": 12, "contrast": 0.9, "noise": 0.0}
     options = {"mini": {**easy, "train_images": 1000, "test_images": 200}, "image_size": 16}
     whole, few = (

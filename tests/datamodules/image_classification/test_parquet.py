@@ -34,7 +34,7 @@ def table(images: list[bytes | None], labels: list[int | None], names=None) -> p
 
 
 def write_shards(root: Path, images: Path, names=CLASSES, sizes=(11, 8), group: int = 3) -> Path:
-    """The images of a folder as shards of `sizes` rows (the rest in one more), `group` rows a row group."""
+    """The images of a folder as shards of `sizes` rows (the rest in one more), `group` rows per row group."""
     (root / "data").mkdir(parents=True)
     for split, shard in (("train", "train"), ("val", "validation")):
         paths = sorted((images / split).rglob("*.JPEG"))
@@ -192,7 +192,7 @@ def test_without_pyarrow_the_error_says_how_to_get_it(folder, monkeypatch):
 def test_missing_shards_are_named(folder):
     with pytest.raises(DataError, match=r"missing data/test-\*\.parquet \(data\.format=parquet: shards\)"):
         open_images(folder, **{**PATTERNS, "test": "data/test-*.parquet"})
-    with pytest.raises(DataError, match="missing data "):  # a folder is no shard
+    with pytest.raises(DataError, match="missing data "):  # a folder is not a shard
         open_images(folder, **{**PATTERNS, "test": "data"})
 
 

@@ -48,7 +48,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def write_features(folder: Path, rows: list[dict], rng, *, clip_length: float = 2.0, widths=None, text=TEXT) -> None:
-    """Random features of these rows' videos and queries, where they are not there yet."""
+    """Writes random features of these rows' videos and queries, if they are not there yet."""
     for stream, width in (widths or WIDTHS).items():
         (folder / stream).mkdir(exist_ok=True)
         for row in rows:
@@ -67,7 +67,7 @@ def write_features(folder: Path, rows: list[dict], rng, *, clip_length: float = 
 
 
 def write_set(folder: Path, *, counts: tuple[int, int, int] = (13, 5, 7), saliency: bool = True) -> Path:
-    """Training, validation and test queries, two a video; videos of 1 to 15 clips, the limit being 12."""
+    """Training, validation and test queries, two per video; videos of 1 to 15 clips, the limit being 12."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     qid = 0

@@ -151,7 +151,7 @@ def test_it_pickles_for_workers_that_are_spawned(folder):
 
 
 def charades(tmp_path):
-    """One window in tenths of seconds, durations that are no whole number, no saliency."""
+    """One window in tenths of seconds, durations that are not whole numbers, no saliency."""
     rng = np.random.default_rng(0)
     qid = 0
     for split, name in ANNOTATIONS.items():

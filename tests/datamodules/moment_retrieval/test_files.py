@@ -1,4 +1,4 @@
-"""Every missing or defective feature file is a DataError that names file, qid and vid; settings that cannot be."""
+"""Every missing or defective feature file is a DataError that names file, qid and vid; settings that are impossible."""
 
 import logging
 import math

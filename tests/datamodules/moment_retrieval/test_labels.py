@@ -107,7 +107,7 @@ def test_windows_past_the_last_clip_leave_no_span():
     assert moment_spans([], 12, 2.0, 5, np.random.default_rng(0)).shape == (0, 2)
 
 
-# What chance depends on
+# What the random choices depend on
 
 
 def drawn(data, epochs=(0,), split="train"):

@@ -131,7 +131,7 @@ def spoken(sentence: str) -> tuple[int, str | None]:
 def moving(spectrum: np.ndarray) -> str:
     """The motion in a clean spectrum (9 temporal x 8 spatial frequencies), by which of them are loud.
 
-    sin(kx + wt) has its energy where both frequencies have the same sign, sin(kx - wt) where they differ.
+    sin(kx + wt) has its energy at two frequencies of the same sign, sin(kx - wt) at two of opposite signs.
     """
     loud = set(np.flatnonzero(spectrum > spectrum.max() - 1).tolist())
     names = {(2 * 8 + 2,): "left", (2 * 8 + 6,): "right", (2 * 8 + 2, 2 * 8 + 6): "flicker", (2, 6): "still"}

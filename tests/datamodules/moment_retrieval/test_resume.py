@@ -42,7 +42,10 @@ def folder(tmp_path_factory):
 
 
 def fit(folder, path, *, steps, workers=0, ckpt=None, data=None, **trainer):
-    """Train up to `steps` in all, saving after each, for a run that is killed; what was seen. 3 batches an epoch."""
+    """Trains up to `steps` steps in all and saves after each, as a run that is killed; returns what was seen.
+
+    An epoch has 3 batches.
+    """
     pl.seed_everything(5, workers=True, verbose=False)
     module = Recorder()
     saving = ModelCheckpoint(path, "{step}", every_n_train_steps=1, save_top_k=-1)

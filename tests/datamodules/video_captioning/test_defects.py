@@ -1,4 +1,4 @@
-"""Missing and damaged videos, frames and features; options that cannot be."""
+"""Missing and damaged videos, frames and features; options that are impossible."""
 
 import logging
 import re
@@ -167,7 +167,7 @@ def test_the_list_of_unreadable_clips_is_kept_until_a_file_changes(folder, caplo
     with caplog.at_level(logging.INFO):
         for _ in range(2):
             assert open_set(folder, corrupt="skip").skipped["train"] == 1
-    assert caplog.text.count("to find those that cannot be") == 3  # once a split
+    assert caplog.text.count("to find those that cannot be") == 3  # once per split
     path.write_bytes(good)
     assert open_set(folder, corrupt="skip").skipped["train"] == 0
 

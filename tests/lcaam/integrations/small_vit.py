@@ -36,7 +36,7 @@ def random_masks(vit: nn.Module, seed: int = 2) -> None:
 
 
 def written_out(vit: VisionTransformer, x: Tensor, scope: str, fusion: str, **of_mask) -> Tensor:
-    """Logits of a grafted ViT of plain Blocks, one equation a line, from its modules; no dropout."""
+    """Logits of a grafted ViT of plain Blocks, one equation per line, from its modules; no dropout."""
     x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(x))))
     stack_input, nets = x, vit.lcaam.masks.nets
     for number, block in enumerate(vit.blocks):

@@ -1,4 +1,4 @@
-"""A grafted ViT under everything that people do to one: image sizes, checkpointing, compile, copies, threads."""
+"""A grafted ViT in all the ways in which one is used: image sizes, checkpointing, compile, copies, threads."""
 
 import copy
 import pickle

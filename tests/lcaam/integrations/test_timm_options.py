@@ -90,7 +90,7 @@ LEARNERS |= {
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_every_parameter_learns_within_two_steps(learner):
-    # of a static mask on patches, the last block's table is about queries that a class token's logits never see
+    # with a static mask on patches, the last block's table is about queries that a class token's logits never see
     vit = graft(small_vit(global_pool="avg" if "static" in learner else "token"), **LEARNERS[learner]).train()
     optimizer = torch.optim.AdamW(vit.parameters(), lr=1e-3)
     moving = set()

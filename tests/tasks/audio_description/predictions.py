@@ -1,4 +1,4 @@
-"""Files of predictions, and what the evaluation says of them."""
+"""Files of predictions, and what the evaluation says about them."""
 
 import csv
 import json

@@ -79,7 +79,7 @@ def test_training_moves_the_adapters_and_not_the_language_model(base, tmp_path):
 
 
 def test_activations_are_checkpointed_while_training_and_gradients_stay_the_same(base):
-    """transformers loads in evaluation mode, in which nothing would be."""
+    """transformers loads models in evaluation mode, in which nothing would be checkpointed."""
     results = []
     for checkpointing in (True, False):
         module, calls = frozen(base, {"gradient_checkpointing": checkpointing}), []

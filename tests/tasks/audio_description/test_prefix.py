@@ -146,7 +146,7 @@ def test_one_prefix_serves_several_rows_of_a_sample(llm):
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_transformers_that_does_not_hand_the_prefix_down_stops(llm, lazy, monkeypatch):
-    """Instead of descriptions that have seen nothing."""
+    """Otherwise it would write descriptions that do not depend on the prefix."""
     prefix = Prompts(llm, prompts(), gates()) if lazy else gated_prefix(llm, prompts(), gates())
     own = llm.model.forward
 

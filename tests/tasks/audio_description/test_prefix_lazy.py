@@ -59,7 +59,7 @@ def test_generation_projects_the_prefix_once(llm, beams):
     options = dict(min_new_tokens=6, max_new_tokens=6, do_sample=False, num_beams=beams)
     llm.generate(input_ids=IDS, attention_mask=KEEP, prefix=Prompts(llm, prefix, gates()), **options)
     of_prompts = [shape for shape in calls if tuple(shape) == (2, 5, 32)]  # the ids are 5 long as well: the first step
-    assert len(calls) == 6 + 1, "one call a step, and one for the prefix"
+    assert len(calls) == 6 + 1, "one call per step, and one for the prefix"
     assert len(of_prompts) == (2 if beams == 1 else 1)
 
 

@@ -201,7 +201,7 @@ def test_evaluation_leaves_weights_and_gradients_as_they_are(base, kind):
 
 @pytest.mark.parametrize("after_a_step", [False, True])
 def test_int8_layers_compute_with_the_weights_where_they_are(bnb, base, after_a_step):
-    """Whoever moved them: a module around them moves the weights alone."""
+    """Whatever moved them: a module around them would move the weights alone."""
     layer, x = quantised(base, "int8").model.llm.model.layers[0].mlp.up_proj, torch.randn(2, 64)
     expected = quantised(base, "int8").model.llm.model.layers[0].mlp.up_proj(x)
     if after_a_step:

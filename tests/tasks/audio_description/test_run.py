@@ -54,7 +54,7 @@ def train_on(ranks, folder, base):
     options |= dict(default_root_dir=folder, max_steps=4, use_distributed_sampler=False, limit_val_batches=0)
     if ranks == 2:
         options |= dict(devices=2, strategy="ddp", callbacks=[Wrapped()])
-    else:  # the same two batches a step, one after the other
+    else:  # the same two batches per step, one after the other
         options |= dict(devices=1, accumulate_grad_batches=2)
     trainer = pl.Trainer(precision="bf16-mixed", gradient_clip_val=1.0, **options)
     trainer.fit(module, Shares(ranks))
@@ -63,7 +63,7 @@ def train_on(ranks, folder, base):
 
 
 def rank_main(rank, folder, base):
-    """With what torchrun sets."""
+    """Trains on one rank, with the environment variables that torchrun sets."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     _, module = train_on(2, folder, base)

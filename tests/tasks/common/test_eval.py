@@ -26,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of a finished run, for one test to do with as it likes."""
+    """A copy of a finished run, which one test may change."""
     return shutil.copytree(finished, tmp_path / "run")
 
 

@@ -39,7 +39,7 @@ def test_with_a_key_it_is_online(nobody: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert wandb_mode() == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert wandb_mode() == "disabled"  # the user's word is last
+    assert wandb_mode() == "disabled"  # the user's setting decides
 
 
 def test_settings_are_flattened() -> None:

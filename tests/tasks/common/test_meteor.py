@@ -172,7 +172,7 @@ def test_the_program_ends_with_the_process(stand_in, end):
 
 
 def running(pid):
-    """Not gone, and no zombie either, which an orphan may stay where process 1 does not wait for orphans."""
+    """Not gone, and not a zombie either, which an orphan may stay if process 1 does not wait for orphans."""
     found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return bool(found) and not found.startswith("Z")
 

@@ -59,7 +59,7 @@ def test_a_run_leaves_everything_behind(tiny_run: TinyRun) -> None:
 
 
 def test_the_same_seed_twice_is_identical_and_another_differs(tiny_run: TinyRun) -> None:
-    """Seed 0 included: `if seed:` would leave it to chance."""
+    """Seed 0 included: `if seed:` would not set it."""
     metrics = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(metrics) + 1000)  # what came before must not matter

@@ -1,4 +1,4 @@
-"""The table of a multirun: also where a job failed, when Hydra ends the program without telling its callbacks."""
+"""The table of a multirun, also if a job failed: then Hydra ends the program without telling its callbacks."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A small classifier and images that it can learn by heart."""
+"""A small classifier and images that it can memorise."""
 
 import pytorch_lightning as pl
 import torch
@@ -33,7 +33,7 @@ def pictures(count=21, seed=0, classes=CLASSES):
 
 
 class Pictures(pl.LightningDataModule):
-    """The same batch in training, validation and test, `steps` times an epoch."""
+    """The same batch in training, validation and test, `steps` times per epoch."""
 
     def __init__(self, steps=100, count=21):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where a model's weights come from, and what is said where they cannot be had."""
+"""Where a model's weights come from, and the messages if they cannot be loaded."""
 
 import pytest
 import timm
@@ -59,7 +59,7 @@ def test_a_model_that_is_no_vit_is_refused():
     ],
 )
 def test_what_cannot_be_built_is_an_error_of_the_configuration(changes, message):
-    """And so printed by train.py without a stack trace."""
+    """So train.py prints it without a stack trace."""
     with pytest.raises(ConfigError, match=message):
         vit(**changes)
 
@@ -141,7 +141,7 @@ def test_the_error_says_what_does_not_fit(tmp_path):
 @pytest.mark.parametrize("classes", [7, 3])
 @pytest.mark.parametrize("prefix", ["encoder_q.", None])
 def test_a_file_without_the_models_weights_is_not_taken_for_a_new_head(prefix, classes, tmp_path):
-    """timm loads nothing of such a file and says so in a log message: training would start from nothing."""
+    """timm loads nothing of such a file and says so in a log message: training would start from random weights."""
     state = {f"{prefix}{name}": value for name, value in timms().state_dict().items()} if prefix else {"epoch": 3}
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"other\.pth has no weights for (\d+) of the model's \1 tensors"):

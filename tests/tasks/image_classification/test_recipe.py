@@ -1,4 +1,4 @@
-"""DeiT's recipe: mixing, what decays, layer-wise rates, the moving average and taking a run up again."""
+"""DeiT's recipe: mixing, what decays, layer-wise rates, the moving average and resumed runs."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MODES = ["batch", "pair", "elem"]
 
 
 def share_of(image, one, other):
-    """Which share of `other` lies in `image`, where both are of one value a picture: 0 = `one`, 1 = `other`."""
+    """The share of `other` in `image`, if both pictures have one value each: 0 = `one`, 1 = `other`."""
     return ((image - one) / (other - one)).mean().item()
 
 
@@ -150,7 +150,7 @@ def test_the_average_is_what_is_tested_and_analysed(tmp_path):
 
 @pytest.mark.parametrize("step", [4, 6])
 def test_a_run_taken_up_again_is_bitwise_the_run_that_went_on(step, tmp_path):
-    """At the end of an epoch and amid one."""
+    """At the end of an epoch and in the middle of one."""
     options = dict(ema=0.9, layer_decay=0.7, warmup=0.2, smoothing=0.1, mixup=0.8, cutmix=1.0)
     whole, again = (build("per_layer", seed=seed, **options) for seed in (0, 5))
     saver = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=step, save_top_k=-1, filename="{step}")

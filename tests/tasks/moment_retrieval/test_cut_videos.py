@@ -52,7 +52,7 @@ def test_labels_come_back_as_windows_whatever_was_read(folder):
 
 def test_a_curve_goes_on_to_the_end_of_its_video_with_its_lowest_score():
     assert whole_curve([0.5, -1.0, 2.0], 12.0, 2.0) == [0.5, -1.0, 2.0, -1.0, -1.0, -1.0]
-    assert whole_curve([0.5, -1.0], 6.0, 2.0) == [0.5, -1.0]  # a clip short is legal
+    assert whole_curve([0.5, -1.0], 6.0, 2.0) == [0.5, -1.0]  # one clip fewer is allowed
     assert whole_curve([0.5, -1.0], 3.0, 2.0) == [0.5, -1.0]
     assert len(whole_curve([1.0], 0.6, 0.2)) == 3
 

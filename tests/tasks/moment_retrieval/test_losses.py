@@ -1,4 +1,4 @@
-"""The losses against slow, literal statements of them, and where the original overflows."""
+"""The losses against slow, literal statements of them, and at values at which the original overflows."""
 
 import itertools
 

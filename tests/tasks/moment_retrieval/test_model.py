@@ -1,4 +1,4 @@
-"""QD-DETR with masks: every place, scope, fusion and control; nothing depends on companions or padding."""
+"""QD-DETR with masks: every place, scope, fusion and control; nothing depends on other samples or padding."""
 
 import itertools
 

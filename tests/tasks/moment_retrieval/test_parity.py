@@ -1,4 +1,4 @@
-"""QD-DETR's own outputs, losses and training curve, with its parameters in our model."""
+"""QD-DETR's own outputs, losses and training curve, with its parameters in this project's model."""
 
 import json
 

@@ -48,7 +48,7 @@ def literal_structure(lengths) -> torch.Tensor:
 
 
 def literal_mask(model, layer, x, first):
-    """M of a layer, from its definition; None where there is none. x: the layer's input, first: the stack's."""
+    """M of a layer, from its definition; None if there is none. x: the layer's input, first: the stack's."""
     masks = model.stack.masks
     if masks.scope == "none" or layer >= masks.num_layers:
         return None

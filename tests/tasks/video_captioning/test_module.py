@@ -287,7 +287,7 @@ def test_a_tokenizer_without_berts_special_tokens_is_refused(tmp_path):
 
 
 def test_small_models_learn_to_say_what_a_video_shows():
-    """Each of three videos its own sentence, after some steps: what training and decoding agree on."""
+    """After some steps each of three videos gets its own sentence: training and decoding agree."""
     torch.manual_seed(0)
     module, batch = module_of(CONTEXT, lr=1e-2), batch_of()
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-2)
