@@ -58,10 +58,11 @@ test-lowest: install ## the fast tests with every lower bound of pyproject.toml,
 	.venv-lowest/bin/python -m scripts.versions
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python $(TESTS)
 
-lint: install ## style and types
+lint: install ## style, types, plain English
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy lcaam
+	$(BIN)/python -m scripts.prose
 
 format: install ## let ruff correct the style
 	$(BIN)/ruff check --fix .

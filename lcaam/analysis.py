@@ -35,7 +35,7 @@ class Record:
     keep: Tensor | None
 
     def of_queries(self, keep: Tensor) -> "Record":
-        """The same record where only some queries count. keep: (B, N_q) bool, True = a real token.
+        """The same record in which only some queries count. keep: (B, N_q) bool, True = a real token.
 
         Attention knows padding among the keys only; padded queries are computed like any other.
         """
@@ -164,7 +164,7 @@ def token_deviation(mask: Tensor) -> float:
     """Standard deviation of the mask over query tokens, averaged over samples, groups and keys; mask (B, G, N_q, N_k).
 
     Near 0, every token gets the same row: the mask reads no token (a deep one at torch's default initialisation). It
-    cannot say whether rows differ by what a token holds or only by where it stands.
+    cannot say whether rows differ by the content of a token or only by its position.
     """
     return mask.double().std(dim=2, correction=0).mean().item()
 
@@ -172,8 +172,8 @@ def token_deviation(mask: Tensor) -> float:
 def effective_rank(mask: Tensor) -> float:
     """Exponential of the entropy of the normalised singular values, averaged over samples and groups, in [1, N].
 
-    mask (B, G, N_q, N_k). 1 is an outer product; a random matrix has close to full rank. It says how many independent
-    patterns a mask holds, so which `rank` would do; a mask of zeros has 0. (Roy and Vetterli, 2007.)
+    mask (B, G, N_q, N_k). An outer product has rank 1, a random matrix close to full rank, zeros have 0. The result is
+    the number of independent patterns in the mask, and so the `rank` that is enough for it. (Roy and Vetterli, 2007.)
     """
     values = torch.linalg.svdvals(mask.double())  # (B, G, min(N_q, N_k))
     share = values / values.sum(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)

@@ -78,7 +78,7 @@ def attention(
     keep:    bool, True = attend; (B, N_k), or 4-dimensional and broadcastable to (B, H, N_q, N_k).
     causal:  query i sees keys j <= i + N_k - N_q (aligned at the end, so that cached decoding is the same function).
     dropout: probability of dropping an attention weight, applied whenever it is above 0.
-    scale:   of the scores; None is 1 / sqrt(d).
+    scale:   factor on the products of queries and keys; None is 1 / sqrt(d).
     backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory)
              and "sdpa" (torch's fused attention; fusions that add to the score, such as add and gate).
 

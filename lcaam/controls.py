@@ -38,8 +38,9 @@ def count(*modules: nn.Module) -> int:
 class ExtraLinear(nn.Module):
     """Linear layers with ReLU between them, as deep as a mask network, on the output of an attention.
 
-    widths: of the tokens between the layers; first and last are the stack's width. residual: every layer's output (of
-    a narrow pair at the end, the pair's) is added to its input; without, the tokens must pass through all of it.
+    widths: width of the tokens between the layers; first and last are the stack's width. residual: the output of every
+    layer (for a narrow pair at the end, the output of the pair) is added to its input; without it, the tokens must pass
+    through all layers.
     """
 
     def __init__(self, widths: list[int], residual: bool = False):
@@ -83,7 +84,7 @@ def extra_linear(dim: int, num_layers: int, parameters: int, residual: bool = Fa
 
 
 def encoder_layer_parameters(dim: int, feedforward: int) -> int:
-    """Of an EncoderLayer: four projections, two LayerNorms, the feed-forward network."""
+    """How many parameters an EncoderLayer has: four projections, two LayerNorms, the feed-forward network."""
     return 4 * (dim * dim + dim) + 4 * dim + (2 * dim * feedforward + feedforward + dim)
 
 

@@ -130,9 +130,9 @@ class ContextAwareMask(MaskModule):
     def forward(self, x: Tensor, keys: Tensor | None = None, grid: tuple[int, int] | None = None) -> Mask:
         """x (B, N_q, dim) -> Mask (B, G, N_q, N_k).
 
-        keys: (B, N_k, key_dim), the key tokens; None in self-attention, where they are `x`. Only length content reads
-              them, the others count them. Length fixed without keys returns all its `num_keys` columns.
-        grid: of length interpolate with a 2-D grid: the (rows, columns) of these keys; None is the mask's own grid.
+        keys: (B, N_k, key_dim), the key tokens; None in self-attention, which uses `x`. Only length content reads
+              them; the other lengths count them. Length fixed without keys returns all its `num_keys` columns.
+        grid: (rows, columns) of these keys, for length interpolate with a 2-D grid; None is the mask's own grid.
 
         Raises ValueError for more keys than a fixed mask has, or keys that do not fill the grid.
         """
@@ -159,12 +159,12 @@ class ContextAwareMask(MaskModule):
         return self.squeeze(x).unflatten(-1, (self.groups, -1)).transpose(1, 2)
 
     def columns(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Of length content: keys (B, N_k, key_dim) -> right factor (B, G, N_k, R) and bias (B, G, 1, N_k)."""
+        """For length content: keys (B, N_k, key_dim) -> right factor (B, G, N_k, R) and bias (B, G, 1, N_k)."""
         features = self.last(self.key_hidden(keys).relu()).unflatten(-1, (self.groups, -1)).transpose(1, 2)
         return features[..., :-1], features[..., -1].unsqueeze(2)
 
     def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask:
-        """As in MaskModule: of length content, columns are read from the rows' tokens, earlier ones when these came.
+        """As in MaskModule. With length content a column is read from its token, once, when the token comes.
 
         ValueError for length interpolate, whose columns move whenever the sequence grows.
         """

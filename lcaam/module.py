@@ -55,7 +55,7 @@ class MaskModule(nn.Module):
 
     @classmethod
     def options_from(cls, settings: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
-        """Keywords to build the kind with: of the settings and of the model's sizes (SIZES) those that it has."""
+        """Keywords to build the kind with: those settings and those sizes of the model (SIZES) that it takes."""
         own = {name: settings[name] for name in cls.settings() if name in settings}
         return {name: sizes[name] for name in inspect.signature(cls).parameters if name in sizes} | own
 

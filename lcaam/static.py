@@ -22,8 +22,8 @@ OPEN = 40.0  # log sigmoid of it is 0 in float32: nothing is held back
 class StaticMask(MaskModule):
     """A learned table t of one region of the score matrix, read as weights sigmoid(t) in (0, 1).
 
-    num_queries, num_keys: of the score matrix; shorter sequences keep its upper left part.
-    rows, columns: (start, stop) of the region; None is all. Where it is square, a token's weight on itself is 1.
+    num_queries, num_keys: size of the score matrix; shorter sequences keep its upper left part.
+    rows, columns: (start, stop) of the region; None is all. In a square region every token has weight 1 on itself.
     fusion: "add" - as published: the bias (1 - sigmoid(t)) * -1e4. At initialisation it is closed everywhere, and next
             to no entry gets a gradient. "gate" - the same weights through log sigmoid(t) (not in the paper): every
             entry learns.

@@ -120,7 +120,7 @@ def graft(
 
 
 def graft_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the settings of a configuration's `mask` node those that `graft` takes, its own and the kind's."""
+    """Those settings of a configuration's `mask` node that `graft` takes: its own and those of the kind."""
     known = {*inspect.signature(graft).parameters, *find_kind(settings.get("kind", "context")).settings()}
     return {name: value for name, value in settings.items() if name in known}
 

@@ -8,7 +8,7 @@
 transformers hands keywords that a model does not know down to its attention; `soft_mask`, `fusion` and `backend` arrive
 that way. A layer called by itself, or given them by a forward pre-hook of its attention, can have a mask of its own.
 
-Two registrations belong together: of a name that AttentionInterface knows and AttentionMaskInterface does not,
+Two registrations belong together: for a name that AttentionInterface knows and AttentionMaskInterface does not know,
 transformers makes no structural mask, and a decoder silently sees the future.
 """
 

@@ -48,7 +48,7 @@ def read_length(module: nn.Module, batch: dict) -> int:
 
 
 def words(module: nn.Module, batch: dict, tokens: int) -> int:
-    """As many as the prompt leaves of `tokens`. ConfigError where that is none."""
+    """The number of words that fit into `tokens` behind the prompt. ConfigError if none fits."""
     least = read_length(module, batch)
     if tokens < least:
         raise ConfigError(f"--tokens {tokens}: the prompt and one word are {least} tokens; give at least as many")
