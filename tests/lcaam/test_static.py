@@ -61,7 +61,7 @@ def table_gradient(fusion: str) -> torch.Tensor:
 
 
 def test_the_published_form_is_dead_at_initialisation_and_log_sigmoid_is_alive():
-    """Of 784 x 784 = 614,656 entries at most 10 get a gradient in the original's form, nearly all in the other."""
+    """At most 10 of 784 x 784 = 614,656 entries get a gradient in the published form, nearly all in the other."""
     dead, alive = table_gradient("add"), table_gradient("gate")
     assert dead.numel() == 614_656
     assert (dead != 0).sum() <= 10
