@@ -107,7 +107,7 @@ def only_places(data: Mapping[str, Any]) -> list[str]:
     (the node may come from an old record), they are those that every data module has.
     """
     try:
-        places = getattr(resolve("data", data["_target_"]), "places", Data.places)
+        places = getattr(resolve("data", data.get("_target_")), "places", Data.places)
     except ConfigError:
         places = Data.places
     real = "mini" in data and data["mini"] is None

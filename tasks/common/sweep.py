@@ -1,4 +1,4 @@
-"""After a multirun: the table of its runs (scripts/report.py), in the multirun's folder and on the screen."""
+"""After a multirun: the table of its runs (`python -m scripts.report`), in the multirun's folder and on the screen."""
 
 import atexit
 import logging
@@ -47,8 +47,8 @@ def make_table(folder: Path) -> None:
     if not notes.is_file():
         return
     folders = notes.read_text(encoding="utf-8").splitlines()
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), *folders, "--out", str(folder / TABLE)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "scripts.report", *folders, "--out", str(folder.absolute() / TABLE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         log.warning("no table of this multirun: %s", done.stderr.strip())
     else:

@@ -12,7 +12,8 @@ from transformers import LlamaConfig
 
 from configs.errors import ConfigError
 from configs.schema import validate
-from tasks.audio_description import memory, quantization
+from scripts import memory
+from tasks.audio_description import quantization
 from tasks.audio_description.base_model import describe_base
 from tasks.audio_description.language_model import LanguageModel, pretrained
 from tasks.audio_description.module import AudioDescription

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_behind(tiny_run: TinyRun) -> None:
     assert saved == OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
     logged = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert {"train/loss", "val/loss", "test/loss"} <= logged[0].keys()
+    assert {"train/loss_step", "val/loss", "test/loss"} <= logged[0].keys()
     assert returned == float([row["val/loss"] for row in logged if row["val/loss"]][-1])
     assert not [path for path in folder.rglob(".*") if path.is_file()]  # no half-written drafts
 
