@@ -1,7 +1,6 @@
-"""Decodes image files of any mode into RGB pixels, naming those that cannot be decoded; normalises pixels for a model.
+"""Decodes image files of any mode into RGB pixels, naming those that cannot be decoded.
 
     image = decode(path.read_bytes(), str(path))    # PIL, mode RGB
-    batch = normalise(pixels, mean, std)            # (B, 3, H, W) uint8 -> float32
 
 Grey, palette, CMYK and the like are converted; transparency is laid over white; 16-bit grey is scaled to 8 bits (PIL's
 own conversion cuts it at 255 in some versions). Pixels stay as stored: a camera's orientation tag is not applied, as in
@@ -9,12 +8,9 @@ the usual ImageNet pipelines.
 """
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile
-from torch import Tensor
 
 from datamodules.errors import DataError
 
@@ -55,9 +51,3 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
-
-
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32, (x / 255 - mean) / std per channel: torchvision's operations in their order."""
-    mean, std = (torch.tensor(list(value), dtype=torch.float32).view(3, 1, 1) for value in (mean, std))
-    return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)

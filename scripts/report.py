@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from datamodules.contract import only_places
 from scripts.arguments import parser_for
 
 FORMAT = 1  # of results.json
@@ -54,7 +53,7 @@ def shortened(run: dict) -> str:
 
 def settings(run: dict) -> dict[str, dict | None]:
     """The settings that a result depends on, by part; None for a part that older records do not have."""
-    dropped = {"data": only_places(run["data"]), "trainer": SHOWN}
+    dropped = {"data": run.get("places", ()), "trainer": SHOWN}
     found: dict[str, dict | None] = {}
     for part in PARTS:
         node = run.get(part)

@@ -1,5 +1,5 @@
-"""Described movies: the MAD-v2 data set, or generated ones in its files."""
+"""Described movies: the MAD-v2 data set, or generated ones in its files. The data module is `Descriptions`."""
 
-from datamodules.audio_description.datamodule import Descriptions
+from datamodules.lazy import lazy
 
-__all__ = ["Descriptions"]
+__getattr__ = lazy("datamodules.audio_description.datamodule", "Descriptions")

@@ -1,5 +1,5 @@
-"""Labelled images: ImageNet-1K, any image folder, Parquet shards, generated ones."""
+"""Labelled images: ImageNet-1K, any image folder, Parquet shards, generated ones. The data module is `Images`."""
 
-from datamodules.image_classification.datamodule import Images
+from datamodules.lazy import lazy
 
-__all__ = ["Images"]
+__getattr__ = lazy("datamodules.image_classification.datamodule", "Images")

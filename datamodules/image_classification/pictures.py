@@ -22,7 +22,8 @@ from torch.utils.data import Dataset
 
 from datamodules.image_classification.transforms import shifted
 from datamodules.loading import Draw
-from datamodules.pixels import decode, normalise
+from datamodules.normalise import normalise
+from datamodules.pixels import decode
 
 
 class Pictures(Dataset):

@@ -1,5 +1,8 @@
-"""Videos with the moments and highlights that a sentence asks for: QVHighlights, Charades-STA, generated ones."""
+"""Videos with the moments and highlights that a sentence asks for: QVHighlights, Charades-STA, generated ones.
 
-from datamodules.moment_retrieval.datamodule import Moments
+The data module is `Moments`.
+"""
 
-__all__ = ["Moments"]
+from datamodules.lazy import lazy
+
+__getattr__ = lazy("datamodules.moment_retrieval.datamodule", "Moments")

@@ -1,5 +1,5 @@
-"""Videos with captions: MSR-VTT, other captioned videos, generated ones."""
+"""Videos with captions: MSR-VTT, other captioned videos, generated ones. The data module is `Captions`."""
 
-from datamodules.video_captioning.datamodule import Captions
+from datamodules.lazy import lazy
 
-__all__ = ["Captions"]
+__getattr__ = lazy("datamodules.video_captioning.datamodule", "Captions")

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from datamodules.errors import DataError
 from datamodules.loading import Draw
-from datamodules.pixels import normalise
+from datamodules.normalise import normalise
 from datamodules.streams import FolderStream, PackedStream
 from datamodules.video_captioning.captions import Clip
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles

@@ -24,6 +24,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from datamodules.contract import only_places
 from tasks.common import environment
 from tasks.common.files import write_json, write_text
 from tasks.common.table import published
@@ -51,6 +52,7 @@ class RunRecord:
             "seed": plain["seed"],
             "mask": plain["mask"],
             "data": plain["data"],
+            "places": only_places(plain["data"]),  # settings of the data that no result depends on
             "task": plain["task"],
             "trainer": {key: value for key, value in plain["trainer"].items() if key != "default_root_dir"},
             "metrics": {},

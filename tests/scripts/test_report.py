@@ -21,6 +21,7 @@ def run(experiment="base", seed=0, cider=1.0, status="completed", started="2026-
         "seed": seed,
         "mask": {"scope": "none"},
         "data": {"root": "/somewhere", "sounds": "tones"},
+        "places": ["root", "num_workers", "speech_dir"],
         "parameters": {"encoder": 10, "masks": 2},
         "tested": "last",
         "metrics": {"cider": cider},
@@ -87,7 +88,11 @@ REAL = {"root": "/somewhere", "mini": None}
             {"mask": {"scope": "none", "depth": 4}, "parameters": {"masks": 4}},
             ["base mask.depth=3", "base mask.depth=4"],
         ),
-        ({"data": REAL}, {"data": REAL | {"root": "/other"}}, ["base data.root=/somewhere", "base data.root=/other"]),
+        (
+            {"places": ["num_workers"], "data": REAL},
+            {"places": ["num_workers"], "data": REAL | {"root": "/other"}},
+            ["base data.root=/somewhere", "base data.root=/other"],
+        ),
         ({"scale": "smoke", "task": {"lr": 1}}, {"task": {"lr": 2}}, ["base scale=smoke", "base scale=mini"]),
     ],
 )
