@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 # one stamp for each way to install, so that another way installs again
 STAMP := $(VENV)/.installed-$(subst /,_,$(or $(LOCK),newest)-$(EXTRAS))
 ALL := lab,dev,lora,quantization
-TESTS := -m pytest -n 2 -m "not slow"
+TESTS := -m pytest -n 2 --dist loadgroup -m "not slow"
 PIP := -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PINNED := $(if $(LOCK),--constraint $(LOCK) --build-constraint $(LOCK))
 TASKS := madv2 qvhighlights imagenet1k msrvtt
@@ -44,7 +44,7 @@ test: lint ## lint, then the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python $(TESTS)
 
 test-all: lint ## lint, then all tests, also those that take minutes or gigabytes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-newest: install ## the fast tests with the newest version of everything, in .venv-newest
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-newest

@@ -11,6 +11,8 @@ import pytest
 
 from tests.composing import ROOT
 
+pytestmark = pytest.mark.xdist_group("extending")  # one copy of the project for all of them
+
 FILE = re.compile(r"^`([\w/]+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```$", re.DOTALL | re.MULTILINE)
 TREE = ("configs", "datamodules", "lcaam", "tasks", "train.py", "eval.py")
 
@@ -47,19 +49,33 @@ def test_every_file_of_the_page_is_new(files) -> None:
     assert not [name for name in files if (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize("mask", ["lcaam", "extra_linear"])
-def test_the_task_of_the_page_runs(copy: Path, mask: str) -> None:
-    arguments = ("experiment=marked_number_lcaam", "scale=smoke", f"mask={mask}", "name=page", "paths.log_dir=logs")
+def trained(copy: Path, mask: str) -> dict:
+    """The record of a run of the page's task."""
+    arguments = ("experiment=marked_number_lcaam", "scale=smoke", f"mask={mask}", "paths.log_dir=logs")
     done = run(copy, "train.py", *arguments, f"paths.run_dir=logs/{mask}", "paths.data_dir=data")
     assert done.returncode == 0, done.stderr
-    record = json.loads((copy / "logs" / mask / "results.json").read_text(encoding="utf-8"))
-    assert record["status"] == "completed"
-    assert record["metrics"].keys() == {"error", "test_loss", "train_loss"}
-    assert record["floors"].keys() == {"constant", "input_blind"}
-    assert record["flops"] > 0
-    assert (record["parameters"]["masks"] > 0) == ("lcaam" in mask)
-    assert (record["parameters"]["controls"] > 0) == (mask == "extra_linear")
-    assert len((copy / "logs" / mask / "predictions" / "test.jsonl").read_text().splitlines()) == 64
+    return json.loads((copy / "logs" / mask / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def with_masks(copy: Path) -> dict:
+    return trained(copy, "lcaam")
+
+
+def test_the_task_of_the_page_runs_and_is_recorded(copy: Path, with_masks: dict) -> None:
+    assert with_masks["status"] == "completed"
+    assert with_masks["metrics"].keys() == {"error", "test_loss", "train_loss"}
+    assert with_masks["floors"].keys() == {"constant", "input_blind"}
+    assert with_masks["flops"] > 0
+    assert with_masks["parameters"]["masks"] > 0 and with_masks["parameters"]["controls"] == 0
+    assert with_masks["checkpoints"] == {"last": "checkpoints/last.ckpt", "best": "checkpoints/best.ckpt"}
+    assert len((copy / "logs" / "lcaam" / "predictions" / "test.jsonl").read_text().splitlines()) == 64
+
+
+def test_a_control_takes_the_place_of_its_masks(copy: Path, with_masks: dict) -> None:
+    parameters = trained(copy, "extra_linear")["parameters"]
+    assert parameters["masks"] == 0 and parameters["controls"] > 0
+    assert parameters["model"] == with_masks["parameters"]["model"]
 
 
 def test_its_settings_are_checked_like_all_others(copy: Path) -> None:
@@ -73,6 +89,6 @@ def test_its_settings_are_checked_like_all_others(copy: Path) -> None:
     assert [message for message in wrong.values() if message not in done.stderr] == []
 
 
-def test_eval_refuses_what_its_weights_were_made_for(copy: Path) -> None:
+def test_eval_refuses_what_its_weights_were_made_for(copy: Path, with_masks: dict) -> None:
     done = run(copy, "eval.py", "run=logs/lcaam", "data.length=4")
     assert "data.length: 4: the run was trained with 8" in done.stderr
