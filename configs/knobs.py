@@ -36,8 +36,6 @@ def _is_share(value: float) -> bool:
 
 
 Count = Annotated[int, at_least(1)]
-Spoken = Annotated[int, at_least(3, "[CLS], a word, [SEP]")]
-CaptionLength = Annotated[int, at_least(2, "[CLS] and [SEP]")]
 Natural = Annotated[int, at_least(0)]
 Seed = Annotated[int, Range(lambda value: 0 <= value <= LARGEST_SEED, f"0 to {LARGEST_SEED}")]
 Finite = Annotated[float, Range(math.isfinite, "a finite number")]
@@ -47,10 +45,6 @@ Share = Annotated[float, Range(_is_share, "at least 0 and below 1")]
 Probability = Annotated[float, Range(lambda value: 0 <= value <= 1, "at least 0 and at most 1")]
 Inside = Annotated[float, Range(lambda value: 0 < value < 1, "above 0 and below 1")]
 PositiveShare = Annotated[float, Range(lambda value: 0 < value <= 1, "above 0 and at most 1")]
-Window = Annotated[
-    list[int],
-    Range(lambda sides: len(sides) == 3 and min(sides) >= 1, "three numbers of at least 1: time, rows, columns"),
-]
 Counts = Annotated[list[int], Range(lambda values: all(value >= 1 for value in values), "numbers of at least 1")]
 Betas = Annotated[
     list[float],

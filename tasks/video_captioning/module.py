@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from configs.errors import ConfigError
-from configs.knobs import Betas, Count, NotNegative, Positive, PositiveShare, Share, Spoken
+from configs.knobs import Betas, Count, NotNegative, Positive, PositiveShare, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.caption_tokens import has_java
@@ -31,7 +31,7 @@ from tasks.video_captioning.masking import IGNORED, hide
 from tasks.video_captioning.model import SwinBert
 from tasks.video_captioning.optimisation import adamw_of_captioner
 from tasks.video_captioning.rules import RULES
-from tasks.video_captioning.settings import Backbone, Decoding, build_backbone
+from tasks.video_captioning.settings import Backbone, Decoding, Spoken, build_backbone
 
 ANALYSED = 2**28  # most attention weights (1 GB); at least two videos, since the masks of several are compared
 SCORES = ("bleu_4", "meteor", "rouge_l", "cider", "bleu_4_plain", "rouge_l_plain", "cider_plain", "exact")

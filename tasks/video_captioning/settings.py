@@ -1,10 +1,17 @@
 """Groups of options of the captioning module, each a node of its configuration."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from configs.knobs import CaptionLength, Count, Counts, Finite, NotNegative, Share, Window
+from configs.knobs import Count, Counts, Finite, NotNegative, Range, Share, at_least
 from tasks.video_captioning.swin import WINDOW, VideoSwin
+
+Spoken = Annotated[int, at_least(3, "[CLS], a word, [SEP]")]
+CaptionLength = Annotated[int, at_least(2, "[CLS] and [SEP]")]
+Window = Annotated[
+    list[int],
+    Range(lambda sides: len(sides) == 3 and min(sides) >= 1, "three numbers of at least 1: time, rows, columns"),
+]
 
 
 @dataclass
