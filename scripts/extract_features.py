@@ -22,10 +22,10 @@ from datamodules.errors import DataError
 from datamodules.loading import whole
 from datamodules.video_captioning.captions import LAYOUTS, Clip
 from datamodules.video_captioning.clips import Pixels
-from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress
 from datamodules.video_captioning.feature_files import write_features
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
 from scripts.arguments import parser_for
+from scripts.extracting import clips_of, finish, keep_settings, only_run, progress
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = ("tiny", "small", "base")

@@ -23,9 +23,9 @@ from rich.console import Console
 
 from datamodules.errors import DataError
 from datamodules.video_captioning.captions import LAYOUTS, Clip
-from datamodules.video_captioning.extraction import clips_of, finish, keep_settings, only_run, progress
 from datamodules.video_captioning.sources import VideoFiles
 from scripts.arguments import parser_for
+from scripts.extracting import clips_of, finish, keep_settings, only_run, progress
 
 PARTIAL = ".partial"
 

@@ -2,6 +2,7 @@
 
 import ast
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,12 @@ def test_shared_code_knows_no_task_by_name() -> None:
         if set(TASKS) & set(found.split("."))
     }
     assert not wrong
+
+
+def test_no_command_has_the_name_of_a_standard_module() -> None:
+    """Python looks into a script's own folder first, so that `scripts/profile.py` would replace the profiler."""
+    names = {path.stem for path in (ROOT / "scripts").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert names & set(sys.stdlib_module_names) == set()
 
 
 def test_files_are_short() -> None:

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from datamodules.video_captioning.captions import Clip
-from datamodules.video_captioning.extraction import only_run
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
 from datamodules.video_captioning.video import read_video
 from scripts import extract_frames
 from scripts.extract_frames import extract, main
+from scripts.extracting import only_run
 from tests.datamodules.video_captioning.small import footage, write_json, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
