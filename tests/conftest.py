@@ -12,6 +12,11 @@ from tests.composing import composed
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files beside this one first: they run whole programs, and the longest should not begin last."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches W&B or a model hub, whatever this machine is logged in to."""

@@ -11,8 +11,6 @@ import pytest
 
 from tests.composing import ROOT
 
-pytestmark = pytest.mark.xdist_group("extending")  # one copy of the project for all of them
-
 FILE = re.compile(r"^`([\w/]+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```$", re.DOTALL | re.MULTILINE)
 TREE = ("configs", "datamodules", "lcaam", "tasks", "train.py", "eval.py")
 

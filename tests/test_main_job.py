@@ -12,8 +12,6 @@ import pytest
 from tests.composing import ROOT
 from tests.offline import records_of
 
-pytestmark = pytest.mark.xdist_group("main job")  # one sweep for all of them
-
 CAPTION_METRICS = {"rouge_l", "cider"} if shutil.which("java") else {"rouge_l_plain", "cider_plain"}
 
 

@@ -219,7 +219,7 @@ def test_options_that_make_no_sense_are_refused(model, options, message) -> None
 
 def test_streams_of_an_unknown_training_must_have_the_right_width_together() -> None:
     video, queries = arrays()
-    with pytest.raises(DataError, match=r"streams slow \(9, 7\): .*have 12 features together, or 14 where"):
+    with pytest.raises(DataError, match=r"streams slow \(9, 7\): .*have 12 features together, or 14 if"):
         predict(build(FACTS), {"slow": video["slow"]}, queries)
     with pytest.raises(DataError, match="single array.* checkpoint does not say how many it has"):
         predict(build(FACTS), np.ones((9, 12)), queries)
