@@ -92,7 +92,7 @@ def test_the_papers_configuration_has_its_parameters_and_the_flops_of_literal_fo
 
 @pytest.mark.slow
 def test_the_script_prints_table_4_within_a_percent_and_a_gibibyte_and_a_half(tmp_path):
-    command = [sys.executable, "scripts/cost/__main__.py", *PAPER, "--json", str(tmp_path / "cost.json")]
+    command = [sys.executable, "-m", "scripts.cost", *PAPER, "--json", str(tmp_path / "cost.json")]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     printed = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
