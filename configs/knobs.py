@@ -88,7 +88,7 @@ def out_of_range(function: Callable, given: Mapping[str, Any], path: str = "") -
     return found
 
 
-def check_fields(instance: Any) -> None:
+def check_ranges(instance: Any) -> None:
     """ValueError that lists the fields of a dataclass's instance that are out of range; for its __post_init__."""
     fields = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
     if problems := out_of_range(type(instance), fields):

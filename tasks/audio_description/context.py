@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from configs.knobs import Count, check_fields
+from configs.knobs import Count, check_ranges
 from tasks.common.errors import CheckpointError
 
 IGNORED = -100  # label of positions that do not count in the loss
@@ -38,7 +38,7 @@ class Context:
     subtitle_tokens: Count = 128
 
     def __post_init__(self):
-        check_fields(self)
+        check_ranges(self)
 
 
 class History:

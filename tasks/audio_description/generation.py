@@ -10,7 +10,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 from transformers import RepetitionPenaltyLogitsProcessor as RepetitionPenalty
 
-from configs.knobs import Count, Natural, NotNegative, Positive, PositiveShare, check_fields
+from configs.knobs import Count, Natural, NotNegative, Positive, PositiveShare, check_ranges
 
 PRESETS: dict[str, dict[str, Any]] = {
     "greedy": {"do_sample": False, "max_new_tokens": 64},  # the paper: temperature 0; it states no length
@@ -50,7 +50,7 @@ class Decoding:
 
     def __post_init__(self):
         """Raises ValueError for an impossible value, and for one that would have no effect beside the others."""
-        check_fields(self)
+        check_ranges(self)
         options = self.options()
         if (least := options.get("min_new_tokens", 0)) > options["max_new_tokens"]:
             raise ValueError(f"min_new_tokens={least} is more than max_new_tokens={options['max_new_tokens']}")

@@ -69,27 +69,30 @@ def checkpoint_to_resume(path: str | None) -> Path | None:
         return None
     if not Path(path).is_file():
         raise CheckpointError(f"resume={path}: there is no such file; a run keeps checkpoints/last.ckpt in its folder")
-    check_readable(Path(path))
+    read_checkpoint(Path(path))
     return Path(path)
 
 
-def check_readable(path: Path) -> None:
-    """Raises CheckpointError for a file that is cut off or not a checkpoint. Reads tensors and plain values only."""
+def read_checkpoint(path: Path, device: str = "meta", hint: str = "") -> Any:
+    """What a checkpoint's file holds: tensors (on "meta" their shapes alone) and plain values; no code of it is run.
+
+    Raises CheckpointError for a file that is cut off or not a checkpoint; `hint` is added to its message.
+    """
     try:
-        torch.load(path, map_location="meta", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or not a checkpoint of this "
-            f"project ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'})"
+            f"project ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'}){hint}"
         ) from error
 
 
 def load_module(kind: type[LightningModule], path: Path, **changes: Any) -> LightningModule:
     """The module saved at `path`, with `changes` to its saved settings.
 
-    Raises CheckpointError for a file that `check_readable` refuses or that belongs to another model.
+    Raises CheckpointError for a file that `read_checkpoint` refuses or that belongs to another model.
     """
-    check_readable(path)
+    read_checkpoint(path)
     try:
         return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
     except (RuntimeError, TypeError, KeyError) as error:

@@ -6,7 +6,6 @@
 scripts/predict_moments.py makes the batches from feature arrays and files, and has the command line.
 """
 
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from tasks.common.checkpoints import read_checkpoint
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_saliency
 from tasks.moment_retrieval.module import MomentRetrieval
@@ -37,14 +37,7 @@ def load(path: str | Path) -> MomentRetrieval:
         found = sorted(str(file) for file in path.rglob("*.ckpt")) if path.is_dir() else []
         hint = f"a folder that holds {', '.join(found)}" if found else "there is no such file"
         raise CheckpointError(f"no checkpoint {path}: {hint}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "empty"
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read: it is cut off, or not a checkpoint of this "
-            f"project ({type(error).__name__}: {reason}). {IMPORT.format(path)}"
-        ) from error
+    content = read_checkpoint(path, "cpu", hint=f". {IMPORT.format(path)}")
     if not isinstance(content, dict) or not {"state_dict", "hyper_parameters"} <= content.keys():
         raise CheckpointError(f"{path} is not a checkpoint of this project: it has no settings. {IMPORT.format(path)}")
     settings = content["hyper_parameters"]

@@ -73,7 +73,7 @@ def test_a_wrong_command_line_stops_with_what_is_allowed(given, message, capsys,
 
 
 def test_a_gpu_that_is_not_there_is_said(capsys, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SystemExit):
         main([FIRST, "--latency", "--device", "cuda"])
     assert "torch sees no GPU here" in capsys.readouterr().err
