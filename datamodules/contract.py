@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from configs.targets import resolve
 from datamodules.errors import DataError, some
@@ -101,14 +100,10 @@ class Data(pl.LightningDataModule):
 
 
 def only_places(data: Mapping[str, Any]) -> list[str]:
-    """The settings of a data node that no result depends on: the `places` of its class.
+    """The settings of a checked data node that no result depends on: the `places` of its class.
 
-    For real data `root` is not among them, since it says which files were read. If the class does not exist any more
-    (the node may come from an old record), they are those that every data module has.
+    For real data `root` is not among them, since it says which files were read.
     """
-    try:
-        places = getattr(resolve("data", data.get("_target_")), "places", Data.places)
-    except ConfigError:
-        places = Data.places
+    places = getattr(resolve("data", data["_target_"]), "places", Data.places)
     real = "mini" in data and data["mini"] is None
     return [place for place in places if not (real and place == "root")]

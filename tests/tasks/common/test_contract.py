@@ -52,7 +52,6 @@ def test_of_generated_data_the_places_do_not_count_and_of_real_data_the_root_doe
     target = "datamodules.audio_description.Descriptions"
     assert set(only_places({"_target_": target, "mini": {}})) == {"root", "num_workers", "speech_dir"}
     assert set(only_places({"_target_": target, "mini": None})) == {"num_workers", "speech_dir"}
-    assert only_places({"_target_": "datamodules.gone.Data", "mini": {}}) == ["root", "num_workers"]
 
 
 def test_a_task_that_cannot_be_sharded_says_so() -> None:
