@@ -1,19 +1,38 @@
 """Composes a run without Hydra's application, as a notebook would."""
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
+from configs.command_line import marked
 from configs.composing import composed as plainly_composed
 from tasks.common.build import build
+from tests.programs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 
 
 def composed(folder: Path, *overrides: str) -> DictConfig:
-    """What train.py would get for these overrides; outputs and data below `folder`."""
-    return plainly_composed(*overrides, f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data")
+    """What train.py would get for these overrides; outputs and data below `folder`.
+
+    Files are read once per choice of files. Hydra sets the values that `marked` marks after all files are composed; so
+    does this, in a copy.
+    """
+    places = (f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data")
+    arguments = marked((*overrides, *places))
+    values = [argument for argument in arguments if argument.startswith("++")]
+    cfg = deepcopy(of_files(tuple(argument for argument in arguments if not argument.startswith("++"))))
+    for value in OverridesParser.create().parse_overrides(values):
+        OmegaConf.update(cfg, value.key_or_group, value.value(), merge=True, force_add=True)
+    return cfg
+
+
+@cache
+def of_files(choices: tuple[str, ...]) -> DictConfig:
+    return plainly_composed(*choices)
 
 
 def facts_of(cfg: DictConfig) -> dict:

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from configs.schema import validate
 from tests.commands import PAGES, Command, commands
-from tests.composing import CONFIGS, ROOT, composed
+from tests.composing import CONFIGS, composed
+from tests.programs import ROOT
 
 COMMANDS = commands()
 OWN_WORDS = {"output", "row_tokens"}  # keys of scripts.pretrain_language_model and scripts.memory, beside train.py's

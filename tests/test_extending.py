@@ -3,13 +3,11 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.composing import ROOT
+from tests.programs import ROOT, started
 
 FILE = re.compile(r"^`([\w/]+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```$", re.DOTALL | re.MULTILINE)
 TREE = ("configs", "datamodules", "lcaam", "tasks", "train.py", "eval.py")
@@ -37,11 +35,6 @@ def copy(files, tmp_path_factory) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-
-
 def test_every_file_of_the_page_is_new(files) -> None:
     assert len(files) == 8
     assert not [name for name in files if (ROOT / name).exists()]
@@ -50,7 +43,7 @@ def test_every_file_of_the_page_is_new(files) -> None:
 def trained(copy: Path, mask: str) -> dict:
     """The record of a run of the page's task."""
     arguments = ("experiment=marked_number_lcaam", "scale=smoke", f"mask={mask}", "paths.log_dir=logs")
-    done = run(copy, "train.py", *arguments, f"paths.run_dir=logs/{mask}", "paths.data_dir=data")
+    done = started("train.py", *arguments, f"paths.run_dir=logs/{mask}", "paths.data_dir=data", folder=copy)
     assert done.returncode == 0, done.stderr
     return json.loads((copy / "logs" / mask / "results.json").read_text(encoding="utf-8"))
 
@@ -82,11 +75,11 @@ def test_its_settings_are_checked_like_all_others(copy: Path) -> None:
         "data.length=0": "data.length: 0 is out of range; allowed: at least 1",
         "task.widht=8": "task.widht: unknown key; did you mean 'width'?",
     }
-    done = run(copy, "train.py", "experiment=marked_number_lcaam", "scale=smoke", *wrong)
+    done = started("train.py", "experiment=marked_number_lcaam", "scale=smoke", *wrong, folder=copy)
     assert done.returncode != 0
     assert [message for message in wrong.values() if message not in done.stderr] == []
 
 
 def test_eval_refuses_what_its_weights_were_made_for(copy: Path, with_masks: dict) -> None:
-    done = run(copy, "eval.py", "run=logs/lcaam", "data.length=4")
+    done = started("eval.py", "run=logs/lcaam", "data.length=4", folder=copy)
     assert "data.length: 4: the run was trained with 8" in done.stderr

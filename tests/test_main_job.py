@@ -1,31 +1,21 @@
 """The main job, audio description, from the command line to the record, at the smallest scale."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.composing import ROOT
 from tests.offline import records_of
+from tests.programs import started
 
 CAPTION_METRICS = {"rouge_l", "cider"} if shutil.which("java") else {"rouge_l_plain", "cider_plain"}
 
 
-def started(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def trained(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     places = [f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data"]
-    return subprocess.run(
-        [sys.executable, "train.py", *arguments, *places],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    return started("train.py", *arguments, *places, **environment)
 
 
 def records(folder: Path) -> list[dict]:
@@ -37,7 +27,7 @@ def four_jobs(tmp_path_factory) -> Path:
     """Two experiments x two seeds, two jobs at a time."""
     folder = tmp_path_factory.mktemp("sweep")
     sweep = ["experiment=madv2_baseline,madv2_multi_lcaam", "seed=0,1", "hydra/launcher=joblib"]
-    done = started(folder, "-m", *sweep, "scale=smoke", "logger=many", WANDB_MODE="offline")
+    done = trained(folder, "-m", *sweep, "scale=smoke", "logger=many", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -71,7 +61,7 @@ def test_every_test_prediction_stands_beside_its_reference(four_jobs):
 
 def test_the_same_seed_again_gives_the_same_numbers_even_alone(four_jobs, tmp_path):
     """Another process, one job instead of two, the data set generated again."""
-    done = started(tmp_path, "experiment=madv2_multi_lcaam", "scale=smoke", "seed=1")
+    done = trained(tmp_path, "experiment=madv2_multi_lcaam", "scale=smoke", "seed=1")
     assert done.returncode == 0, done.stderr[-3000:]
     (again,) = records(tmp_path)
     (before,) = [r for r in records(four_jobs) if (r["experiment"], r["seed"]) == ("madv2_multi_lcaam", 1)]
@@ -91,7 +81,7 @@ def test_its_wandb_run_holds_metrics_settings_and_heat_maps(four_jobs):
 
 
 def test_without_java_it_ends_and_says_what_its_scores_are(tmp_path):
-    done = started(tmp_path, "experiment=madv2_baseline", "scale=smoke", "logger=csv", PATH="")
+    done = trained(tmp_path, "experiment=madv2_baseline", "scale=smoke", "logger=csv", PATH="")
     assert done.returncode == 0, done.stderr[-3000:]
     (record,) = records(tmp_path)
     assert {"cider_plain", "rouge_l_plain"} <= record["metrics"].keys()
@@ -100,7 +90,7 @@ def test_without_java_it_ends_and_says_what_its_scores_are(tmp_path):
 
 
 def test_missing_data_at_the_papers_scale_stops_before_anything_is_built(tmp_path):
-    done = started(tmp_path, "experiment=madv2_multi_lcaam")
+    done = trained(tmp_path, "experiment=madv2_multi_lcaam")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     for part in ("CLIP_L14_frames_features_5fps.h5", f"{tmp_path}/data/madv2", "docs/datasets.md#mad-v2", "scale=mini"):
@@ -111,7 +101,7 @@ def test_missing_data_at_the_papers_scale_stops_before_anything_is_built(tmp_pat
 
 
 def test_a_mask_narrower_than_the_data_stops_before_anything_is_built(tmp_path):
-    done = started(tmp_path, "experiment=madv2_multi_lcaam", "scale=smoke", "mask.num_keys=40")
+    done = trained(tmp_path, "experiment=madv2_multi_lcaam", "scale=smoke", "mask.num_keys=40")
     assert done.returncode == 1
     assert "mask.num_keys" in done.stderr
     assert "50" in done.stderr
@@ -120,9 +110,7 @@ def test_a_mask_narrower_than_the_data_stops_before_anything_is_built(tmp_path):
 
 def test_a_finished_run_is_evaluated_again_with_the_same_numbers(four_jobs):
     run = next(path.parent for path in four_jobs.rglob("results.json") if "multi" in str(path))
-    done = subprocess.run(
-        [sys.executable, "eval.py", f"run={run}"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = started("eval.py", f"run={run}")
     assert done.returncode == 0, done.stderr[-3000:]
     before = json.loads((run / "results.json").read_text())["metrics"]
     assert f"{before['test_loss']:.2f}" in done.stdout

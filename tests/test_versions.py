@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scripts import versions
-from tests.composing import ROOT
+from tests.programs import ROOT
 
 LOCK = versions.locked()
 

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tests.composing import ROOT
+from tests.programs import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -25,6 +23,7 @@ from tests.datamodules.audio_description.small import (
     read_rows,
     write_rows,
 )
+from tests.programs import started
 from tests.scripts.mad_faults import add_rows, check, durations, first, found, with_column, write_faultless
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,13 +233,7 @@ def test_an_unknown_data_set_ends_with_2(capsys):
     assert stop.value.code == 2 and "madv2" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_script_runs_by_itself(folder):
     (folder / FILES.audio).unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.check_data", "madv2", *overrides(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = started("-m", "scripts.check_data", "madv2", *overrides(folder))
     assert done.returncode == 1 and done.stdout.endswith("1 findings of 1 kinds, 0 notes\n"), done.stderr

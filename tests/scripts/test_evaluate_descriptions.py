@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,8 @@ from scripts.evaluate_descriptions import evaluate
 from tasks.audio_description.metrics import neighbour_recalls, recall_over_movies
 from tasks.audio_description.scorers import BERTScore, RougeL, TokenF1
 from tasks.common.captions import score_captions
-from tests.tasks.audio_description.predictions import FAST, ROOT, as_rows, refused, score, table, write
+from tests.programs import started
+from tests.tasks.audio_description.predictions import FAST, as_rows, refused, score, table, write
 from tests.tasks.audio_description.test_scorers import write_bert
 
 
@@ -39,9 +38,9 @@ def test_the_scores_are_those_of_the_functions_that_own_them(tmp_path):
 def test_the_module_prints_and_writes_all_scores(tmp_path):
     path = write(tmp_path / "P.csv", table((16, 3)))
     outputs = {name: tmp_path / f"scores.{name}" for name in ("json", "csv")}
-    command = [sys.executable, "-m", "scripts.evaluate_descriptions", "--predictions", str(path), "--per-movie"]
-    command += [part for name, out in outputs.items() for part in (f"--{name}", str(out))]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    options = [part for name, out in outputs.items() for part in (f"--{name}", str(out))]
+    run = started("-m", "scripts.evaluate_descriptions", "--predictions", str(path), "--per-movie", *options)
+    assert run.returncode == 0, run.stderr
     total = json.loads(outputs["json"].read_text())["total"]
     base = {name.removesuffix("_plain") for name in total}
     assert {"bleu_1", "bleu_4", "rouge_l", "cider", "exact", "sentences"} < base

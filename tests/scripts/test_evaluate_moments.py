@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from scripts.evaluate_moments import main
 from tasks.moment_retrieval.scores import evaluate
 from tasks.moment_retrieval.submission import SubmissionError
 from tests.parity import QVHIGHLIGHTS, needs_qvhighlights
+from tests.programs import started
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,8 +49,8 @@ def test_the_module_scores_the_sample_as_the_benchmark_did(tmp_path):
     output = tmp_path / "new" / "metrics.json"
     files = ("--submission", "sample_val_preds.jsonl"), ("--ground-truth", "highlight_val_release.jsonl")
     arguments = [part for option, name in files for part in (option, str(QVHIGHLIGHTS / name))]
-    command = [sys.executable, "-m", "scripts.evaluate_moments", *arguments, "--output", str(output)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    run = started("-m", "scripts.evaluate_moments", *arguments, "--output", str(output))
+    assert run.returncode == 0, run.stderr
     official = json.loads((QVHIGHLIGHTS / "sample_val_preds_metrics_raw.json").read_text())
     assert json.dumps(json.loads(output.read_text())) == json.dumps(official)
     assert brief_of(run.stdout) == official["brief"]

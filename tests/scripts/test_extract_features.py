@@ -1,8 +1,5 @@
 """Extracting features: the backbone's grid of the central square, complete files or none, resumed, failures listed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from scripts import extract_features
 from scripts.extract_features import main
 from scripts.extract_frames import main as extract_frames
 from tests.datamodules.video_captioning.small import footage, write_video
+from tests.programs import started
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -139,9 +137,6 @@ def test_a_file_is_complete_or_absent(tmp_path, monkeypatch):
 
 
 def test_unknown_weights_are_said(videos, tmp_path):
-    command = [sys.executable, "-m", "scripts.extract_features", str(videos), str(tmp_path / "out"), *SMALL]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--weights", "KINETICS40_V1"], cwd=ROOT, capture_output=True, text=True, env=environment
-    )
+    places = (str(videos), str(tmp_path / "out"))
+    done = started("-m", "scripts.extract_features", *places, *SMALL, "--weights", "KINETICS40_V1")
     assert done.returncode == 1 and "KINETICS400_V1" in done.stderr and "Traceback" not in done.stderr

@@ -1,8 +1,5 @@
 """Extracting frames: the video's own frames, complete clips or none, resumed, failures listed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from scripts import extract_frames
 from scripts.extract_frames import extract, main
 from scripts.extracting import only_run
 from tests.datamodules.video_captioning.small import footage, write_json, write_video
+from tests.programs import started
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,17 +152,11 @@ def test_numbers_too_small_are_refused(videos, tmp_path, option, capsys):
 
 
 def test_it_runs_as_a_command_with_two_processes(videos, tmp_path):
-    command = [sys.executable, "-m", "scripts.extract_frames", str(videos), str(tmp_path / "frames")]
-    done = subprocess.run(
-        [*command, "--workers", "2"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = ("-m", "scripts.extract_frames", str(videos), str(tmp_path / "frames"))
+    done = started(*command, "--workers", "2")
     assert done.returncode == 0 and "3 clips extracted" in done.stdout
     assert len(names(tmp_path / "frames/v1")) == 32  # seven frames in the file: some come again
     (videos / "v1.mp4").write_bytes(b"x")
     (tmp_path / "frames/v1").rename(tmp_path / "gone")
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = started(*command)
     assert done.returncode == 1 and "v1.mp4 cannot be decoded" in done.stderr and "Traceback" not in done.stderr

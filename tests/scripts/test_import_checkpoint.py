@@ -4,8 +4,6 @@ import argparse
 import copy
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.predict import load
 from tasks.moment_retrieval.upstream import qd_detr_from_upstream
 from tests.parity import PARITY, fill, needs_parity
+from tests.programs import started
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -273,6 +272,5 @@ def test_an_unknown_model_is_refused_with_those_that_are_known(capsys):
 
 
 def test_it_runs_as_a_command(tmp_path):
-    command = [sys.executable, "-m", "scripts.import_checkpoint", "qd_detr", "no.ckpt", "out.ckpt"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = started("-m", "scripts.import_checkpoint", "qd_detr", "no.ckpt", "out.ckpt")
     assert done.returncode == 1 and done.stderr == "no.ckpt: there is no such file\n"

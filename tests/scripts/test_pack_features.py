@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from datamodules.packed import PackedFeatures, pack, packed_path
 from scripts import pack_features
 from scripts.pack_features import main
 from tests.datamodules.moment_retrieval.small import open_set, write_set
+from tests.programs import started
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,12 +105,9 @@ def test_a_packed_file_stays_unless_forced(folder, capsys):
 
 
 def test_it_runs_as_a_command(folder):
-    command = [sys.executable, "-m", "scripts.pack_features", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "read back and equal" in done.stdout
-    done = subprocess.run(
-        [*command[:3], str(folder / "nothing")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = started("-m", "scripts.pack_features", str(folder))
+    assert done.returncode == 0 and "read back and equal" in done.stdout
+    done = started("-m", "scripts.pack_features", str(folder / "nothing"))
     assert done.returncode == 1 and "not a folder" in done.stderr and "Traceback" not in done.stderr
 
 

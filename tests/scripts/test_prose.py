@@ -3,7 +3,7 @@
 import pytest
 
 from scripts import prose
-from tests.composing import ROOT
+from tests.programs import ROOT
 
 BAD = {  # sentence: the pattern that finds it
     "Of each part, of the whole first evaluation.": "headless of",

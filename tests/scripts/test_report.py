@@ -1,13 +1,12 @@
 """The report's numbers against hand-computed ones; what is missing is reported."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from scripts.report import groups, load, names, report
+from tests.programs import started
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -205,8 +204,7 @@ def test_unfinished_runs_are_named_and_not_counted(tmp_path):
 
 
 def test_an_empty_folder_is_an_error_a_shell_can_see(tmp_path):
-    command = [sys.executable, "-m", "scripts.report", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = started("-m", "scripts.report", str(tmp_path))
     assert done.returncode == 1
     assert "no completed run" in done.stderr
 

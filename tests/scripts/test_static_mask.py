@@ -14,7 +14,7 @@ from scripts.studies.static_mask import training as static_mask_training
 from scripts.studies.static_mask.__main__ import PARTS, block, main, replaced
 from scripts.studies.static_mask.openness import HALF, LEAST, bias, gradient, openness, sigmoid_for
 from scripts.studies.static_mask.training import Probe, Variant, awake, digits, mask_of, trained
-from tests.composing import ROOT
+from tests.programs import ROOT
 
 RESULTS = ROOT / "docs" / "results"
 

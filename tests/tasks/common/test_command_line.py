@@ -6,15 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.composing import ROOT
-
-
-def started(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+from tests.programs import ROOT, started
 
 
 def test_help_and_a_mistyped_group_do_not_wait_for_torch() -> None:
-    done = started("-c", "import sys, train, eval; print('torch' in sys.modules)")
+    command = [sys.executable, "-c", "import sys, train, eval; print('torch' in sys.modules)"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 

@@ -17,6 +17,7 @@ from tasks.common import meteor
 from tasks.common.caption_tokens import has_java
 from tasks.common.captions import CaptionScorer, score_captions
 from tasks.common.meteor import METEOR, Meteor, MeteorError
+from tests.programs import started
 from tests.tasks.common.test_captions import BLEU, GENERATED, REFERENCES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -163,7 +164,7 @@ def test_a_forked_process_leaves_its_parents_program_alone(program, stand_in):
 def test_the_program_ends_with_the_process(stand_in, end):
     script = "from tasks.common.meteor import METEOR; METEOR.score({1: ['a']}, {1: ['a']}); "
     script += "print(METEOR.process.pid, flush=True)" + end
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = started("-c", script)
     assert "Traceback" not in done.stderr
     deadline = time.monotonic() + 10  # killed, its parent cannot wait for it: it reads its input's end by itself
     while not (ended := running(int(done.stdout)) is False) and time.monotonic() < deadline:

@@ -2,10 +2,9 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.composing import ROOT
+from tests.programs import started
 from tests.scripts.test_report import run
 
 SWEEP = """
@@ -31,8 +30,7 @@ def swept(folder: Path, ending: str) -> tuple[subprocess.CompletedProcess, Path]
     job = folder / "job"
     job.mkdir()
     (job / "results.json").write_text(json.dumps(run("alone", cider=2.5)), encoding="utf-8")
-    command = [sys.executable, "-c", SWEEP, str(folder / "sweep"), str(job), ending]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True), folder / "sweep" / "table.md"
+    return started("-c", SWEEP, str(folder / "sweep"), str(job), ending), folder / "sweep" / "table.md"
 
 
 def test_a_sweep_that_a_failed_job_ended_has_its_table(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Attention on pictures: the right weights on the right patches, and a script that draws them from finished runs."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ from PIL import Image
 
 from lcaam.analysis import record
 from tasks.image_classification.attention_figures import attention_on_pictures, looked_at
+from tests.programs import started
 from tests.tasks.image_classification.small import SIZES, build, pictures
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -79,18 +78,16 @@ def test_the_script_draws_two_finished_runs_beside_each_other(tmp_path):
     folders = []
     for experiment in ("imagenet1k_baseline", "imagenet1k_multi_lcaam"):
         options = [f"paths.{name}_dir={tmp_path / name}" for name in ("log", "data")]
-        command = [sys.executable, "train.py", f"experiment={experiment}", "scale=smoke", "floors.enabled=false"]
-        subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
+        options += [f"experiment={experiment}", "scale=smoke", "floors.enabled=false"]
+        assert started("train.py", *options).returncode == 0
         folders += [path.parent for path in (tmp_path / "log").rglob(f"{experiment}/**/results.json")]
-    script = [sys.executable, "-m", "scripts.attention_on_images", str(folders[1]), "--images", "3"]
+    script = ["-m", "scripts.attention_on_images", str(folders[1]), "--images", "3"]
     script += ["--out", str(tmp_path / "seen.png")]
-    alone = subprocess.run(script, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    alone = started(*script).stdout.split()
     narrow = Image.open(tmp_path / "seen.png").width
-    both = subprocess.run(
-        [*script, "--beside", str(folders[0])], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.split()
+    both = started(*script, "--beside", str(folders[0])).stdout.split()
     assert alone == both == [str(tmp_path / "seen.png"), str(tmp_path / "seen_mask.png")]
     assert Image.open(tmp_path / "seen.png").width > narrow
     assert Image.open(tmp_path / "seen_mask.png").width > 100
-    wrong = subprocess.run([*script, "--layer", "9"], cwd=ROOT, capture_output=True, text=True)
+    wrong = started(*script, "--layer", "9")
     assert wrong.returncode == 1 and "layer 9 of 2" in wrong.stderr and "Traceback" not in wrong.stderr

@@ -1,8 +1,6 @@
 """Whole runs at the smoke scale, through train.py and the metrics' own command line."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from tasks.common.errors import CheckpointError
-from tests.composing import ROOT
+from tests.programs import started
 from train import train
 
 Compose = Callable[..., DictConfig]
@@ -37,15 +35,9 @@ def test_a_run_stands_beside_its_floors_and_its_predictions_score_the_same_on_th
     assert {"val/mAP", "val/HIT@1", "val/loss"} <= set((folder / "metrics.csv").read_text().split("\n")[0].split(","))
 
     (truth,) = (tmp_path / "data").rglob("highlight_test_with_gt.jsonl")
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.evaluate_moments",
-        "--submission",
-        folder / "predictions/test.jsonl",
-    ]
-    command += ["--ground-truth", truth, "--output", tmp_path / "scores.json"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    files = {"submission": folder / "predictions/test.jsonl", "ground-truth": truth, "output": tmp_path / "scores.json"}
+    options = [part for name, path in files.items() for part in (f"--{name}", str(path))]
+    assert started("-m", "scripts.evaluate_moments", *options).returncode == 0
     brief = json.loads((tmp_path / "scores.json").read_text())["brief"]
     assert brief["MR-full-mAP"] == record["metrics"]["mAP"]
     assert brief["HL-min-VeryGood-Hit1"] == record["metrics"]["HIT@1"]
@@ -92,7 +84,7 @@ def test_what_masks_are_compared_with_trains(compose_run: Compose, mask: str) ->
 def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
     sweep = ["experiment=qvhighlights_lcaam", "mask.fusion=add,mul", "seed=0", "scale=smoke", "logger=csv"]
     places = [f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data", "floors.enabled=false"]
-    done = subprocess.run([sys.executable, "train.py", "-m", *sweep, *places], cwd=ROOT, capture_output=True, text=True)
+    done = started("train.py", "-m", *sweep, *places)
     assert done.returncode == 0, done.stderr
     (table,) = (tmp_path / "logs" / "multirun").rglob("table.md")
     text = table.read_text()

@@ -19,7 +19,8 @@ from eval import evaluate
 from scripts.caption_videos import caption, load, main
 from tasks.common.build import build_datamodule
 from tasks.video_captioning.settings import Decoding
-from tests.composing import ROOT, composed
+from tests.composing import composed
+from tests.programs import ROOT, started
 from train import train
 
 Compose = Callable[..., DictConfig]
@@ -81,8 +82,8 @@ def test_pixels_train_end_to_end_and_a_video_file_goes_from_file_to_caption(
     mini = build_datamodule(features).folder
     cfg = compose_run("experiment=msrvtt_lcaam", *QUICK, "callbacks=default", f"data.source={source}")
     if source == "frames":
-        command = [sys.executable, "-m", "scripts.extract_frames", str(mini / "videos"), str(mini / "frames")]
-        subprocess.run([*command, "--frames", "12"], cwd=ROOT, check=True, capture_output=True)
+        places = (str(mini / "videos"), str(mini / "frames"))
+        assert started("-m", "scripts.extract_frames", *places, "--frames", "12").returncode == 0
     train(cfg)
     assert record_of(cfg.paths.run_dir)["parameters"]["backbone"] > 0
     row = rows_of(cfg.paths.run_dir)[0]
