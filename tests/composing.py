@@ -15,14 +15,13 @@ from tests.programs import ROOT
 CONFIGS = ROOT / "configs"
 
 
-def composed(folder: Path, *overrides: str) -> DictConfig:
-    """What train.py would get for these overrides; outputs and data below `folder`.
+def composed(folder: Path, *overrides: str, data: Path | None = None) -> DictConfig:
+    """What train.py would get for these overrides; outputs below `folder`, data in `data` or below `folder` too.
 
     Files are read once per choice of files. Hydra sets the values that `marked` marks after all files are composed; so
     does this, in a copy.
     """
-    places = (f"paths.log_dir={folder}/logs", f"paths.data_dir={folder}/data")
-    arguments = marked((*overrides, *places))
+    arguments = marked((f"paths.log_dir={folder}/logs", f"paths.data_dir={data or folder / 'data'}", *overrides))
     values = [argument for argument in arguments if argument.startswith("++")]
     cfg = deepcopy(of_files(tuple(argument for argument in arguments if not argument.startswith("++"))))
     for value in OverridesParser.create().parse_overrides(values):

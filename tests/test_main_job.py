@@ -24,11 +24,15 @@ def records(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def four_jobs(tmp_path_factory) -> Path:
-    """Two experiments x two seeds, two jobs at a time."""
+    """Two experiments x two seeds, two jobs at a time; the sweep ends with its table."""
     folder = tmp_path_factory.mktemp("sweep")
     sweep = ["experiment=madv2_baseline,madv2_multi_lcaam", "seed=0,1", "hydra/launcher=joblib"]
     done = trained(folder, "-m", *sweep, "scale=smoke", "logger=many", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr[-3000:]
+    (table,) = (folder / "logs" / "multirun").rglob("table.md")
+    text = table.read_text(encoding="utf-8")
+    assert "| madv2_multi_lcaam | 2 |" in text
+    assert text in done.stdout + done.stderr
     return folder
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs.schema import validate
 from tasks.common.build import build, build_all, build_trainer
+from tasks.common.table import published
 from tests.composing import facts_of
 from tests.configs.test_every_yaml import SCALES, experiment_of, options
 
@@ -43,10 +44,21 @@ def build_task(cfg: DictConfig):
         return build(cfg.task, mask=mask, facts=facts_of(cfg))
 
 
+def check(cfg: DictConfig) -> None:
+    """Valid, and every value is there."""
+    validate(cfg)
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_builds_at_every_scale(compose_run: Compose, experiment: str, scale: str) -> None:
     cfg = compose_run(f"experiment={experiment}", f"scale={scale}")
+    check(cfg)
+    assert cfg.name == experiment
+    assert cfg.scale_name == scale
+    assert cfg.floors.enabled == (scale != "paper")
+    assert published(cfg) == (dict(cfg.paper) if scale == "paper" else {})
     build(cfg.data)
     parts = build_task(cfg).parts()
     assert (parts["masks"] > 0) == (cfg.mask.scope != "none")
@@ -58,7 +70,7 @@ def test_every_experiment_builds_at_every_scale(compose_run: Compose, experiment
 @pytest.mark.parametrize("mask", options("mask"))
 def test_every_mask_builds_for_every_task(compose_run: Compose, mask: str, task: str) -> None:
     cfg = compose_run(f"experiment={experiment_of('task', task)}", f"mask={mask}", "scale=mini")
-    validate(cfg)
+    check(cfg)
     build_task(cfg)
 
 
@@ -74,12 +86,14 @@ def test_every_logger_builds(compose_run: Compose, option: str) -> None:
     if option == "tensorboard":
         pytest.importorskip("tensorboard", reason="TensorBoard is optional")
     cfg = compose_run(f"logger={option}", "scale=mini")
+    check(cfg)
     assert build_all(cfg.logger)
 
 
 @pytest.mark.parametrize("option", options("trainer"))
 def test_every_trainer_builds(compose_run: Compose, option: str) -> None:
     cfg = compose_run(f"trainer={option}", "logger=csv", "callbacks=none")
+    check(cfg)
     if not torch.cuda.is_available():
         cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.precision = "cpu", 1, "32-true"
     build_trainer(cfg)

@@ -21,6 +21,7 @@ from tasks.audio_description.cost import read_length
 from tasks.audio_description.known_sizes import sizes_of
 from tasks.common.build import build_datamodule, build_module
 from tasks.common.cost import vocabulary
+from tests.tiers import slow
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA = "task.llm.config={hidden_size: 32, intermediate_size: 24, num_hidden_layers: 3, num_attention_heads: 4}"
@@ -40,11 +41,6 @@ SMALL_MASK = ["mask.depth=20", "mask.hidden=null"]
 LAYERS, WIDTH, TOKENS = 8, 768, 50  # the paper's encoder
 LLM_LAYERS, LLM_WIDTH, LLM_FEEDFORWARD, VOCABULARY = 32, 4096, 11008, 32000  # LLaMA-7B
 PROMPTS, PREFIX_LAYERS = 10, 30
-
-
-def slow(*values):
-    """Parameters of a test that only `make test-all` runs."""
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 PAPER = ["experiment=madv2_baseline", "task.bridge_layers=18"]

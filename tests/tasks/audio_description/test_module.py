@@ -10,6 +10,7 @@ from lcaam.stack import SCOPES
 from tasks.audio_description.module import AudioDescription
 from tasks.audio_description.tokenizer import dump, load, train
 from tests.lcaam.names import FUSIONS
+from tests.tiers import slow
 
 SHOWN, HEARD = ("one", "two", "three", "four"), ("five", "six", "seven", "eight")
 SENTENCES = [f"a {shown} while {heard} rings" for shown in SHOWN for heard in HEARD]
@@ -60,16 +61,18 @@ class Scenes(pl.LightningDataModule):
         return {str(i): text for i, text in enumerate(SENTENCES)}
 
 
-def fit(module, tmp_path):
+def fit(module, tmp_path, max_steps=-1):
     options = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
-    trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, num_sanity_val_steps=1, **options)
+    trainer = pl.Trainer(
+        max_epochs=1, max_steps=max_steps, default_root_dir=tmp_path, num_sanity_val_steps=1, **options
+    )
     trainer.fit(module, Scenes())
     validated = dict(trainer.callback_metrics)
     trainer.test(module, Scenes(), verbose=False)
     return trainer, validated
 
 
-@pytest.mark.parametrize("bridge", ["tokens", "queries"])
+@pytest.mark.parametrize("bridge", ["tokens", slow("queries")])
 def test_it_learns_sixteen_scenes_by_heart_and_reports_everything(bridge, tmp_path):
     module = build(bridge=bridge, prompts=3, validate_text=True)
     trainer, validated = fit(module, tmp_path)
@@ -177,7 +180,7 @@ def test_controls_take_the_masks_place_with_as_many_parameters(control, residual
 def test_static_masks_train_with_their_sparsity_loss(fusion, tmp_path):
     module = build("shared", fusion, mask_changes={"kind": "static", "hard": False, "sparsity": 10.0})
     before = module.model.encoder.encoder.masks.sparsity_loss().item()
-    fit(module, tmp_path)
+    fit(module, tmp_path, max_steps=20)
     assert module.model.encoder.encoder.masks.sparsity_loss().item() < before
     statistics = module.analyse(scenes())["statistics"]
     assert statistics["layer 1/context_sensitivity"] == 0.0

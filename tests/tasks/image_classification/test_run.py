@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from configs.schema import ConfigError, validate
 from tasks.common.build import build_datamodule
 from tasks.common.checkpoints import load_module
+from tests.tiers import slow
 from train import train
 
 Compose = Callable[..., DictConfig]
@@ -52,6 +53,7 @@ def test_a_run_stands_beside_its_floors_and_its_figures(compose_run: Compose) ->
     assert {"val/top1", "val/top5", "val/loss"} <= set((folder / "metrics.csv").read_text().split("\n")[0].split(","))
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None:
     losses = []
     for seed in (1, 1, 2):
@@ -61,7 +63,7 @@ def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("mask", ["none", "static_logsigmoid", "extra_linear", "extra_layers"])
+@pytest.mark.parametrize("mask", [slow("none"), "static_logsigmoid", slow("extra_linear"), "extra_layers"])
 def test_every_rival_runs(compose_run: Compose, mask: str) -> None:
     sizes = ["task.model_options.embed_dim=48", "mask.depth=6", "trainer.max_steps=2", "trainer.val_check_interval=2"]
     cfg = compose_run("experiment=imagenet1k_lcaam", f"mask={mask}", "scale=smoke", "floors.enabled=false", *sizes)

@@ -51,7 +51,7 @@ def real(tmp_path: Path, compose_run):
     for split, name in FILES.items():
         (root / name).write_text("".join(json.dumps(row) + "\n" for row in rows[split]), encoding="utf-8")
     write_features(root, [row for of_split in rows.values() for row in of_split])
-    sizes = ["task.width=16", "task.heads=2", "task.feedforward=16", "mask.depth=2"]
+    sizes = ["task.width=16", "task.heads=2", "task.feedforward=16", "mask.depth=2", f"paths.data_dir={root.parent}"]
     return compose_run("experiment=qvhighlights_lcaam", *sizes, "data.batch_size=4", "data.num_workers=0"), rows
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from tasks.common.errors import CheckpointError
 from tests.programs import started
+from tests.tiers import slow
 from train import train
 
 Compose = Callable[..., DictConfig]
@@ -21,7 +22,8 @@ def record_of(cfg: DictConfig) -> dict:
 def test_a_run_stands_beside_its_floors_and_its_predictions_score_the_same_on_the_command_line(
     compose_run: Compose, tmp_path: Path
 ) -> None:
-    cfg = compose_run("experiment=qvhighlights_multi_lcaam", "scale=smoke", "logger=csv", "seed=3")
+    own = f"paths.data_dir={tmp_path}/data"
+    cfg = compose_run("experiment=qvhighlights_multi_lcaam", "scale=smoke", "logger=csv", "seed=3", own)
     train(cfg)
     record, folder = record_of(cfg), Path(cfg.paths.run_dir)
     assert (record["status"], record["seed"]) == ("completed", 3)
@@ -73,7 +75,7 @@ def test_resuming_from_what_is_no_checkpoint_says_so(compose_run: Compose, tmp_p
             train(compose_run("experiment=qvhighlights_lcaam", "scale=smoke", f"resume={path}"))
 
 
-@pytest.mark.parametrize("mask", ["static_swinbert", "static_logsigmoid", "extra_linear"])
+@pytest.mark.parametrize("mask", [slow("static_swinbert"), "static_logsigmoid", "extra_linear"])
 def test_what_masks_are_compared_with_trains(compose_run: Compose, mask: str) -> None:
     options = (f"mask={mask}", "mask.depth=6", "floors.enabled=false", "logger=csv", "callbacks=none")
     cfg = compose_run("experiment=qvhighlights_baseline", "scale=smoke", *options)
@@ -81,6 +83,7 @@ def test_what_masks_are_compared_with_trains(compose_run: Compose, mask: str) ->
     assert record_of(cfg)["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
     sweep = ["experiment=qvhighlights_lcaam", "mask.fusion=add,mul", "seed=0", "scale=smoke", "logger=csv"]
     places = [f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data", "floors.enabled=false"]

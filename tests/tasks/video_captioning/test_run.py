@@ -21,6 +21,7 @@ from tasks.common.build import build_datamodule
 from tasks.video_captioning.settings import Decoding
 from tests.composing import composed
 from tests.programs import ROOT, started
+from tests.tiers import slow
 from train import train
 
 Compose = Callable[..., DictConfig]
@@ -55,6 +56,7 @@ def test_a_run_stands_beside_its_floors_its_figures_and_every_prediction(compose
     assert len(rows) == 9 and all(len(row["references"]) == 2 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None:
     losses = []
     for seed in (1, 1, 2):
@@ -64,7 +66,10 @@ def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("mask", ["none", "static_swinbert", "static_logsigmoid", "extra_linear", "extra_layers"])
+RIVALS = (slow("none"), slow("static_swinbert"), "static_logsigmoid", slow("extra_linear"), "extra_layers")
+
+
+@pytest.mark.parametrize("mask", RIVALS)
 def test_every_rival_runs(compose_run: Compose, mask: str) -> None:
     options = ("trainer.max_steps=2", "trainer.val_check_interval=2", "mask.depth=10")
     cfg = compose_run("experiment=msrvtt_lcaam", f"mask={mask}", *QUICK, *options)
@@ -74,7 +79,7 @@ def test_every_rival_runs(compose_run: Compose, mask: str) -> None:
     assert (parts["controls"] > 0) == mask.startswith("extra")
 
 
-@pytest.mark.parametrize("source", ["video", "frames"])
+@pytest.mark.parametrize("source", ["video", slow("frames")])
 def test_pixels_train_end_to_end_and_a_video_file_goes_from_file_to_caption(
     compose_run: Compose, tmp_path: Path, capsys, source: str
 ) -> None:
