@@ -21,7 +21,9 @@ BIN := $(VENV)/bin
 # one stamp for each way to install, so that another way installs again
 STAMP := $(VENV)/.installed-$(subst /,_,$(or $(LOCK),newest)-$(EXTRAS))
 ALL := lab,dev,lora,quantization
-# two processes; a file stays in one of them, so that what its tests share is made once
+# two processes; a file stays in one of them, so that what its tests share is made once. They and the programs that tests
+# start write bytecode, whatever the shell says: otherwise each process would compile the project again
+RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
 TESTS := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 FAST := -m "not slow"
 PIP := -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -43,22 +45,22 @@ smoke: install ## one run per task at scale=smoke: the whole way from data to ta
 	done
 
 test: lint ## lint, then the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/python $(TESTS) $(FAST)
+	$(RUN) $(BIN)/python $(TESTS) $(FAST)
 
 test-all: lint ## lint, then all tests, also those that take minutes or gigabytes
-	OMP_NUM_THREADS=1 $(BIN)/python $(TESTS)
+	$(RUN) $(BIN)/python $(TESTS)
 
 test-newest: install ## the fast tests with the newest version of everything, in .venv-newest
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest --upgrade --editable '.[$(ALL)]'
 	.venv-newest/bin/python -m scripts.versions
-	OMP_NUM_THREADS=1 .venv-newest/bin/python $(TESTS) $(FAST)
+	$(RUN) .venv-newest/bin/python $(TESTS) $(FAST)
 
 test-lowest: install ## the fast tests with every lower bound of pyproject.toml, in .venv-lowest (Python 3.10 or 3.11)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[$(ALL)]'
 	.venv-lowest/bin/python -m scripts.versions
-	OMP_NUM_THREADS=1 .venv-lowest/bin/python $(TESTS) $(FAST)
+	$(RUN) .venv-lowest/bin/python $(TESTS) $(FAST)
 
 lint: install ## style, types, plain English
 	$(BIN)/ruff check .

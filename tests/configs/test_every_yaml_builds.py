@@ -69,7 +69,8 @@ def test_every_experiment_builds_at_every_scale(compose_run: Compose, experiment
 @pytest.mark.parametrize("task", options("task"))
 @pytest.mark.parametrize("mask", options("mask"))
 def test_every_mask_builds_for_every_task(compose_run: Compose, mask: str, task: str) -> None:
-    cfg = compose_run(f"experiment={experiment_of('task', task)}", f"mask={mask}", "scale=mini")
+    cfg = compose_run(f"experiment={experiment_of('task', task)}", "scale=mini")
+    cfg.mask = compose_run(f"mask={mask}", "scale=mini").mask
     check(cfg)
     build_task(cfg)
 

@@ -27,6 +27,7 @@ def linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_scope_fusion_and_control_and_writes_what_it_prints(tmp_path, capsys):
     out = tmp_path / "vit.json"
     given = ["--hidden", "192", "--rounds", "2", "--controls", "extra_linear", "extra_layers", "--out", str(out)]

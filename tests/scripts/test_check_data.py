@@ -233,6 +233,7 @@ def test_an_unknown_data_set_ends_with_2(capsys):
     assert stop.value.code == 2 and "madv2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_script_runs_by_itself(folder):
     (folder / FILES.audio).unlink()
     done = started("-m", "scripts.check_data", "madv2", *overrides(folder))

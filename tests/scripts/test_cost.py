@@ -269,6 +269,7 @@ def test_times_are_of_the_calls_after_the_warm_up_in_turns(monkeypatch, threads,
     assert found == {"median": 6.0, "p90": 9.0, "repeats": 3, "of_beside": ratio, "peak_bytes": 7}
 
 
+@pytest.mark.slow
 def test_what_fits_is_measured_and_of_what_does_not_only_the_part_that_does(tmp_path, capsys):
     given = [*SMALL["madv2"], "--rows", "lcaam", "--latency", "--repeats", "1", "--tokens", "9"]
     given.append("experiment=madv2_baseline")

@@ -155,6 +155,7 @@ def run(data, variant: Variant, seed: int = 0, every: int = 2, steps: int = 5, e
     return trained(variant, seed, parsed(static_mask_training, *given))
 
 
+@pytest.mark.slow
 def test_looks_are_every_few_steps_and_after_the_last(data):
     found, _ = run(data, Variant("static_swinbert"))
     assert [record["step"] for record in found["records"]] == [0, 2, 4, 5]
@@ -185,6 +186,7 @@ def test_both_gradients_add_up_to_the_training_steps_own(data, variant, monkeypa
         torch.testing.assert_close(caption + sparsity, own, rtol=1e-4, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_that_it_is_watched(data):
     dropout = ("task.dropout=0.1",)
     _, often = run(data, Variant("static_logsigmoid"), every=1, extra=dropout)
@@ -237,6 +239,7 @@ def test_digits_show_how_far_from_one(weight, shown):
 # -- the command and the page ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_command_brings_its_own_block_of_the_page_up_to_date(tmp_path, capsys):
     page, out = tmp_path / "docs" / "page.md", tmp_path / "results" / "small.json"
     page.parent.mkdir()

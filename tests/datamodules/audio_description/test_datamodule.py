@@ -223,11 +223,16 @@ def test_no_validation_at_all(open_data):
     assert len(data.segments["val"]) == 0 and list(data.val_dataloader()) == []
 
 
+@pytest.fixture(scope="module")
+def no_validation(tmp_path_factory):
+    return tmp_path_factory.mktemp("no_validation")
+
+
 @pytest.mark.parametrize("changes", [{}, {"in_memory": False}, {"num_workers": 2}, {"normalise": "standard"}])
 @pytest.mark.parametrize("val_split", ["VAL", 0])
-def test_mini_without_validation_movies(tmp_path, val_split, changes):
+def test_mini_without_validation_movies(no_validation, val_split, changes):
     mini = {**SETTINGS, "train_movies": 1, "val_movies": 0}
-    data = Descriptions(**{**KEYWORDS, **changes, "val_split": val_split}, root=str(tmp_path), mini=mini)
+    data = Descriptions(**{**KEYWORDS, **changes, "val_split": val_split}, root=str(no_validation), mini=mini)
     data.prepare_data()
     data.setup()
     assert len(data.segments["val"]) == 0 and list(data.val_dataloader()) == []

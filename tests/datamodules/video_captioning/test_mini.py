@@ -203,6 +203,7 @@ def test_wordings_of_different_motions_and_relations_share_no_phrase():
     assert not set(JOINS["then"]) & set(JOINS["while"]) and len(SUBJECTS) == 3 and len(WORDS) == 10
 
 
+@pytest.mark.slow
 def test_the_oracle_reads_nearly_all_digits(tmp_path):
     folder = generate(tmp_path, train_videos=250, test_videos=50)
     said, scenes = (json.loads((folder / name).read_text()) for name in ("oracle.json", "scenes.json"))

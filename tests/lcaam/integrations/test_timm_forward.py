@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from lcaam.integrations.timm import graft, ungraft
 from tests.lcaam.integrations.small_vit import images, model, random_masks, small_vit, written_out
 from tests.lcaam.names import FUSIONS, SCOPES
+from tests.tiers import slow
 
 
 def grafted(scope="shared", fusion="mul", of_vit=None, **options):
@@ -207,7 +208,11 @@ def test_reentrant_checkpointing_is_exact_or_refused():
 
 @pytest.mark.parametrize(
     "scope, fusion, backend, checkpointing",
-    [("shared", "mul", "eager", True), ("shared", "temper", "aot_eager", False), ("per_layer", "add", "eager", False)],
+    [
+        ("shared", "mul", "eager", True),
+        slow("shared", "temper", "aot_eager", False),
+        ("per_layer", "add", "eager", False),
+    ],
 )
 def test_it_compiles_in_one_graph(scope, fusion, backend, checkpointing):
     vit = grafted(scope, fusion, of_vit={"depth": 2}).train()

@@ -1,8 +1,5 @@
 """graft's static masks and controls, what learns, and what is refused."""
 
-import subprocess
-import sys
-
 import pytest
 import timm
 import torch
@@ -193,18 +190,6 @@ def test_patch_dropout_goes_with_content_only():
     late.patch_drop = PatchDropout(0.5)
     with pytest.raises(ValueError, match=r"8 tokens came to the blocks instead of 16 \(1 and a grid of \(3, 5\)\)"):
         late(images())
-
-
-def test_lcaam_alone_imports_no_timm_and_its_absence_is_explained():
-    code = (
-        "import sys, lcaam, lcaam.analysis, lcaam.controls, lcaam.integrations\n"
-        "assert 'timm' not in sys.modules\n"
-        "sys.modules['timm'] = None\n"
-        "import lcaam.integrations.timm\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: lcaam.integrations.timm needs timm 1.0.26 or newer" in done.stderr
-    assert "lcaam[lab]" in done.stderr
 
 
 def test_every_scope_of_layer_masks_is_graftable():

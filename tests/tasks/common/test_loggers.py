@@ -46,6 +46,7 @@ def test_settings_are_flattened() -> None:
     assert flat({"mask": {"depth": 3, "x": {}}, "seed": 0}) == {"mask.depth": 3, "mask.x": {}, "seed": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nobody")
 def test_an_offline_run_can_be_read_back(tiny_run: Callable[..., DictConfig]) -> None:
     cfg = tiny_run("logger=many", "seed=5")

@@ -45,6 +45,7 @@ def test_a_run_stands_beside_its_floors_and_its_predictions_score_the_same_on_th
     assert brief["HL-min-VeryGood-Hit1"] == record["metrics"]["HIT@1"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None:
     losses = []
     for seed in (1, 1, 2):
