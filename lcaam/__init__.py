@@ -1,6 +1,6 @@
 """Learnable, context-aware attention masks for any Transformer. Needs torch only."""
 
-from lcaam.attention import attention
+from lcaam.attention import attention, explain
 from lcaam.encoder import Encoder, EncoderLayer, MultiheadAttention
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
@@ -20,4 +20,5 @@ __all__ = [
     "MultiheadAttention",
     "StaticMask",
     "attention",
+    "explain",
 ]

@@ -3,29 +3,29 @@
 >>> out = attention(q, k, v, mask_net(x), fusion="mul")  # (B, H, N_q, d_v)
 
 The function has the name of this module, so `lcaam.attention` is the function; the module's other names are reached
-with `from lcaam.attention import cheapest`. The same holds for the backends.
+with `from lcaam.attention import watch`. The same holds for the backends.
 """
 
 import logging
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lcaam.backends import BACKENDS
 from lcaam.backends.reference import weights
+from lcaam.choice import Choice, cheapest
 from lcaam.factors import Mask
-from lcaam.fusion import Fusion
+from lcaam.fusion import Fusion, agreed
+from lcaam.reentrant import check_gradients
 from lcaam.structure import allowed, check_keep
 
 log = logging.getLogger(__name__)
-
-SEVERAL_BLOCKS = 2**15  # pairs of a query and a key, in one head of one sample
-LARGE = 2**27  # pairs in all; half a gibibyte of float32
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class Call:
     fusion: Fusion
     keep: Tensor | None  # broadcasts to (B, H, N_q, N_k)
     scale: float
+    softcap: float | None = None
 
     def weights(self) -> Tensor:
         """The attention weights before dropout, (B, H, N_q, N_k), at least float32."""
-        return weights(self.query, self.key, self.mask, self.fusion, self.keep, self.scale)
+        return weights(self.query, self.key, self.mask, self.fusion, self.keep, self.scale, self.softcap)
 
 
 WATCHERS: ContextVar[tuple[Callable[[Call], None], ...]] = ContextVar("lcaam_watchers", default=())
@@ -63,38 +64,54 @@ def attention(
     value: Tensor,
     mask: Mask | None = None,
     *,
-    fusion: str | Fusion = "mul",
+    fusion: str | Fusion | None = None,
     keep: Tensor | None = None,
     causal: bool = False,
     dropout: float = 0.0,
     scale: float | None = None,
+    softcap: float | None = None,
+    enable_gqa: bool = False,
+    return_lse: bool = False,
     backend: str = "auto",
-) -> Tensor:
+) -> Any:
     """softmax(fusion(query key^T * scale, mask)) value.
 
     query (B, H, N_q, d), key (B, H, N_k, d), value (B, H, N_k, d_v) -> (B, H, N_q, d_v)
     mask:    a Mask (B or 1, 1 or H, N_q, N_k), or None for plain attention whatever the fusion. A factored mask with
              more key columns than there are keys uses its first ones.
-    keep:    bool, True = attend; (B, N_k), or 4-dimensional and broadcastable to (B, H, N_q, N_k).
+    fusion:  None is the fusion that the mask was made for, or "mul" if it does not say. ValueError for another one.
+    keep:    bool, True = attend; (B, N_k), (N_q, N_k), (B, N_q, N_k), or 4-dimensional and broadcastable to
+             (B, H, N_q, N_k). A square of B = N_q = N_k could be either of the first two: ValueError.
     causal:  query i sees keys j <= i + N_k - N_q (aligned at the end, so that cached decoding is the same function).
     dropout: probability of dropping an attention weight, applied whenever it is above 0.
     scale:   factor on the products of queries and keys; None is 1 / sqrt(d).
+    softcap: scaled scores become softcap * tanh(score / softcap) before the fusion (as in Gemma 2); None leaves them.
+    enable_gqa: True if key and value have fewer heads than query, which divide H: each serves H / H_k query heads in a
+             row. A mask may have 1, H or H_k groups; H_k groups go with the keys.
+    return_lse: True also returns the logarithm of each softmax's denominator, (B, H, N_q), float32 or wider, with
+             gradients; -inf for a query without keys. It is what partial results over parts of the keys are joined by.
     backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory)
              and "sdpa" (torch's fused attention; fusions that add to the score, such as add and gate).
 
     `keep` and `causal` come after the fusion and always win over any finite number; keys and values at dropped places
-    must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. The softmax is computed in
-    float32 or wider.
+    must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. Scores, mask and softmax are
+    computed in float32 or wider. Under autocast query, key and value are cast as torch's own attention casts them.
     Raises ValueError for shapes that do not fit, an unknown fusion or backend, or a backend that cannot do the fusion.
     """
-    fusion = Fusion.parse(fusion)
+    fusion = agreed(fusion, None if mask is None else mask.fusion)
+    if enable_gqa:
+        key, value, mask = for_all_heads(query, key, value, mask)
     check_shapes(query, key, value)
     if not 0.0 <= dropout <= 1.0:
         raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
+    if softcap is not None and not softcap > 0.0:
+        raise ValueError(f"softcap is a number above 0, or None, got {softcap}")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if fusion.ignores_mask:
         mask = None
     if mask is not None:
+        if not torch.compiler.is_compiling():
+            check_gradients(mask.tensors(), mask.lost)
         mask = mask.fit(key.shape[2])
         check_mask(mask, query)
         if mask.whole and causal and query.shape[2] != key.shape[2]:
@@ -103,35 +120,69 @@ def attention(
                 "cache would compute another function than the whole sequence: use length='fixed' or length='content'"
             )
     keep = check_keep(keep, query, key)
+    query, key, value = as_autocast(query, key, value)
     if not torch.compiler.is_compiling():  # older compilers cannot read a ContextVar, and none should record calls
         for watcher in WATCHERS.get():
-            watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale))
+            watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale, softcap))
     if backend == "auto":
-        backend = cheapest(mask, fusion, query, key)
+        needs_scores = softcap is not None or return_lse
+        choice = cheapest(query, key, value, mask, fusion, dropout, needs_scores)
+        backend = choice.backend
         if not torch.compiler.is_compiling():
-            log.debug("attention: backend %s for fusion %s", backend, fusion.value)
-    return find_backend(backend)(query, key, value, mask, fusion, keep, causal, dropout, scale)
+            log.debug("attention: backend %s for fusion %s (%s)", backend, fusion.value, choice.reason)
+    run = find_backend(backend)
+    with without_autocast(query.device.type):
+        return run(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse)
 
 
-def cheapest(mask: Mask | None, fusion: Fusion, query: Tensor, key: Tensor) -> str:
-    """What backend "auto" means here (measured by scripts/benchmark.py attention).
+def explain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Mask | None = None,
+    *,
+    fusion: str | Fusion | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    return_lse: bool = False,
+) -> Choice:
+    """What `attention` takes for backend="auto" with these arguments, and why: `.backend` and `.reason`.
 
-    On a CPU the blocks of "chunked" stay in the cache and win as soon as there are several of them per sample; folding
-    an additive mask into longer features costs more than the scores it avoids. On a GPU (not measured yet) torch's
-    kernels are taken if they can do the fusion. Under torch.compile the equation is left to the compiler.
+    Gradients count: ask with tensors that require them, or under torch.no_grad, as in the call that it is about.
     """
-    if mask is None:
-        return "sdpa"
-    if torch.compiler.is_compiling():
-        return "reference"
-    pairs = query.shape[2] * key.shape[2]
-    if query.device.type == "cpu":
-        return "chunked" if pairs >= SEVERAL_BLOCKS else "reference"
-    if fusion.adds_the_mask and mask.factored:
-        return "sdpa"
-    if pairs * query.shape[0] * query.shape[1] > LARGE:
-        return "chunked"
-    return "reference" if fusion.multiplies else "sdpa"
+    fusion = agreed(fusion, None if mask is None else mask.fusion)
+    mask = None if fusion.ignores_mask else mask
+    return cheapest(query, key, value, mask, fusion, dropout, softcap is not None or return_lse)
+
+
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the precision of autocast, if it is on; it leaves float64 alone."""
+    device = tensors[0].device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
+
+
+def without_autocast(device: str) -> Any:
+    """Backends choose precisions themselves: autocast would round their scores."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def for_all_heads(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
+    """Key, value and a mask with a group per key head, repeated to the heads of the query."""
+    heads, of_keys = query.shape[1], key.shape[1]
+    if value.shape[1] != of_keys or of_keys == 0 or heads % of_keys:
+        raise ValueError(
+            f"enable_gqa: {of_keys} heads of key and {value.shape[1]} of value must be as many as each other and "
+            f"divide the {heads} heads of query"
+        )
+    times = heads // of_keys
+    if mask is not None and mask.groups == of_keys:
+        mask = mask.map(lambda t: t if t.shape[1] == 1 else t.repeat_interleave(times, 1))
+    return key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), mask
 
 
 def find_backend(backend: str) -> Callable:
@@ -146,6 +197,8 @@ def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if not query.dim() == key.dim() == value.dim() == 4:
         raise ValueError(f"query, key and value must be (B, H, N, d); got {shapes}")
+    if query.shape[0] == key.shape[0] and query.shape[1] != key.shape[1] and query.shape[1] % max(key.shape[1], 1) == 0:
+        raise ValueError(f"{shapes}: fewer heads of key than of query are grouped queries, which need enable_gqa=True")
     if query.shape[:2] != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query (B, H, N_q, d), key (B, H, N_k, d) and value (B, H, N_k, d_v) do not fit: {shapes}")
 

@@ -1,7 +1,7 @@
 """The shared backbone: a Transformer encoder whose attention takes masks (paper section 3).
 
 >>> masks = LayerMasks(scope="shared", num_layers=2, dim=64, num_keys=50)
->>> encoder = Encoder(dim=64, num_layers=2, heads=4, masks=masks, fusion="mul")
+>>> encoder = Encoder(dim=64, num_layers=2, heads=4, masks=masks)
 >>> encoder(torch.randn(8, 50, 64)).shape
 torch.Size([8, 50, 64])
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lcaam.attention import attention
 from lcaam.factors import Mask
-from lcaam.fusion import Fusion
+from lcaam.fusion import Fusion, agreed
 from lcaam.stack import LayerMasks
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -34,19 +34,24 @@ class MultiheadAttention(nn.Module):
         key_dim: int | None = None,
         dropout: float = 0.0,
         bias: bool = True,
-        fusion: str | Fusion = "mul",
+        fusion: str | Fusion | None = None,
         backend: str = "auto",
     ):
         super().__init__()
         if dim % heads:
             raise ValueError(f"MultiheadAttention: {heads} heads do not divide dim={dim}")
         key_dim = dim if key_dim is None else key_dim
-        self.heads, self.dropout, self.fusion, self.backend = heads, dropout, Fusion.parse(fusion), backend
+        self.heads, self.dropout, self.backend = heads, dropout, backend
+        self.fusion = None if fusion is None else Fusion.parse(fusion)
         self.query, self.out = nn.Linear(dim, dim, bias=bias), nn.Linear(dim, dim, bias=bias)
         self.key, self.value = nn.Linear(key_dim, dim, bias=bias), nn.Linear(key_dim, dim, bias=bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections again: Xavier uniform weights, zero biases."""
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(linear.weight)
-            if bias:
+            if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
     def forward(
@@ -58,7 +63,9 @@ class MultiheadAttention(nn.Module):
         causal: bool = False,
     ) -> Tensor:
         """x (B, N_q, dim), keys (B, N_k, key_dim) or None for self-attention -> (B, N_q, dim).
-        mask, keep, causal: as in `attention`."""
+
+        mask, keep, causal: as in `attention`, but `keep` of two dimensions is always (B, N_k).
+        """
         keys = x if keys is None else keys
         return self.attend(self.query(x), self.key(keys), self.value(keys), mask, keep, causal)
 
@@ -72,6 +79,7 @@ class MultiheadAttention(nn.Module):
         causal: bool = False,
     ) -> Tensor:
         """The same from tokens that are projected already: query (B, N_q, dim), key and value (B, N_k, dim)."""
+        keep = keep[:, None, None, :] if keep is not None and keep.dim() == 2 else keep
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))  # (B, H, N, d)
         dropout = self.dropout if self.training else 0.0
         out = attention(
@@ -96,7 +104,7 @@ class EncoderLayer(nn.Module):
         dropout: float = 0.0,
         norm: Literal["pre", "post"] = "pre",
         activation: Literal["gelu", "relu", "silu"] = "gelu",
-        fusion: str | Fusion = "mul",
+        fusion: str | Fusion | None = None,
         backend: str = "auto",
         after_attention: nn.Module | None = None,
     ):
@@ -177,7 +185,8 @@ class Encoder(MaskedStack):
     """A stack of EncoderLayers with a mask schedule; pre-norm stacks end with a LayerNorm.
 
     masks: LayerMasks for `num_layers` layers, or None for plain attention. Layer l's mask reads layer l's input (before
-    any norm); the shared one reads the stack's input.
+    any norm), as queries and in self-attention as keys too; the shared one reads the stack's input.
+    fusion: None is the one that the masks were made for. ValueError for another one.
     after_attention, extra_feedforward: as in MaskedStack. The other keywords are EncoderLayer's.
     """
 
@@ -192,7 +201,7 @@ class Encoder(MaskedStack):
         norm: Literal["pre", "post"] = "pre",
         activation: Literal["gelu", "relu", "silu"] = "gelu",
         masks: LayerMasks | None = None,
-        fusion: str | Fusion = "mul",
+        fusion: str | Fusion | None = None,
         backend: str = "auto",
         after_attention: Sequence[nn.Module] | None = None,
         extra_feedforward: Sequence[int] = (),
@@ -201,6 +210,7 @@ class Encoder(MaskedStack):
             return EncoderLayer(dim, heads, width, key_dim, dropout, norm, activation, fusion, backend, after)
 
         super().__init__(layer, num_layers, feedforward, masks, after_attention, extra_feedforward)
+        agreed(fusion, self.masks.fusion)
         self.dim = dim
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 
@@ -209,8 +219,7 @@ class Encoder(MaskedStack):
     ) -> Tensor:
         """x (B, N_q, dim) -> (B, N_q, dim); keys (B, N_k, key_dim) turns every layer into cross-attention on them.
         keep: bool, True = attend, (B, N_k) or broadcastable to (B, H, N_q, N_k)."""
-        mask_keys = x if keys is None else keys
-        shared = self.masks(x, keys=mask_keys)
+        shared = self.masks(x, keys=x if keys is None else keys)
         for number, layer in enumerate(self.layers):
-            x = layer(x, keys, self.mask(number, x, shared, mask_keys), keep, causal)
+            x = layer(x, keys, self.mask(number, x, shared, x if keys is None else keys), keep, causal)
         return self.norm(x)

@@ -102,6 +102,23 @@ class Fusion(metaclass=Registered):
         return Fusion.parse, (self.name,)
 
 
+def agreed(asked: "str | Fusion | None", made_for: "Fusion | None") -> Fusion:
+    """The fusion to compute with: the one that is asked for, else the one that the mask was made for, else mul.
+
+    ValueError if a mask was made for another fusion than the one asked for. `none` ignores every mask, so it agrees.
+    """
+    if asked is None:
+        return FUSIONS["mul"] if made_for is None else made_for
+    fusion = Fusion.parse(asked)
+    if made_for is None or made_for is fusion or made_for.ignores_mask or fusion.ignores_mask:
+        return fusion
+    raise ValueError(
+        f"a mask made for fusion {made_for.name!r} is used with fusion {fusion.name!r}: its values mean something else "
+        "there. Leave `fusion` out here (the mask's own is taken), or build the mask with "
+        f"fusion={fusion.name!r}"
+    )
+
+
 def register(fusion: Fusion) -> Fusion:
     """Makes a fusion known by its name everywhere, and returns it. ValueError for a name that is taken."""
     if fusion.name in FUSIONS or hasattr(Fusion, fusion.name):

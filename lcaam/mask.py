@@ -7,15 +7,16 @@ H_1 = ReLU(X W_1 + b_1);  H_i = ReLU(H_{i-1} W_i + b_i), i = 2..L-1;  M = H_{L-1
 torch.Size([2, 1, 50, 50])
 """
 
+import math
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.grid import resize_columns
+from lcaam.layers import LastLayer, Start, starting
 from lcaam.module import MaskModule, Memory
 
 INITS = {  # how a mask module starts
@@ -45,8 +46,9 @@ class ContextAwareMask(MaskModule):
               `num_keys` keys, fewer use the first columns.
               "interpolate" (an extension): the same columns, resized linearly along the positions to the number of
               keys.
-              "content" (an extension): M[i, j] = h(x_i) . g(y_j) + c(y_j), with a network of two linear layers on the
-              key tokens y; it knows no positions but those that the tokens carry, and is safe in causal decoding.
+              "content" (an extension): M[i, j] = h(x_i) . g(y_j) / sqrt(R) + c(y_j), with a network of two linear
+              layers on the key tokens y; it knows no positions but those that the tokens carry, and is safe in causal
+              decoding.
     grid:     for length interpolate: (rows, columns) of 2-D tokens, whose product is num_keys - prefix; None is 1-D.
     prefix:   for length interpolate: number of first keys (class, registers) that have no position and keep their
               columns.
@@ -55,7 +57,8 @@ class ContextAwareMask(MaskModule):
               that training starts from plain attention; its hidden layers get a zero gradient in step 1 and a non-zero
               one from step 2 on. "default": torch's nn.Linear. "xavier", "kaiming": that in every layer, zero bias.
               At 31 layers torch's default is dead: every token gets the same mask and the first layer no gradient.
-    fusion:   gives init="identity" the neutral value, and has no other use.
+    fusion:   what the masks are made for: attention takes it from them. Its neutral value is the start of
+              init="identity".
 
     Raises ValueError for a size below 1, an unknown option, or a grid that does not fit num_keys.
     """
@@ -98,34 +101,27 @@ class ContextAwareMask(MaskModule):
         if length == "content":
             key_dim = dim if key_dim is None else key_dim
             self.key_hidden = nn.Linear(key_dim, hidden)
-            self.last = nn.Linear(hidden, groups * (self.rank + 1))  # g(y), and c(y) last
+            self.last = LastLayer(hidden, groups * (self.rank + 1))  # g(y), and c(y) last
         elif num_keys is not None:  # checked above
-            self.last = nn.Linear(self.rank, groups * num_keys)
-        self.reset_parameters(init, Fusion.parse(fusion))
+            self.last = LastLayer(self.rank, groups * num_keys)
+        self.init, self.fusion = init, Fusion.parse(fusion)
+        neutral, every = self.fusion.neutral, self.rank + 1 if length == "content" else 1
+        # ReLU outputs are positive and would double the stream at every skip: share one unit of growth
+        skips = sum(a == b for a, b in pairwise(widths)) if residual and init != "default" else 0
+        for layer in self.linear_layers():
+            share = skips if layer in set(self.hidden) and layer.in_features == layer.out_features else 1
+            last = layer is self.last
+            starting(layer, Start(init, max(share, 1), neutral if last else None, every if last else 1))
+        self.reset_parameters()
 
-    def reset_parameters(self, init: str, fusion: Fusion) -> None:
-        """Draw the parameters again, as `init` says."""
-        for linear in [module for module in self.modules() if isinstance(module, nn.Linear)]:
-            linear.reset_parameters()
-            if init == "xavier":
-                nn.init.xavier_uniform_(linear.weight)
-            elif init in ("identity", "kaiming"):
-                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-            if init != "default" and linear.bias is not None:
-                nn.init.zeros_(linear.bias)
-        if init == "identity":
-            nn.init.zeros_(self.last.weight)
-            bias = self.last.bias.detach()  # shares its memory
-            if self.length == "content":
-                bias.unflatten(0, (self.groups, -1))[:, -1] = fusion.neutral
-            else:
-                bias.fill_(fusion.neutral)
-        if self.residual and init != "default":
-            # ReLU outputs are positive and would double the stream at every skip: share one unit of growth
-            skips = [h.weight for h in self.hidden if isinstance(h, nn.Linear) and h.in_features == h.out_features]
-            for weight in skips:
-                with torch.no_grad():
-                    weight.div_(len(skips))
+    def linear_layers(self) -> list[Any]:
+        """Its linear layers, from the first hidden one to the last."""
+        return [module for module in self.modules() if isinstance(module, nn.Linear | LastLayer)]
+
+    def reset_parameters(self) -> None:
+        """Draws the parameters again, as `init` says."""
+        for layer in self.linear_layers():
+            layer.reset_parameters()
 
     def forward(self, x: Tensor, keys: Tensor | None = None, grid: tuple[int, int] | None = None) -> Mask:
         """x (B, N_q, dim) -> Mask (B, G, N_q, N_k).
@@ -138,15 +134,16 @@ class ContextAwareMask(MaskModule):
         """
         left = self.read_queries(x)
         if self.length == "content":
-            return Mask(left, *self.columns(x if keys is None else keys))
-        right = self.last.weight.unflatten(0, (self.groups, self.num_keys))[None]  # (1, G, N_k, R)
-        bias = self.last.bias.unflatten(0, (self.groups, 1, self.num_keys))[None]  # (1, G, 1, N_k)
+            return Mask(left, *self.columns(x if keys is None else keys), fusion=self.fusion)
+        weight, offset = self.last()
+        right = weight.unflatten(0, (self.groups, self.num_keys))[None]  # (1, G, N_k, R)
+        bias = offset.unflatten(0, (self.groups, 1, self.num_keys))[None]  # (1, G, 1, N_k)
         if self.length == "interpolate":
             count = (x if keys is None else keys).shape[1]
             right = resize_columns(right, count, self.grid, grid, self.prefix)
             bias = resize_columns(bias.transpose(2, 3), count, self.grid, grid, self.prefix).transpose(2, 3)
-            return Mask(left, right, bias, whole=True)
-        mask = Mask(left, right, bias)
+            return Mask(left, right, bias, whole=True, fusion=self.fusion)
+        mask = Mask(left, right, bias, fusion=self.fusion)
         return mask if keys is None else mask.fit(keys.shape[1])
 
     def read_queries(self, x: Tensor) -> Tensor:
@@ -159,9 +156,12 @@ class ContextAwareMask(MaskModule):
         return self.squeeze(x).unflatten(-1, (self.groups, -1)).transpose(1, 2)
 
     def columns(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """For length content: keys (B, N_k, key_dim) -> right factor (B, G, N_k, R) and bias (B, G, 1, N_k)."""
+        """For length content: keys (B, N_k, key_dim) -> right factor (B, G, N_k, R) and bias (B, G, 1, N_k).
+
+        The factor is divided by sqrt(R), as attention divides its scores: without that, values grow with the width.
+        """
         features = self.last(self.key_hidden(keys).relu()).unflatten(-1, (self.groups, -1)).transpose(1, 2)
-        return features[..., :-1], features[..., -1].unsqueeze(2)
+        return features[..., :-1] / math.sqrt(self.rank), features[..., -1].unsqueeze(2)
 
     def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask:
         """As in MaskModule. With length content a column is read from its token, once, when the token comes.
@@ -178,4 +178,4 @@ class ContextAwareMask(MaskModule):
         right, bias = self.columns(x)
         right = memory.extend(("right", name), right)
         bias = memory.extend(("bias", name), bias.transpose(2, 3)).transpose(2, 3)
-        return Mask(self.read_queries(x), right, bias)
+        return Mask(self.read_queries(x), right, bias, fusion=self.fusion)

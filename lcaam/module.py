@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
+from lcaam.fusion import Fusion
 
 # keywords that the model answers, not the user
 SIZES = ("dim", "key_dim", "num_queries", "num_keys", "rows", "columns", "grid", "prefix")
@@ -34,11 +35,13 @@ class Memory(Protocol):
 class MaskModule(nn.Module):
     """Base of the mask modules: tokens -> Mask.
 
+    fusion:  the fusion that its masks are made for; None if it does not say.
     fusions: names of the fusions that the kind has a form for, each with a remark; None is every fusion.
     grows:   False for a mask that covers only the tokens that are there from the start (captioning: the video's),
              not those that are written one by one behind them.
     """
 
+    fusion: Fusion | None = None
     fusions: ClassVar[Mapping[str, str] | None] = None
     grows: ClassVar[bool] = True
 

@@ -23,8 +23,8 @@ def mask_options(
     """Keywords of lcaam.Encoder: `masks` and `fusion`, or what a control puts in the masks' place.
 
     settings: scope, fusion, kind, control, control_residual and the settings of the kind, as the `mask` node of a
-        configuration has them. Scope and fusion are required, with control extra_linear control_residual as well; its
-        `num_keys`, if not None, is used instead of the model's.
+        configuration has them. Scope is required, with control extra_linear control_residual as well. A
+        fusion of None is the kind's default; `num_keys`, if not None, is used instead of the model's.
     dim: width of the tokens that masks read. num_keys, num_queries: size of the score matrix; num_queries is None if
         queries and keys are the same tokens. grid, prefix: (rows, columns) of 2-D tokens, and how many tokens without a
         position are in front of them.
@@ -37,12 +37,13 @@ def mask_options(
     sizes = {"dim": dim, "num_queries": num_queries, "num_keys": num_keys, "grid": grid, "prefix": prefix}
     sizes |= {"rows": (prefix, num_queries), "columns": (prefix, num_keys)}
     kind = settings.get("kind", "context")
-    options = {"kind": kind, **find_kind(kind).options_from(settings, sizes)}
+    given = {name: value for name, value in settings.items() if name != "fusion" or value is not None}
+    options = {"kind": kind, **find_kind(kind).options_from(given, sizes)}
     control, scope = settings.get("control", "none"), settings["scope"]
     if control not in CONTROLS:
         raise ValueError(f"unknown control {control!r}; allowed: {', '.join(CONTROLS)}")
     if control == "none":
-        return {"masks": LayerMasks(scope, num_layers, **options), "fusion": settings["fusion"]}
+        return {"masks": LayerMasks(scope, num_layers, **options), "fusion": settings.get("fusion")}
     if scope == "none":
         raise ValueError(f"control {control!r} matches the parameters of masks; scope 'none' has no masks")
     parameters = extra_parameters(scope=scope, num_layers=num_layers, **options)

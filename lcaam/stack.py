@@ -5,11 +5,12 @@
 >>> mask = masks(x, layer=0, shared=shared)  # what layer 0 uses
 """
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
+from lcaam.fusion import Fusion
 from lcaam.mask import ContextAwareMask
 from lcaam.module import MaskModule, Memory
 from lcaam.static import StaticMask
@@ -87,6 +88,11 @@ class LayerMasks(nn.Module):
                 raise ValueError("LayerMasks: scope 'shared' needs shared=masks(x0), the mask of the stack's input")
             return shared
         return self.made(layer if self.scope == "per_layer" else 0, x, layer, keys, memory, of_mask)
+
+    @property
+    def fusion(self) -> Fusion | None:
+        """The fusion that the masks are made for; None for scope none, or a kind that does not say."""
+        return next((cast(MaskModule, net).fusion for net in self.nets), None)
 
     def made(
         self, net: int, x: Tensor, layer: int | None, keys: Tensor | None, memory: Memory | None, of_mask: dict

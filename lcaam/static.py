@@ -45,17 +45,22 @@ class StaticMask(MaskModule):
         hard: bool = False,
     ):
         super().__init__()
-        fusion = str(fusion)
-        if fusion not in self.fusions:
+        fusion = Fusion.parse(fusion)
+        if fusion.name not in self.fusions:
             allowed = ", ".join(f"{name} ({remark})" for name, remark in self.fusions.items())
-            raise ValueError(f"StaticMask: fusion {fusion!r} has no static form; allowed: {allowed}")
+            raise ValueError(f"StaticMask: fusion {fusion.name!r} has no static form; allowed: {allowed}")
         self.rows, self.columns = tuple(rows or (0, num_queries)), tuple(columns or (0, num_keys))
         for name, (start, stop), size in (("rows", self.rows, num_queries), ("columns", self.columns, num_keys)):
             if not 0 <= start < stop <= size:
                 raise ValueError(f"StaticMask: {name} {(start, stop)} are not a region of a matrix with {size} {name}")
         self.num_queries, self.num_keys, self.fusion, self.hard = num_queries, num_keys, fusion, hard
         height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
-        self.table = nn.Parameter(torch.randn(height, width))
+        self.table = nn.Parameter(torch.empty(height, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table again."""
+        nn.init.normal_(self.table)
 
     @property
     def own(self) -> Tensor | None:
@@ -83,12 +88,12 @@ class StaticMask(MaskModule):
                 f"StaticMask: the region rows {self.rows}, columns {self.columns} does not fit {num_queries} queries "
                 f"and {num_keys} keys"
             )
-        if self.fusion == "add":
+        if self.fusion is Fusion.add:
             values, outside = (1 - self.logits().sigmoid()) * CLOSED, 0.0
         else:
             values, outside = self.logits(), OPEN
         values = F.pad(values, (self.columns[0], behind, self.rows[0], below), value=outside)
-        return Mask.from_dense(values[None, None])
+        return Mask.from_dense(values[None, None], self.fusion)
 
     def sparsity_loss(self) -> Tensor:
         """Mean weight of the region with its fixed diagonal counted as 0 (SwinBERT's regulariser, weight 0.5)."""

@@ -2,263 +2,144 @@
 
 A block of scores is made, fused, normalised and used up while it is still in the cache; the backward pass makes it
 again from the saved log-sum-exp of each row. A mask that all heads share is multiplied out once per block. Memory is
-O(block x N_k) beside inputs and outputs; values and gradients are exact. It has no second derivative.
+O(block x N_k) beside inputs and outputs; values and gradients are exact. Second derivatives go through the equation,
+with its memory.
 """
-
-import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from lcaam.backends.passes import Settings, forward, gradients, gradients_with_graph
 from lcaam.backends.reference import reference
 from lcaam.fusion import Fusion
 
-CACHE = 2**17  # scores in one block, half a mebibyte of float32: three or four blocks share a second-level cache
-FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer rows waste the processor
 
-
-def chunked(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
+def chunked(
+    query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=None, return_lse=False
+) -> Tensor | tuple[Tensor, Tensor]:
     if not (query.numel() and key.numel() and value.numel()):  # there is no block of nothing
-        return reference(query, key, value, mask, fusion, keep, causal, dropout, scale)
+        return reference(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse)
     left = right = bias = None
     if mask is not None and not fusion.ignores_mask:
         left, right, bias = (mask.left, mask.right, mask.bias) if mask.factored else (None, None, mask.values)
-    seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
-    settings = Settings(fusion, scale, causal and query.shape[2] > 1, dropout, seed)
-    return BlockAttention.apply(query, key, value, left, right, bias, keep, settings)
-
-
-@dataclass(frozen=True)
-class Settings:
-    fusion: Fusion
-    scale: float
-    causal: bool
-    dropout: float
-    seed: int  # of the dropout pattern, which the backward pass draws again
-
-
-def without_autocast(function):
-    """The function in the precision of its inputs: autocast would round scores that the backward pass makes again."""
-
-    @functools.wraps(function)
-    def wrapped(ctx, first, *others):
-        device = first.device.type
-        if not torch.amp.is_autocast_available(device):  # such as meta
-            return function(ctx, first, *others)
-        with torch.autocast(device, enabled=False):
-            return function(ctx, first, *others)
-
-    return wrapped
+    causal = causal and query.shape[2] > 1
+    inputs = (query, key, value, left, right, bias, keep)
+    if torch.compiler.is_compiling():
+        out, norm = compiled(*inputs, fusion.name, scale, causal, dropout, softcap)
+    else:
+        seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
+        out, norm = BlockAttention.apply(*inputs, Settings(fusion, scale, causal, dropout, seed, softcap))
+    return (out, norm) if return_lse else out
 
 
 class BlockAttention(torch.autograd.Function):
+    """Output and log-sum-exp, (B, H, N_q, d_v) and (B, H, N_q), with the gradients of both."""
+
     @staticmethod
-    @without_autocast
     def forward(ctx, query, key, value, left, right, bias, keep, settings):
-        q, k, v = prepare(query, key, value, settings.scale)
-        out, norm = q.new_empty(*q.shape[:3], v.shape[-1]), q.new_empty(*q.shape[:3], 1)
-        for block in blocks(q, k, left, right, bias, settings.causal):
-            mask = BlockMask(block, left, right, bias, keep, settings.fusion, q)
-            for heads in block.heads:
-                score = torch.bmm(block.rows_of(q, heads), block.keys_of(k, heads).transpose(1, 2))
-                score = mask.fuse(score, heads, out=score)
-                top = score.amax(-1, keepdim=True)
-                top.masked_fill_(top == -torch.inf, 0.0)  # a row without any key
-                total = score.sub_(top).exp_().sum(-1, keepdim=True)
-                total.masked_fill_(total == 0.0, 1.0)
-                block.rows_of(norm, heads).copy_(total.log().add_(top))
-                if settings.dropout > 0.0:
-                    score *= pattern(score, settings, block, heads)
-                block.rows_of(out, heads).copy_(torch.bmm(score, block.keys_of(v, heads)).div_(total))
+        out, norm = forward(query, key, value, left, right, bias, keep, settings)
         ctx.settings = settings
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(query, key, value, left, right, bias, keep, out, norm)
-        return out.to(query.dtype)
+        # copies, since the caller may change in place what it gets
+        return out.to(query.dtype, copy=True), without_infinity(norm)
 
     @staticmethod
-    @once_differentiable
-    @without_autocast
-    def backward(ctx, grad_out):
-        query, key, value, left, right, bias, keep, out, norm = ctx.saved_tensors
-        settings = ctx.settings
-        q, k, v = prepare(query, key, value, settings.scale)
-        d_out = grad_out.to(q.dtype).contiguous()
-        row_sum = (d_out * out).sum(-1, keepdim=True)  # of weights x their gradients, dropout included
-        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        factors = [None if t is None else torch.zeros_like(t, dtype=q.dtype) for t in (left, right, bias)]
-        wants_mask = any(ctx.needs_input_grad[3:6])
-        for block in blocks(q, k, left, right, bias, settings.causal):
-            mask = BlockMask(block, left, right, bias, keep, settings.fusion, q)
-            for heads in block.heads:
-                q_block, k_block = block.rows_of(q, heads), block.keys_of(k, heads)
-                d_out_block = block.rows_of(d_out, heads)
-                score = torch.bmm(q_block, k_block.transpose(1, 2))
-                weights = mask.fuse(score, heads, out=torch.empty_like(score))
-                weights.sub_(block.rows_of(norm, heads)).exp_()
-                d_fused = torch.bmm(d_out_block, block.keys_of(v, heads).transpose(1, 2))
-                used = weights
-                if settings.dropout > 0.0:
-                    dropped = pattern(score, settings, block, heads)
-                    used = weights * dropped
-                    d_fused *= dropped
-                block.keys_of(d_v, heads).baddbmm_(used.transpose(1, 2), d_out_block)
-                d_fused.sub_(block.rows_of(row_sum, heads)).mul_(weights)
-                if wants_mask:
-                    mask.collect(d_fused, score, heads)
-                d_score = mask.unfuse(d_fused, heads, out=weights)
-                block.rows_of(d_q, heads).copy_(torch.bmm(d_score, k_block))
-                block.keys_of(d_k, heads).baddbmm_(d_score.transpose(1, 2), q_block)
-            if wants_mask:
-                mask.spread(*factors)
-        grads = zip((d_q.mul_(settings.scale), d_k, d_v, *factors), (query, key, value, left, right, bias), strict=True)
-        return *(None if grad is None else grad.to(of.dtype) for grad, of in grads), None, None
+    def backward(ctx, grad_out, grad_norm):
+        *inputs, keep, out, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the gradients themselves are to be differentiated
+            grads = gradients_with_graph(inputs, keep, ctx.settings, grad_out, grad_norm)
+        else:
+            wants_mask = any(ctx.needs_input_grad[3:6])
+            grads = gradients(inputs, keep, ctx.settings, out, norm, grad_out, grad_norm, wants_mask)
+        return *grads, None, None
 
 
-def prepare(query: Tensor, key: Tensor, value: Tensor, scale: float) -> list[Tensor]:
-    """Scaled queries, keys and values, contiguous, in float32 or wider."""
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    return [t.to(dtype).contiguous() for t in (query.to(dtype) * scale, key, value)]
+def without_infinity(norm: Tensor) -> Tensor:
+    """The log-sum-exp as callers know it: (B, H, N_q), -inf for a query without keys."""
+    return norm[..., 0].masked_fill(norm[..., 0] == torch.inf, -torch.inf)
 
 
-def pattern(score: Tensor, settings: Settings, block: "Block", heads: slice) -> Tensor:
-    """The dropout pattern of a block: 0 or 1 / (1 - p), the same whenever it is asked for."""
-    place = hash((block.samples.start, block.rows.start, heads.start)) % 2**31
-    generator = torch.Generator(score.device).manual_seed(settings.seed + place)
-    kept = 1.0 - settings.dropout
-    return torch.empty_like(score).bernoulli_(kept, generator=generator).div_(kept or 1.0)
+# -- under torch.compile ----------------------------------------------------------------------------------------------
 
 
-# -- which pairs a block holds ----------------------------------------------------------------------------------------
+def compiled(query, key, value, left, right, bias, keep, fusion, scale, causal, dropout, softcap):
+    """The same as one operation that a compiler does not look into: unrolled blocks would take minutes to compile."""
+    seed = torch.randint(2**62, ()) if dropout > 0.0 else torch.zeros((), dtype=torch.long)
+    settings = (fusion, scale, causal, dropout, softcap)
+    out, norm = block_attention(query, key, value, left, right, bias, keep, seed, *settings)
+    return out.to(query.dtype), without_infinity(norm)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some samples and query rows, the keys they may see, and the heads that share the mask, in slices to work on."""
-
-    samples: slice
-    rows: slice
-    keys: slice
-    heads: list[slice]
-    diagonal: int | None  # causal: row r of the block sees its keys up to r + diagonal
-
-    def rows_of(self, tensor: Tensor, heads: slice) -> Tensor:
-        """(B, H, N_q, x) -> (samples x heads, rows, x), a view."""
-        part = tensor[self.samples, heads, self.rows]
-        return part.view(-1, *part.shape[2:])
-
-    def keys_of(self, tensor: Tensor, heads: slice) -> Tensor:
-        """(B, H, N_k, x) -> (samples x heads, keys, x), a view."""
-        part = tensor[self.samples, heads, self.keys]
-        return part.view(-1, *part.shape[2:])
-
-
-def blocks(query, key, left, right, bias, causal) -> Iterator[Block]:
-    """Blocks of about CACHE scores that cover every pair once: many samples of short sequences, few rows of long."""
-    b, h, n_q, _ = query.shape
-    n_k = key.shape[2]
-    rows = min(n_q, max(FEWEST_ROWS, CACHE // max(n_k, 1)))
-    heads = max(1, min(h, CACHE // max(rows * n_k, 1)))
-    samples = max(1, min(b, CACHE // max(heads * rows * n_k, 1))) if heads == h else 1  # keeps the parts views
-    slices = [slice(head, min(head + heads, h)) for head in range(0, h, heads)]
-    per_head = any(t is not None and t.shape[1] > 1 for t in (left, right, bias))
-    for sample in range(0, b, samples):
-        for row in range(0, n_q, rows):
-            end = min(row + rows, n_q)
-            keys = slice(0, max(1, end + n_k - n_q)) if causal else slice(0, n_k)
-            diagonal = row + n_k - n_q if causal else None
-            for group in [[s] for s in slices] if per_head else [slices]:
-                yield Block(slice(sample, min(sample + samples, b)), slice(row, end), keys, group, diagonal)
+@torch.library.custom_op("lcaam::block_attention", mutates_args=())
+def block_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    left: Tensor | None,
+    right: Tensor | None,
+    bias: Tensor | None,
+    keep: Tensor | None,
+    seed: Tensor,
+    fusion: str,
+    scale: float,
+    causal: bool,
+    dropout: float,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor]:
+    settings = Settings(Fusion.parse(fusion), scale, causal, dropout, int(seed), softcap)
+    return forward(query, key, value, left, right, bias, keep, settings)
 
 
-# -- the mask of a block ----------------------------------------------------------------------------------------------
+@block_attention.register_fake
+def _(query, key, value, left, right, bias, keep, seed, fusion, scale, causal, dropout, softcap):
+    like = query.new_empty((), dtype=torch.promote_types(query.dtype, torch.float32))
+    return like.new_empty(*query.shape[:3], value.shape[-1]), like.new_empty(*query.shape[:3], 1)
 
 
-class BlockMask:
-    """The mask of one block as what every fusion comes down to: a term added to the scores, or a factor on them.
+@torch.library.custom_op("lcaam::block_attention_backward", mutates_args=())
+def block_attention_backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    left: Tensor | None,
+    right: Tensor | None,
+    bias: Tensor | None,
+    keep: Tensor | None,
+    seed: Tensor,
+    out: Tensor,
+    norm: Tensor,
+    grad_out: Tensor,
+    grad_norm: Tensor | None,
+    fusion: str,
+    scale: float,
+    causal: bool,
+    dropout: float,
+    softcap: float | None,
+) -> list[Tensor]:
+    """The gradients of those inputs that are not None."""
+    settings = Settings(Fusion.parse(fusion), scale, causal, dropout, int(seed), softcap)
+    inputs = (query, key, value, left, right, bias)
+    grads = gradients(inputs, keep, settings, out, norm, grad_out, grad_norm, wants_mask=True)
+    return [grad for grad in grads if grad is not None]
 
-    Pairs that must not be attended to get -inf, in the term if there is one.
-    """
 
-    def __init__(self, block: Block, left, right, bias, keep, fusion: Fusion, like: Tensor):
-        self.block, self.dtype = block, like.dtype
-        self.heads = slice(block.heads[0].start, block.heads[-1].stop)
-        self.left, self.right = self.cut(left, block.rows), self.cut(right, block.keys)
-        values = self.cut(bias, block.rows, block.keys)
-        if self.left is not None and self.right is not None:
-            product = self.left @ self.right.transpose(-2, -1)
-            values = product if values is None else product.add_(values)
-        self.values = values  # (samples, G, rows, keys) or None
-        self.slope = fusion.slope
-        self.multiplies = values is not None and fusion.multiplies
-        self.term = None if values is None or fusion.term is None else fusion.term(values)
-        self.d_term = None if values is None else torch.zeros_like(values)
-        self.allowed = self.cut(keep, block.rows, block.keys)
-        if block.diagonal is not None:
-            size = (block.rows.stop - block.rows.start, block.keys.stop)
-            past = torch.ones(size, dtype=torch.bool, device=like.device).tril(block.diagonal)
-            self.allowed = past[None, None] if self.allowed is None else self.allowed & past
-        if self.allowed is not None and not self.multiplies:  # once, for all heads
-            self.term = torch.where(self.allowed, 0.0 if self.term is None else self.term, -torch.inf).to(self.dtype)
-            self.allowed = None
+@block_attention_backward.register_fake
+def _(query, key, value, left, right, bias, keep, seed, out, norm, grad_out, grad_norm, *settings):
+    return [torch.empty_like(t) for t in (query, key, value, left, right, bias) if t is not None]
 
-    def cut(self, tensor: Tensor | None, *slices: slice) -> Tensor | None:
-        """The block's part of a (B, G, ...) tensor; dimensions of size 1 are broadcast and stay."""
-        if tensor is None:
-            return None
-        slices = (self.block.samples, self.heads, *slices)
-        part = tensor[tuple(s if size > 1 else slice(None) for s, size in zip(slices, tensor.shape, strict=False))]
-        return part if part.dtype == torch.bool else part.to(self.dtype)
 
-    def of(self, heads: slice, tensor: Tensor) -> Tensor:
-        """What of (samples, G, rows, keys) belongs to some of the block's heads."""
-        if tensor.shape[1] == 1:
-            return tensor
-        return tensor[:, heads.start - self.heads.start : heads.stop - self.heads.start]
+def keep_for_backward(ctx, inputs, output) -> None:
+    *tensors, ctx.fusion, ctx.scale, ctx.causal, ctx.dropout, ctx.softcap = inputs
+    ctx.save_for_backward(*tensors, *output)
 
-    def by_head(self, heads: slice, tensor: Tensor) -> Tensor:
-        """(samples x heads, rows, keys) -> (samples, heads, rows, keys), a view."""
-        return tensor.view(-1, heads.stop - heads.start, *tensor.shape[1:])
 
-    def fuse(self, score: Tensor, heads: slice, out: Tensor) -> Tensor:
-        """The fused score, written to `out`, which may be `score` itself."""
-        if self.term is None:
-            return score if out is score else out.copy_(score)
-        operation = torch.mul if self.multiplies else torch.add
-        operation(self.by_head(heads, score), self.of(heads, self.term), out=self.by_head(heads, out))
-        if self.allowed is not None:
-            self.by_head(heads, out).masked_fill_(~self.of(heads, self.allowed), -torch.inf)
-        return out
+def backward(ctx, grad_out, grad_norm):
+    *inputs, keep, seed, out, norm = ctx.saved_tensors
+    settings = (ctx.fusion, ctx.scale, ctx.causal, ctx.dropout, ctx.softcap)
+    grad_norm = None if grad_norm is None else grad_norm[..., 0]
+    grads = iter(block_attention_backward(*inputs, keep, seed, out, norm, grad_out, grad_norm, *settings))
+    return *(None if tensor is None else next(grads) for tensor in inputs), *([None] * 7)
 
-    def unfuse(self, d_fused: Tensor, heads: slice, out: Tensor) -> Tensor:
-        """From the gradient of the fused score to that of the score; `out` is free to be used."""
-        if not self.multiplies or self.term is None:
-            return d_fused
-        torch.mul(self.by_head(heads, d_fused), self.of(heads, self.term), out=self.by_head(heads, out))
-        return out
 
-    def collect(self, d_fused: Tensor, score: Tensor, heads: slice) -> None:
-        """Adds these heads' part to the gradient of the term; overwrites `score`."""
-        if self.d_term is None:
-            return
-        part = self.by_head(heads, score.mul_(d_fused) if self.multiplies else d_fused)
-        d_term = self.of(heads, self.d_term)
-        d_term += part.sum_to_size(d_term.shape)
-
-    def spread(self, d_left: Tensor | None, d_right: Tensor | None, d_bias: Tensor | None) -> None:
-        """Adds the block's part to the gradients of the whole mask's tensors."""
-        if self.d_term is None or self.values is None:
-            return
-        d_values = self.d_term if self.slope is None else self.d_term.mul_(self.slope(self.values))
-        rows, keys = self.block.rows, self.block.keys
-        if self.left is not None and self.right is not None:
-            self.add(d_left, d_values @ self.right, rows)
-            self.add(d_right, d_values.transpose(-2, -1) @ self.left, keys)
-        self.add(d_bias, d_values, rows, keys)
-
-    def add(self, whole: Tensor | None, part: Tensor, *slices: slice) -> None:
-        if whole is not None:
-            view = cast(Tensor, self.cut(whole, *slices))
-            view += part.sum_to_size(view.shape)
+block_attention.register_autograd(backward, setup_context=keep_for_backward)

@@ -1,28 +1,39 @@
 """PyTorch's fused attention, for plain attention and for every fusion that adds its term to the score as a bias.
 
-For `add` the mask is folded into longer features: q . k * scale + h . w + b = [q * scale, h, 1] . [k, w, b], so any
-flash kernel serves, nothing of size N_q x N_k is made for the mask, and gradients come for free.
+On a GPU a mask for `add` is folded into longer features: q . k * scale + h . w + b = [q * scale, h, 1] . [k, w, b], so
+any flash kernel serves, nothing of size N_q x N_k is made for the mask, and gradients come for free. On a CPU torch's
+kernel takes a dense bias at little cost, and a mask that the heads share is multiplied out once for all of them.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcaam.backends.reference import reference
 from lcaam.structure import allowed
 
 
-def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale) -> Tensor:
+def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=None, return_lse=False) -> Any:
     if mask is not None and fusion.multiplies:
         raise ValueError(
             f"backend 'sdpa' cannot compute fusion {fusion.value!r}: it multiplies the score, and torch's fused "
             "attention only adds to it. Use backend='reference', or backend='auto', which picks one that can"
         )
+    for name, asked in (("softcap", softcap is not None), ("return_lse", return_lse)):
+        if asked:
+            raise ValueError(f"backend 'sdpa' has no {name}: use backend='reference', 'chunked' or 'auto'")
+    if not (query.numel() and key.numel() and value.numel()):  # torch's kernels give a mask no gradient then
+        return reference(query, key, value, mask, fusion, keep, causal, dropout, scale)
     bias = None
-    if mask is not None and fusion.adds_the_mask and mask.factored:
+    if mask is not None and fusion.adds_the_mask and mask.factored and query.device.type != "cpu":
         query, key = folded(query, key, mask.left, mask.right, mask.bias, scale)
         scale = 1.0
     elif mask is not None and not fusion.ignores_mask:
-        bias = fusion.term(mask.dense()).to(query.dtype)
+        bias = fusion.term(mask.to(torch.promote_types(query.dtype, torch.float32)).dense())
+        if query.device.type != "cpu":  # whose kernel takes a bias that is wider than the queries
+            bias = bias.to(query.dtype)
 
     keep = allowed(keep, causal, query, key)
     alone = None

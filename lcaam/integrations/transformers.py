@@ -3,7 +3,7 @@
 >>> model = AutoModel.from_pretrained("bert-base-uncased")
 >>> model.set_attn_implementation(IMPLEMENTATION)  # the model that it was, until there is a mask
 >>> x = model.embeddings(ids)
->>> model(ids, attention_mask=keep, soft_mask=mask_net(x), fusion="mul")  # the same mask in every layer (LCAAM)
+>>> model(ids, attention_mask=keep, soft_mask=mask_net(x))  # the same mask in every layer (LCAAM)
 
 transformers hands keywords that a model does not know down to its attention; `soft_mask`, `fusion` and `backend` arrive
 that way. A layer called by itself, or given them by a forward pre-hook of its attention, can have a mask of its own.
@@ -44,7 +44,7 @@ def masked_attention(
     dropout: float = 0.0,
     is_causal: bool | None = None,
     soft_mask: Mask | None = None,
-    fusion: str | Fusion = "mul",
+    fusion: str | Fusion | None = None,
     backend: str = "auto",
     **options: Any,
 ) -> tuple[Tensor, None]:

@@ -126,7 +126,7 @@ BAD_CALLS = {
     "backend": (dict(backend="referense"), "unknown backend 'referense'.*Did you mean 'reference'"),
     "keep dtype": (dict(keep=torch.ones(2, 6)), "keep must be bool"),
     "keep shape": (dict(keep=torch.ones(2, 5, dtype=torch.bool)), r"keep must be \(B, N_k\) = \(2, 6\)"),
-    "keep 3-d": (dict(keep=torch.ones(2, 4, 6, dtype=torch.bool)), "4-dimensional"),
+    "keep 3-d": (dict(keep=torch.ones(2, 5, 6, dtype=torch.bool)), r"\(B, N_q, N_k\) = \(2, 4, 6\), or 4-dimensional"),
 }
 
 
@@ -171,11 +171,11 @@ def test_dropout_is_a_probability(backend):
 
 
 def choice(fusion, device, length, batch=1):
-    from lcaam.attention import cheapest
+    from lcaam.choice import cheapest
 
-    q = torch.empty(batch, 8, length, 64, device=device)
+    q = torch.empty(batch, 8, length, 64, device=device, requires_grad=True)
     factors = Mask(q.new_empty(1, 1, length, 64), q.new_empty(1, 1, length, 64))
-    return cheapest(factors if fusion != "none" else None, Fusion.parse(fusion), q, q)
+    return cheapest(q, q, q, factors if fusion != "none" else None, Fusion.parse(fusion)).backend
 
 
 def test_auto_never_makes_a_huge_score_matrix():

@@ -11,8 +11,9 @@ from tests.lcaam.names import FUSIONS
 
 def build(scope, num_layers=3, dim=16, num_keys=9, norm="pre", fusion="mul", **options):
     torch.manual_seed(0)
-    masks = LayerMasks(scope=scope, num_layers=num_layers, dim=dim, num_keys=num_keys, init="kaiming", **options)
-    return Encoder(dim, num_layers, heads=2, norm=norm, masks=masks, fusion=fusion).eval()
+    options = {"num_keys": num_keys, "init": "kaiming", "fusion": fusion, **options}
+    masks = LayerMasks(scope=scope, num_layers=num_layers, dim=dim, **options)
+    return Encoder(dim, num_layers, heads=2, norm=norm, masks=masks).eval()
 
 
 def test_audio_description_masks_have_the_papers_number_of_parameters():

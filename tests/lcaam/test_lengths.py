@@ -80,7 +80,7 @@ def test_content_is_a_product_of_features_of_query_and_key():
     h = net.hidden[1](net.hidden[0](x).relu()).relu()
     g = net.last(net.key_hidden(y).relu()).unflatten(-1, (2, 6))  # (B, N_k, G, R + 1)
     for group in range(2):
-        expected = h @ g[:, :, group, :-1].transpose(1, 2) + g[:, None, :, group, -1]
+        expected = h @ g[:, :, group, :-1].transpose(1, 2) / 5**0.5 + g[:, None, :, group, -1]
         torch.testing.assert_close(mask.dense()[:, group], expected)
 
 

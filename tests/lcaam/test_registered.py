@@ -11,8 +11,8 @@ from configs.errors import ConfigError
 from configs.schema import validate
 from lcaam import Encoder, Fusion, LayerMasks, Mask, attention
 from lcaam.analysis import record
-from lcaam.attention import cheapest
 from lcaam.backends import BACKENDS
+from lcaam.choice import cheapest
 from lcaam.controls import count
 from lcaam.fusion import FUSIONS, register
 from lcaam.integrations.timm import graft, graft_options
@@ -91,7 +91,7 @@ def test_a_new_fusion_is_computed_where_auto_sends_it(added):
     for backend in ("auto", "reference"):
         leaves = inputs(256, 256, h=1, b=1)
         q, k, v, left, right, bias = leaves
-        assert cheapest(Mask(left, right, bias), fusion, q, k) == "chunked"
+        assert cheapest(q, k, v, Mask(left, right, bias), fusion).backend == "chunked"
         out = attention(q, k, v, Mask(left, right, bias), fusion=added, backend=backend)
         results[backend] = [out, *gradients(out, leaves)]
     for found, expected in zip(*results.values(), strict=True):

@@ -32,7 +32,7 @@ def sigmoid_for(factor: float, fusion: str) -> float:
 def bias(net: StaticMask) -> Tensor:
     """What is added to the scores, float64, a number for each entry of a square table off its diagonal."""
     t = off_diagonal(net, net.table.detach()).double()
-    return (1 - t.sigmoid()) * CLOSED if net.fusion == "add" else F.logsigmoid(t)
+    return (1 - t.sigmoid()) * CLOSED if net.fusion.name == "add" else F.logsigmoid(t)
 
 
 def off_diagonal(net: StaticMask, values: Tensor) -> Tensor:

@@ -64,9 +64,9 @@ def test_generation_with_a_cache_is_transformers_own(beams):
     assert torch.equal(llama(IMPLEMENTATION).generate(IDS, use_cache=False, **options), expected)
 
 
-def random_mask(groups=1):
+def random_mask(groups=1, fusion="mul"):
     torch.manual_seed(3)
-    net = ContextAwareMask(24, 7, depth=2, groups=groups, init="default")
+    net = ContextAwareMask(24, 7, depth=2, groups=groups, init="default", fusion=fusion)
     torch.nn.init.normal_(net.last.weight, std=0.5)
     return net
 
@@ -76,7 +76,7 @@ def random_mask(groups=1):
 def test_a_soft_mask_changes_the_scores_of_every_layer_by_the_equation(fusion, groups):
     model = bert(IMPLEMENTATION)
     x = model.embeddings(IDS)
-    mask = random_mask(groups)(x)
+    mask = random_mask(groups, fusion)(x)
     keep = padded(7, 3, 4)
     found = model(IDS, attention_mask=keep.long(), soft_mask=mask, fusion=fusion).last_hidden_state
     for layer in model.encoder.layer:
@@ -94,11 +94,11 @@ def test_a_soft_mask_changes_the_scores_of_every_layer_by_the_equation(fusion, g
 def test_a_layer_by_itself_can_have_a_mask_of_its_own():
     """Multi-LCAAM, by a hook on each attention; gradients reach every mask, with checkpointing too."""
     model = bert(IMPLEMENTATION, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    masks = LayerMasks("per_layer", 2, dim=24, num_keys=7, depth=1, init="default")
+    masks = LayerMasks("per_layer", 2, dim=24, num_keys=7, depth=1, init="default", fusion="add")
     for number, layer in enumerate(model.encoder.layer):
 
         def give(module, arguments, options, number=number):
-            return arguments, options | {"soft_mask": masks(arguments[0], layer=number), "fusion": "add"}
+            return arguments, options | {"soft_mask": masks(arguments[0], layer=number)}
 
         layer.attention.self.register_forward_pre_hook(give, with_kwargs=True)
     with record(model) as records:

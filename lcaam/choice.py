@@ -1,0 +1,85 @@
+"""Which backend `attention` takes for backend="auto", and why. It changes the cost of a call, never what it can do.
+
+>>> print(explain(q, k, v, mask))
+chunked: 834 x 834 pairs per head are several blocks; scores stay in the cache and memory stays flat
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from lcaam.factors import Mask
+from lcaam.fusion import Fusion
+
+SEVERAL_BLOCKS = 2**15  # pairs of a query and a key, in one head of one sample
+LARGE = 2**27  # pairs in all; half a gibibyte of float32
+DENSE = 2**26  # mask values that may be written out for torch's kernel; a quarter of a gibibyte of float32
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and the reason for it."""
+
+    backend: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.backend}: {self.reason}"
+
+
+def cheapest(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Mask | None,
+    fusion: Fusion,
+    dropout: float = 0.0,
+    needs_scores: bool = False,
+) -> Choice:
+    """The backend for these inputs (B, H, N, d), measured by `python -m scripts.benchmark attention`.
+
+    needs_scores: True if torch's own kernel cannot do what is asked for beside the mask (softcap, return_lse).
+    """
+    if mask is None and not needs_scores:
+        return Choice("sdpa", "there is no mask, so this is torch's own attention")
+    pairs = query.shape[2] * key.shape[2]
+    everything = pairs * query.shape[0] * query.shape[1]
+    if torch.compiler.is_compiling():
+        if everything > LARGE:
+            return Choice("chunked", "compiled, and the scores of all heads would not fit in memory comfortably")
+        return Choice("reference", "the compiler fuses the equation better than anything written by hand")
+    tensors = [query, key, value, *([] if mask is None else mask.tensors())]
+    if only_the_equation(tensors):
+        return Choice(
+            "reference", "a transform, a trace or a tensor subclass is active: the equation supports them all"
+        )
+    bias = None if fusion.multiplies or needs_scores else mask  # that torch's kernel can add
+    if query.device.type == "cpu":
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if bias is not None and not learns and dropout == 0.0 and bias.shape.numel() <= DENSE:
+            return Choice("sdpa", "without gradients, torch's kernel with the mask as a dense bias is fastest")
+        if pairs >= SEVERAL_BLOCKS:
+            n = f"{query.shape[2]} x {key.shape[2]}"
+            return Choice("chunked", f"{n} pairs per head are several blocks: scores stay in the cache, memory flat")
+        return Choice("reference", f"{query.shape[2]} x {key.shape[2]} pairs per head fit into the cache at once")
+    if bias is not None and fusion.adds_the_mask and bias.factored:
+        return Choice("sdpa", "an additive mask with factors is folded into longer features of torch's kernel")
+    if everything > LARGE:
+        return Choice("chunked", "the scores of all heads would not fit in memory comfortably")
+    if bias is not None:
+        return Choice("sdpa", "the mask is a bias of torch's kernel")
+    return Choice("reference", "no kernel of torch multiplies scores by a mask")
+
+
+def only_the_equation(tensors: list[Tensor]) -> bool:
+    """True if something looks into the computation that only plain operations let it see: torch.func transforms,
+    forward-mode derivatives, tracing (torch.jit, ONNX), or tensors that are wrappers of others (DTensor)."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or any(is_traceable_wrapper_subclass(tensor) for tensor in tensors)
+    )
