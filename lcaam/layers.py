@@ -72,7 +72,11 @@ class LastLayer(nn.Module):
 
     def forward(self, x: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """x (..., in_features) -> (..., out_features); without x the columns: the weight and the bias."""
-        return (self.weight, self.bias) if x is None else F.linear(x, self.weight, self.bias)
+        if x is not None:
+            return F.linear(x, self.weight, self.bias)
+        if torch.is_grad_enabled():
+            return self.weight, self.bias
+        return self.weight.detach(), self.bias.detach()  # views of parameters would ask for gradients even here
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"

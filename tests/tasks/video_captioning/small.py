@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from lcaam import StaticMask
+from lcaam.layers import LastLayer
 from tasks.video_captioning.beam_search import Special
 from tasks.video_captioning.model import SwinBert
 from tests.lcaam.names import FUSIONS, SCOPES
@@ -35,7 +36,7 @@ def captioner(mask=None, seed=0, std=0.5, **changes) -> SwinBert:
     sizes |= dict(layers=2, heads=3, feedforward=20, positions=16, mask=mask)
     model = SwinBert(**sizes | changes)
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
+        if isinstance(module, nn.Linear | nn.Embedding | LastLayer):
             nn.init.normal_(module.weight, std=std)
             if getattr(module, "bias", None) is not None:
                 nn.init.normal_(module.bias, std=std)

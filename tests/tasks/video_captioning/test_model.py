@@ -58,14 +58,14 @@ def literal_mask(model, layer, x, first):
         weight = net.table.sigmoid()
         weight = (net.table >= 0).float() if net.hard else weight
         weight = torch.where(torch.eye(VIDEO, dtype=torch.bool), 1.0, weight)
-        m = (1 - weight) * -1e4 if net.fusion == "add" else (weight / (1 - weight).clamp(min=1e-30)).log()
-        return F.pad(m, (0, TEXT, 0, TEXT), value=0.0 if net.fusion == "add" else 80.0)
+        m = (1 - weight) * -1e4 if net.fusion.name == "add" else (weight / (1 - weight).clamp(min=1e-30)).log()
+        return F.pad(m, (0, TEXT, 0, TEXT), value=0.0 if net.fusion.name == "add" else 80.0)
     h = source
     for linear in net.hidden:
         h = linear(h).relu()
     if net.length == "content":
         g = net.last(net.key_hidden(source).relu())
-        return (h @ g[..., :-1].transpose(1, 2) + g[..., -1][:, None])[:, None]
+        return (h @ g[..., :-1].transpose(1, 2) / net.rank**0.5 + g[..., -1][:, None])[:, None]
     h = h if net.squeeze is None else net.squeeze(h)
     h = h.view(*h.shape[:2], net.groups if net.squeeze is not None else 1, -1).transpose(1, 2)
     w = net.last.weight.view(net.groups, VIDEO + TEXT, -1)
