@@ -26,6 +26,8 @@ from lcaam.reentrant import check_gradients
 from lcaam.structure import allowed, check_keep
 
 log = logging.getLogger(__name__)
+# devices that have autocast (meta has none), asked once: older compilers cannot ask
+AUTOCAST = {name for name in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia") if torch.amp.is_autocast_available(name)}
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def explain(
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in the precision of autocast, if it is on; it leaves float64 alone."""
     device = tensors[0].device.type
-    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+    if not (device in AUTOCAST and torch.is_autocast_enabled(device)):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
@@ -166,7 +168,7 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def without_autocast(device: str) -> Any:
     """Backends choose precisions themselves: autocast would round their scores."""
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device in AUTOCAST and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
 
