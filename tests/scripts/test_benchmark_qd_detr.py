@@ -53,6 +53,7 @@ def test_the_plain_model_with_our_weights_has_our_outputs_loss_and_gradients():
         assert (gradients[name] - parameter.grad).abs().max() <= 1e-3 * largest + 1e-4, name
 
 
+@pytest.mark.slow
 def test_every_model_is_timed_and_written(tmp_path, capsys):
     out = tmp_path / "new" / "result.json"
     main(["qd_detr", *SIZES.split(), "--repeats", "1", "--batches", "2", "--out", str(out)])

@@ -68,7 +68,9 @@ def llama_flops(tokens: int) -> int:
 # -- the paper's configuration ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("row", "masks"), [slow("none", 0), slow("lcaam", 17_756_210), ("multi_lcaam", 142_049_680)])
+@pytest.mark.parametrize(
+    ("row", "masks"), [slow("none", 0), slow("lcaam", 17_756_210), slow("multi_lcaam", 142_049_680)]
+)
 def test_the_papers_configuration_has_its_parameters_and_the_flops_of_literal_formulas(row, masks):
     cfg = composed(row, PAPER)
     inputs = Inputs(cfg)
@@ -152,7 +154,7 @@ def test_counts_on_the_meta_device_are_those_of_a_model_that_computes(data, row)
     assert sum(found[0]["parameters"].values()) == sum(weight.numel() for weight in trained.parameters())
 
 
-@pytest.mark.parametrize("data", ["madv2", slow("qvhighlights"), slow("imagenet1k"), slow("msrvtt")])
+@pytest.mark.parametrize("data", [slow("madv2"), slow("qvhighlights"), slow("imagenet1k"), "msrvtt"])
 def test_generated_data_give_the_very_counts_of_a_run(data, tmp_path):
     given = [f"experiment={data}_multi_lcaam", "scale=smoke", f"paths.data_dir={tmp_path}"]
     found = run(tmp_path, *given, "--rows", "multi_lcaam", "none")["families"][0]["rows"][1]

@@ -93,6 +93,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_the_frozen_path_runs_from_pretraining_to_eval(compose_run, tmp_path):
     """pretrain_language_model, train.py on what it saved, eval.py: the same words from the same weights."""
     chosen = ["experiment=madv2_multi_lcaam", "scale=smoke", "callbacks=checkpoint", "logger=csv"]

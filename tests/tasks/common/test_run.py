@@ -58,6 +58,7 @@ def test_a_run_leaves_everything_behind(tiny_run: TinyRun) -> None:
     assert not [path for path in folder.rglob(".*") if path.is_file()]  # no half-written drafts
 
 
+@pytest.mark.slow
 def test_the_same_seed_twice_is_identical_and_another_differs(tiny_run: TinyRun) -> None:
     """Seed 0 included: `if seed:` would not set it."""
     metrics = []

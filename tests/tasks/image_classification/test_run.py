@@ -63,7 +63,7 @@ def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("mask", [slow("none"), "static_logsigmoid", slow("extra_linear"), "extra_layers"])
+@pytest.mark.parametrize("mask", [slow("none"), slow("static_logsigmoid"), slow("extra_linear"), "extra_layers"])
 def test_every_rival_runs(compose_run: Compose, mask: str) -> None:
     sizes = ["task.model_options.embed_dim=48", "mask.depth=6", "trainer.max_steps=2", "trainer.val_check_interval=2"]
     cfg = compose_run("experiment=imagenet1k_lcaam", f"mask={mask}", "scale=smoke", "floors.enabled=false", *sizes)
@@ -82,6 +82,7 @@ def test_finetuning_takes_the_recipe_of_its_lab_note_at_the_papers_scale(compose
     assert (mini.task.pretrained, mini.trainer.max_steps) == (False, 1200)
 
 
+@pytest.mark.slow
 def test_finetuning_starts_from_the_checkpoint_of_another_run(compose_run: Compose) -> None:
     """With a learning rate of next to nothing it ends with the weights that the other run tested."""
     cfg = compose_run("experiment=imagenet1k_baseline", "scale=smoke", "floors.enabled=false")

@@ -76,7 +76,7 @@ def test_resuming_from_what_is_no_checkpoint_says_so(compose_run: Compose, tmp_p
             train(compose_run("experiment=qvhighlights_lcaam", "scale=smoke", f"resume={path}"))
 
 
-@pytest.mark.parametrize("mask", [slow("static_swinbert"), "static_logsigmoid", "extra_linear"])
+@pytest.mark.parametrize("mask", [slow("static_swinbert"), slow("static_logsigmoid"), "extra_linear"])
 def test_what_masks_are_compared_with_trains(compose_run: Compose, mask: str) -> None:
     options = (f"mask={mask}", "mask.depth=6", "floors.enabled=false", "logger=csv", "callbacks=none")
     cfg = compose_run("experiment=qvhighlights_baseline", "scale=smoke", *options)

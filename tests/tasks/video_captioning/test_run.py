@@ -66,7 +66,7 @@ def test_the_same_seed_repeats_and_another_differs(compose_run: Compose) -> None
     assert losses[0] == losses[1] != losses[2]
 
 
-RIVALS = (slow("none"), slow("static_swinbert"), "static_logsigmoid", slow("extra_linear"), "extra_layers")
+RIVALS = (slow("none"), slow("static_swinbert"), "static_logsigmoid", slow("extra_linear"), slow("extra_layers"))
 
 
 @pytest.mark.parametrize("mask", RIVALS)
@@ -79,7 +79,8 @@ def test_every_rival_runs(compose_run: Compose, mask: str) -> None:
     assert (parts["controls"] > 0) == mask.startswith("extra")
 
 
-@pytest.mark.parametrize("source", ["video", slow("frames")])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["video", "frames"])
 def test_pixels_train_end_to_end_and_a_video_file_goes_from_file_to_caption(
     compose_run: Compose, tmp_path: Path, capsys, source: str
 ) -> None:
@@ -183,6 +184,7 @@ def test_wrong_files_are_named_and_end_without_a_caption(trained, tmp_path: Path
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_run_of_another_task_or_without_a_mask_is_refused(compose_run: Compose, trained, tmp_path: Path) -> None:
     _, videos = trained
     other = compose_run("experiment=imagenet1k_baseline", *QUICK)
