@@ -10,8 +10,10 @@ from torch import Tensor
 
 from lcaam.fusion import Fusion
 
-CACHE = 2**18  # scores in one block, a mebibyte of float32: fewer rows waste the products, more leave the caches
-FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer rows waste the processor
+ROWS = 256  # of a block at most: products of fewer waste the processor, and more leave the cache
+CACHE = 2**18  # scores in one block of several heads or samples, a mebibyte of float32
+LONG = 4  # times CACHE may be in a block of one head, so that long sequences have enough rows
+FEWEST_ROWS = 16  # of a block, however long they are
 
 
 # -- which pairs a block holds ----------------------------------------------------------------------------------------
@@ -42,7 +44,7 @@ def blocks(query, key, left, right, bias, causal) -> Iterator[Block]:
     """Blocks of about CACHE scores that cover every pair once: many samples of short sequences, few rows of long."""
     b, h, n_q, _ = query.shape
     n_k = key.shape[2]
-    rows = min(n_q, max(FEWEST_ROWS, CACHE // max(n_k, 1)))
+    rows = min(n_q, ROWS, max(FEWEST_ROWS, LONG * CACHE // max(n_k, 1)))
     rows = ceil(n_q / ceil(n_q / rows))  # as even as possible: a last block of few rows wastes the processor
     heads = max(1, min(h, CACHE // max(rows * n_k, 1)))
     samples = max(1, min(b, CACHE // max(heads * rows * n_k, 1))) if heads == h else 1  # keeps the parts views
