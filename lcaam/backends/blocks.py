@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import cast
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from lcaam.fusion import Fusion
 
-CACHE = 2**17  # scores in one block, half a mebibyte of float32: three or four blocks share a second-level cache
-FEWEST_ROWS = 16  # of a block, however long the rows: matrix products of fewer rows waste the processor
+ROWS = 256  # of a block at most: products of fewer waste the processor, and more leave the cache
+CACHE = 2**18  # scores in one block of several heads or samples, a mebibyte of float32
+LONG = 4  # times CACHE may be in a block of one head, so that long sequences have enough rows
+FEWEST_ROWS = 16  # of a block, however long they are
 
 
 # -- which pairs a block holds ----------------------------------------------------------------------------------------
@@ -41,7 +44,8 @@ def blocks(query, key, left, right, bias, causal) -> Iterator[Block]:
     """Blocks of about CACHE scores that cover every pair once: many samples of short sequences, few rows of long."""
     b, h, n_q, _ = query.shape
     n_k = key.shape[2]
-    rows = min(n_q, max(FEWEST_ROWS, CACHE // max(n_k, 1)))
+    rows = min(n_q, ROWS, max(FEWEST_ROWS, LONG * CACHE // max(n_k, 1)))
+    rows = ceil(n_q / ceil(n_q / rows))  # as even as possible: a last block of few rows wastes the processor
     heads = max(1, min(h, CACHE // max(rows * n_k, 1)))
     samples = max(1, min(b, CACHE // max(heads * rows * n_k, 1))) if heads == h else 1  # keeps the parts views
     slices = [slice(head, min(head + heads, h)) for head in range(0, h, heads)]
@@ -82,6 +86,10 @@ class BlockMask:
             size = (block.rows.stop - block.rows.start, block.keys.stop)
             past = torch.ones(size, dtype=torch.bool, device=like.device).tril(block.diagonal)
             self.allowed = past[None, None] if self.allowed is None else self.allowed & past
+        self.alone = None  # (samples, G, rows, 1): queries without any key, whose softmax would be NaN
+        if self.allowed is not None:
+            self.alone = ~self.allowed.any(-1, keepdim=True)
+            self.allowed = self.allowed | self.alone
         if self.allowed is not None and not self.multiplies:  # once, for all heads
             self.term = torch.where(self.allowed, 0.0 if self.term is None else self.term, -torch.inf).to(self.dtype)
             self.allowed = None
@@ -114,20 +122,29 @@ class BlockMask:
             self.by_head(heads, out).masked_fill_(~self.of(heads, self.allowed), -torch.inf)
         return out
 
-    def unfuse(self, d_fused: Tensor, heads: slice, out: Tensor) -> Tensor:
-        """From the gradient of the fused score to that of the score; `out` is free to be used."""
-        if not self.multiplies or self.term is None:
-            return d_fused
-        torch.mul(self.by_head(heads, d_fused), self.of(heads, self.term), out=self.by_head(heads, out))
-        return out
+    def without_keys(self, rows: Tensor, heads: slice, value: float) -> Tensor:
+        """(samples x heads, rows, x) with `value` in the rows of queries that have no key; `rows` stays as it is."""
+        if self.alone is None:
+            return rows
+        return self.by_head(heads, rows).masked_fill(self.of(heads, self.alone), value).view_as(rows)
+
+    def unfuse(self, d_fused: Tensor, heads: slice) -> Tensor:
+        """From the gradient of the fused score to that of the score, in its place."""
+        if self.multiplies and self.term is not None:
+            self.by_head(heads, d_fused).mul_(self.of(heads, self.term))
+        return d_fused
 
     def collect(self, d_fused: Tensor, score: Tensor, heads: slice) -> None:
         """Adds these heads' part to the gradient of the term; overwrites `score`."""
         if self.d_term is None:
             return
-        part = self.by_head(heads, score.mul_(d_fused) if self.multiplies else d_fused)
-        d_term = self.of(heads, self.d_term)
-        d_term += part.sum_to_size(d_term.shape)
+        d_term, part = self.of(heads, self.d_term), self.by_head(heads, d_fused)
+        if self.multiplies and d_term.shape == part.shape:
+            d_term.addcmul_(part, self.by_head(heads, score))
+        elif self.multiplies:
+            d_term += self.by_head(heads, score.mul_(d_fused)).sum_to_size(d_term.shape)
+        else:
+            d_term += part.sum_to_size(d_term.shape)
 
     def spread(self, d_left: Tensor | None, d_right: Tensor | None, d_bias: Tensor | None) -> None:
         """Adds the block's part to the gradients of the whole mask's tensors."""

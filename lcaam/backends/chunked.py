@@ -25,50 +25,44 @@ def chunked(
     causal = causal and query.shape[2] > 1
     inputs = (query, key, value, left, right, bias, keep)
     if torch.compiler.is_compiling():
-        out, norm = compiled(*inputs, fusion.name, scale, causal, dropout, softcap)
+        out, norm = compiled(*inputs, fusion.name, scale, causal, dropout, softcap, return_lse)
     else:
         seed = int(torch.randint(2**62, ())) if dropout > 0.0 else 0
-        out, norm = BlockAttention.apply(*inputs, Settings(fusion, scale, causal, dropout, seed, softcap))
+        settings = Settings(fusion, scale, causal, dropout, seed, softcap, return_lse)
+        out, norm = BlockAttention.apply(*inputs, settings)
     return (out, norm) if return_lse else out
 
 
 class BlockAttention(torch.autograd.Function):
-    """Output and log-sum-exp, (B, H, N_q, d_v) and (B, H, N_q), with the gradients of both."""
+    """Output (B, H, N_q, d_v) and log-sum-exp (B, H, N_q), or None if that is not asked for; gradients of both."""
 
     @staticmethod
     def forward(ctx, query, key, value, left, right, bias, keep, settings):
         out, norm = forward(query, key, value, left, right, bias, keep, settings)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(query, key, value, left, right, bias, keep, out, norm)
-        # copies, since the caller may change in place what it gets
-        return out.to(query.dtype, copy=True), without_infinity(norm)
+        ctx.save_for_backward(query, key, value, left, right, bias, keep)
+        return out.to(query.dtype), norm
 
     @staticmethod
     def backward(ctx, grad_out, grad_norm):
-        *inputs, keep, out, norm = ctx.saved_tensors
+        *inputs, keep = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: the gradients themselves are to be differentiated
             grads = gradients_with_graph(inputs, keep, ctx.settings, grad_out, grad_norm)
         else:
-            wants_mask = any(ctx.needs_input_grad[3:6])
-            grads = gradients(inputs, keep, ctx.settings, out, norm, grad_out, grad_norm, wants_mask)
+            grads = gradients(inputs, keep, ctx.settings, grad_out, grad_norm, any(ctx.needs_input_grad[3:6]))
         return *grads, None, None
-
-
-def without_infinity(norm: Tensor) -> Tensor:
-    """The log-sum-exp as callers know it: (B, H, N_q), -inf for a query without keys."""
-    return norm[..., 0].masked_fill(norm[..., 0] == torch.inf, -torch.inf)
 
 
 # -- under torch.compile ----------------------------------------------------------------------------------------------
 
 
-def compiled(query, key, value, left, right, bias, keep, fusion, scale, causal, dropout, softcap):
+def compiled(query, key, value, left, right, bias, keep, fusion, scale, causal, dropout, softcap, lse):
     """The same as one operation that a compiler does not look into: unrolled blocks would take minutes to compile."""
     seed = torch.randint(2**62, ()) if dropout > 0.0 else torch.zeros((), dtype=torch.long)
-    settings = (fusion, scale, causal, dropout, softcap)
+    settings = (fusion, scale, causal, dropout, softcap, lse)
     out, norm = block_attention(query, key, value, left, right, bias, keep, seed, *settings)
-    return out.to(query.dtype), without_infinity(norm)
+    return out.to(query.dtype), norm
 
 
 @torch.library.custom_op("lcaam::block_attention", mutates_args=())
@@ -86,15 +80,19 @@ def block_attention(
     causal: bool,
     dropout: float,
     softcap: float | None,
+    lse: bool,
 ) -> tuple[Tensor, Tensor]:
-    settings = Settings(Fusion.parse(fusion), scale, causal, dropout, int(seed), softcap)
-    return forward(query, key, value, left, right, bias, keep, settings)
+    """Output and log-sum-exp, which is empty, (B, H, 0), if it is not asked for: an operation always has both."""
+    settings = Settings(Fusion.parse(fusion), scale, causal, dropout, int(seed), softcap, lse)
+    out, norm = forward(query, key, value, left, right, bias, keep, settings)
+    return out, out.new_empty(*query.shape[:2], 0) if norm is None else norm
 
 
 @block_attention.register_fake
-def _(query, key, value, left, right, bias, keep, seed, fusion, scale, causal, dropout, softcap):
+def _(query, key, value, left, right, bias, keep, seed, fusion, scale, causal, dropout, softcap, lse):
     like = query.new_empty((), dtype=torch.promote_types(query.dtype, torch.float32))
-    return like.new_empty(*query.shape[:3], value.shape[-1]), like.new_empty(*query.shape[:3], 1)
+    norm = like.new_empty(*query.shape[:2], query.shape[2] if lse else 0)
+    return like.new_empty(*query.shape[:3], value.shape[-1]), norm
 
 
 @torch.library.custom_op("lcaam::block_attention_backward", mutates_args=())
@@ -107,9 +105,7 @@ def block_attention_backward(
     bias: Tensor | None,
     keep: Tensor | None,
     seed: Tensor,
-    out: Tensor,
-    norm: Tensor,
-    grad_out: Tensor,
+    grad_out: Tensor | None,
     grad_norm: Tensor | None,
     fusion: str,
     scale: float,
@@ -118,28 +114,28 @@ def block_attention_backward(
     softcap: float | None,
 ) -> list[Tensor]:
     """The gradients of those inputs that are not None."""
-    settings = Settings(Fusion.parse(fusion), scale, causal, dropout, int(seed), softcap)
+    settings = Settings(Fusion.parse(fusion), scale, causal, dropout, int(seed), softcap, lse=False)
     inputs = (query, key, value, left, right, bias)
-    grads = gradients(inputs, keep, settings, out, norm, grad_out, grad_norm, wants_mask=True)
+    grads = gradients(inputs, keep, settings, grad_out, grad_norm, wants_mask=True)
     return [grad for grad in grads if grad is not None]
 
 
 @block_attention_backward.register_fake
-def _(query, key, value, left, right, bias, keep, seed, out, norm, grad_out, grad_norm, *settings):
+def _(query, key, value, left, right, bias, keep, seed, grad_out, grad_norm, *settings):
     return [torch.empty_like(t) for t in (query, key, value, left, right, bias) if t is not None]
 
 
 def keep_for_backward(ctx, inputs, output) -> None:
-    *tensors, ctx.fusion, ctx.scale, ctx.causal, ctx.dropout, ctx.softcap = inputs
-    ctx.save_for_backward(*tensors, *output)
+    *tensors, ctx.fusion, ctx.scale, ctx.causal, ctx.dropout, ctx.softcap, ctx.lse = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def backward(ctx, grad_out, grad_norm):
-    *inputs, keep, seed, out, norm = ctx.saved_tensors
+    *inputs, keep, seed = ctx.saved_tensors
     settings = (ctx.fusion, ctx.scale, ctx.causal, ctx.dropout, ctx.softcap)
-    grad_norm = None if grad_norm is None else grad_norm[..., 0]
-    grads = iter(block_attention_backward(*inputs, keep, seed, out, norm, grad_out, grad_norm, *settings))
-    return *(None if tensor is None else next(grads) for tensor in inputs), *([None] * 7)
+    grad_norm = grad_norm if ctx.lse else None
+    grads = iter(block_attention_backward(*inputs, keep, seed, grad_out, grad_norm, *settings))
+    return *(None if tensor is None else next(grads) for tensor in inputs), *([None] * 8)
 
 
 block_attention.register_autograd(backward, setup_context=keep_for_backward)

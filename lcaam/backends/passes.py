@@ -20,12 +20,17 @@ class Settings:
     dropout: float
     seed: int  # of the dropout pattern, which the backward pass draws again
     softcap: float | None
+    lse: bool  # the log-sum-exp is wanted, too
 
 
-def forward(query, key, value, left, right, bias, keep, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Output (B, H, N_q, d_v) and log-sum-exp (B, H, N_q, 1), at least float32; inf for a query without keys."""
+def forward(query, key, value, left, right, bias, keep, settings: Settings) -> tuple[Tensor, Tensor | None]:
+    """Output (B, H, N_q, d_v) and, if it is asked for, log-sum-exp (B, H, N_q), -inf for a query without keys.
+
+    Both are at least float32.
+    """
     q, k, v = prepare(query, key, value, settings.scale)
-    out, norm = q.new_empty(*q.shape[:3], v.shape[-1]), q.new_empty(*q.shape[:3], 1)
+    out = q.new_empty(*q.shape[:3], v.shape[-1])
+    norm = q.new_empty(*q.shape[:3], 1) if settings.lse else None
     for block in blocks(q, k, left, right, bias, settings.causal):
         mask = BlockMask(block, left, right, bias, keep, settings.fusion, q)
         for heads in block.heads:
@@ -33,54 +38,52 @@ def forward(query, key, value, left, right, bias, keep, settings: Settings) -> t
             if settings.softcap is not None:
                 score = capped_(score, settings.softcap)
             score = mask.fuse(score, heads, out=score)
-            top = score.amax(-1, keepdim=True)
-            top.masked_fill_(top == -torch.inf, 0.0)  # a row without any key
-            total = score.sub_(top).exp_().sum(-1, keepdim=True)
-            alone = total == 0.0
-            total.masked_fill_(alone, 1.0)
-            block.rows_of(norm, heads).copy_(total.log().add_(top).masked_fill_(alone, torch.inf))
+            top = None if norm is None else score.amax(-1, keepdim=True)
+            weights = softmax_(score)
+            if norm is not None and top is not None:  # the largest weight is 1 / sum(exp(score - top))
+                top -= weights.amax(-1, keepdim=True).log_()
+                block.rows_of(norm, heads).copy_(mask.without_keys(top, heads, -torch.inf))
             if settings.dropout > 0.0:
-                score *= pattern(score, settings, block, heads)
-            block.rows_of(out, heads).copy_(torch.bmm(score, block.keys_of(v, heads)).div_(total))
-    return out, norm
+                weights *= pattern(weights, settings, block, heads)
+            part = torch.bmm(weights, block.keys_of(v, heads))
+            block.rows_of(out, heads).copy_(mask.without_keys(part, heads, 0.0))
+    return out, None if norm is None else norm[..., 0]
 
 
 def gradients(
-    inputs, keep, settings: Settings, out: Tensor, norm: Tensor, grad_out, grad_norm, wants_mask: bool
+    inputs, keep, settings: Settings, grad_out: Tensor | None, grad_norm: Tensor | None, wants_mask: bool
 ) -> list[Tensor | None]:
     """Gradients of query, key, value, left, right and bias; None for what is None."""
     query, key, value, left, right, bias = inputs
-    grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     q, k, v = prepare(query, key, value, settings.scale)
-    d_out = grad_out.to(q.dtype).contiguous()
-    row_sum = (d_out * out).sum(-1, keepdim=True)  # of weights x their gradients, dropout included
-    if grad_norm is not None:
-        row_sum -= grad_norm.unsqueeze(-1)
+    d_out = q.new_zeros(*q.shape[:3], v.shape[-1]) if grad_out is None else grad_out.to(q.dtype).contiguous()
+    d_norm = None if grad_norm is None else grad_norm.to(q.dtype).unsqueeze(-1).contiguous()
     d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
     factors = [None if t is None else torch.zeros_like(t, dtype=q.dtype) for t in (left, right, bias)]
     for block in blocks(q, k, left, right, bias, settings.causal):
         mask = BlockMask(block, left, right, bias, keep, settings.fusion, q)
         for heads in block.heads:
             q_block, k_block = block.rows_of(q, heads), block.keys_of(k, heads)
-            d_out_block = block.rows_of(d_out, heads)
+            d_out_block = mask.without_keys(block.rows_of(d_out, heads), heads, 0.0)
             score = torch.bmm(q_block, k_block.transpose(1, 2))
             slope = None
             if settings.softcap is not None:
                 score = capped_(score, settings.softcap)
                 slope = 1 - (score / settings.softcap).square_()
-            weights = mask.fuse(score, heads, out=torch.empty_like(score))
-            weights.sub_(block.rows_of(norm, heads)).exp_()
-            d_fused = torch.bmm(d_out_block, block.keys_of(v, heads).transpose(1, 2))
+            weights = softmax_(mask.fuse(score, heads, out=torch.empty_like(score) if mask.multiplies else score))
+            d_weights = torch.bmm(d_out_block, block.keys_of(v, heads).transpose(1, 2))
             used = weights
             if settings.dropout > 0.0:
-                dropped = pattern(score, settings, block, heads)
+                dropped = pattern(weights, settings, block, heads)
                 used = weights * dropped
-                d_fused *= dropped
+                d_weights *= dropped
             block.keys_of(d_v, heads).baddbmm_(used.transpose(1, 2), d_out_block)
-            d_fused.sub_(block.rows_of(row_sum, heads)).mul_(weights)
+            d_fused = softmax_backward_(d_weights, weights)
+            if d_norm is not None:
+                d_fused.addcmul_(weights, mask.without_keys(block.rows_of(d_norm, heads), heads, 0.0))
             if wants_mask:
                 mask.collect(d_fused, score, heads)
-            d_score = mask.unfuse(d_fused, heads, out=weights)
+            d_score = mask.unfuse(d_fused, heads)
             if slope is not None:
                 d_score.mul_(slope)
             block.rows_of(d_q, heads).copy_(torch.bmm(d_score, k_block))
@@ -89,6 +92,16 @@ def gradients(
             mask.spread(*factors)
     grads = zip((d_q.mul_(settings.scale), d_k, d_v, *factors), inputs, strict=True)
     return [None if grad is None else grad.to(of.dtype) for grad, of in grads]
+
+
+def softmax_(score: Tensor) -> Tensor:
+    """Softmax over the last dimension, in place: one pass of torch instead of four (max, difference, exp, sum)."""
+    return torch.softmax(score, -1, out=score)
+
+
+def softmax_backward_(grad: Tensor, weights: Tensor) -> Tensor:
+    """weights * (grad - sum of weights * grad over the last dimension), in place of `grad`."""
+    return torch.ops.aten._softmax_backward_data.out(grad, weights, -1, grad.dtype, grad_input=grad)
 
 
 def capped_(score: Tensor, softcap: float) -> Tensor:

@@ -1,26 +1,44 @@
-"""Time and peak memory of attention with masks, beside plain attention; prints ratios, writes JSON and a plot.
+r"""Time and peak memory of attention with masks, beside what a user could write with torch alone.
 
-    python -m scripts.benchmark attention --device cpu --out docs/results/benchmark_attention_cpu.json
+    python -m scripts.benchmark attention --out docs/results/benchmark_attention_cpu.json \
+        --page docs/results/benchmarks.md
+    python -m scripts.benchmark attention --lengths 197 --batches 1 --fusions mul --rivals eager auto
 
-Every figure is forward and backward together. Times: the backends take turns, the median of the repeats counts.
-Memory: the peak's increase over just before the call, each measured in a process of its own (CPU) or by CUDA's
-allocator. Ratios are to backend "reference" in the same run; absolute times belong to the machine that the JSON names.
+Rivals take turns; the median of the repeats counts, as a ratio to plain SDPA (no mask) in the same turns. The clock of
+a CPU run is the process's CPU time. Compiled rivals compile at their first call, which does not count. Memory: how far
+one forward and backward pass raises the peak, in a process of its own (CPU) or by CUDA's allocator.
+
+A run that is started again with the same --out goes on where it was stopped. What would take too much memory or time
+is a row with the reason. Absolute times belong to the machine that the JSON names.
 """
 
 import argparse
 import ctypes
+import json
 import multiprocessing
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lcaam import Fusion, Mask, attention
-from scripts.benchmarks.common import about
+from lcaam import Mask, explain
+from scripts.benchmarks import attention_page
+from scripts.benchmarks.attention_rivals import ADDING, COMPILED, FUSIONS, RIVALS, Rival, build
+from scripts.benchmarks.common import about, at_least_one
 
-BACKENDS = ("reference", "sdpa", "chunked", "auto")
+KEYS = ("length", "batch", "fusion", "gradients", "rival")  # what makes a row
+SETTINGS = ("torch", "threads", "machine", "heads", "width", "rank", "device")  # in which all rows of a file agree
+ENOUGH = 2**31  # bytes that a rival may take
+COPIES = {True: 5, False: 3}  # of all scores that the equation holds at once, with and without gradients
+SLOW = 60_000_000  # pairs of queries and keys over all heads, from which one call takes seconds
+MOST = 12 * 8192**2  # pairs over all heads that are measured at all
+COMPILED_LENGTHS = (197, 400, 834, 2048)  # each size is compiled for itself
+COMPILED_SAMPLES = {1: 2048, 8: 400}  # batches and their longest sequences that are compiled
+IN_ALL = 1.5  # seconds that the repeats of one rival should take together
+ONCE = 6.0  # a call that takes longer is not repeated
 
 
 def make(batch: int, heads: int, length: int, width: int, rank: int, device: str) -> list[Tensor]:
@@ -33,26 +51,74 @@ def make(batch: int, heads: int, length: int, width: int, rank: int, device: str
     return [leaf.requires_grad_() for leaf in leaves]
 
 
-def step(leaves: list[Tensor], fusion: str, backend: str) -> None:
-    """One forward and backward pass."""
-    query, key, value, *factors = leaves
-    mask = None if fusion == "none" else Mask(*factors)
-    out = attention(query, key, value, mask, fusion=fusion, backend=backend)
-    torch.autograd.grad(out.sum(), leaves[:3] if mask is None else leaves)
+def step(rival: Rival, leaves: list[Tensor], gradients: bool) -> None:
+    """One forward and, with gradients, backward pass."""
+    if gradients:
+        out = rival(*leaves)
+        torch.autograd.grad(out.sum(), leaves, allow_unused=True)  # plain attention has no mask
+    else:
+        with torch.no_grad():
+            out = rival(*(leaf.detach() for leaf in leaves))
     if out.is_cuda:
         torch.cuda.synchronize()
 
 
-def seconds(leaves: list[Tensor], fusion: str, backends: list[str], repeats: int) -> dict[str, float]:
-    """Median seconds per step, by backend; each backend warms up with one step, then they take turns."""
-    times: dict[str, list[float]] = {backend: [] for backend in backends}
-    for turn in range(repeats + 1):
-        for backend in backends:
-            start = time.perf_counter()
-            step(leaves, fusion, backend)
-            if turn > 0:
-                times[backend].append(time.perf_counter() - start)
-    return {backend: statistics.median(values) for backend, values in times.items()}
+def refusal(rival: str, length: int, batch: int, fusion: str, gradients: bool, heads: int, device: str) -> str | None:
+    """Why a rival is not measured; None if it is."""
+    if batch * heads * length**2 > MOST:
+        return f"more than {MOST / 2**20:.0f} Mi pairs over all heads"
+    pairs = batch * heads * length**2
+    if rival in ("dense", "sdpa") and fusion not in ADDING:
+        return "torch's fused attention only adds to the score"
+    if rival == "flex" and gradients and device == "cpu":
+        return "FlexAttention has no gradients on a CPU"
+    if pairs > SLOW and fusion not in ("add", "mul"):
+        return "one call takes seconds: add and mul stand for the others"
+    if rival in COMPILED and fusion not in ("add", "mul"):
+        return "compiling takes long: add and mul stand for the others"
+    if rival in COMPILED and (length not in COMPILED_LENGTHS or length > COMPILED_SAMPLES.get(batch, 0)):
+        return "compiling takes long: other sizes stand for this one"
+    whole = rival in ("eager", "reference", "compiled", "compiled lcaam") or (rival in ("dense", "sdpa") and gradients)
+    if whole and 4 * pairs * COPIES[gradients] > ENOUGH:
+        return f"about {4 * pairs * COPIES[gradients] / 2**30:.1f} GiB of scores"
+    return None
+
+
+def seconds(rivals: dict[str, Rival], leaves: list[Tensor], gradients: bool, repeats: int) -> tuple[dict, dict]:
+    """Median seconds by rival, and why others have none: the first call of a compiled rival may fail.
+
+    Calls that take seconds are repeated less often, at least once; then their first call counts, too.
+    """
+    clock = time.perf_counter if leaves[0].is_cuda else time.process_time
+    times: dict[str, list[float]] = {}
+    failed = {}
+    for name, rival in rivals.items():
+        start = clock()
+        try:
+            step(rival, leaves, gradients)
+        except Exception as error:
+            if name in COMPILED:
+                failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
+                continue
+            raise
+        times[name] = [clock() - start]
+    slowest = max(values[0] for name, values in times.items() if name not in COMPILED)
+    turns = 0 if slowest > ONCE else min(repeats, max(3, int(IN_ALL / slowest)))
+    order = list(times)
+    for _ in range(turns):
+        for name in order:
+            start = clock()
+            step(rivals[name], leaves, gradients)
+            times[name].append(clock() - start)
+        order = order[1:] + order[:1]  # nobody profits from the same neighbour every time
+    return {name: statistics.median(values[1:] or values) for name, values in times.items()}, failed
+
+
+def choice(leaves: list[Tensor], fusion: str, gradients: bool) -> str:
+    """The backend that auto takes."""
+    if not gradients:
+        leaves = [leaf.detach() for leaf in leaves]
+    return explain(*leaves[:3], Mask(*leaves[3:]), fusion=fusion).backend
 
 
 def resident(field: str) -> int:
@@ -63,106 +129,135 @@ def resident(field: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {field}")
 
 
-def peak_of_step(sizes: dict, fusion: str, backend: str, pipe) -> None:
-    """Runs in a child process: sends the bytes by which one step raises the peak."""
+def peak_of_step(sizes: dict, fusion: str, rival: str, pipe) -> None:
+    """Runs in a child process: sends the bytes by which one forward and backward pass raises the peak."""
     torch.set_num_threads(1)
     leaves = make(**sizes)
     ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide what the step takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     before = resident("VmRSS")
-    step(leaves, fusion, backend)
+    step(build(rival, fusion), leaves, gradients=True)
     pipe.send(resident("VmHWM") - before)
 
 
-def peak_bytes(sizes: dict, fusion: str, backend: str) -> int:
-    """The bytes by which one step raises the peak; gradients are counted, inputs are not."""
+def peak_bytes(sizes: dict, fusion: str, rival: str) -> int:
+    """The bytes by which one forward and backward pass raises the peak; gradients are counted, inputs are not."""
     if sizes["device"] != "cpu":
         leaves = make(**sizes)
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        step(leaves, fusion, backend)
+        step(build(rival, fusion), leaves, gradients=True)
         return torch.cuda.max_memory_allocated() - before
     here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=peak_of_step, args=(sizes, fusion, backend, there))
+    child = multiprocessing.get_context("fork").Process(target=peak_of_step, args=(sizes, fusion, rival, there))
     child.start()
     there.close()
     try:
         return here.recv()
     except EOFError:
-        raise RuntimeError(f"measuring the memory of {backend} at {sizes} failed (out of memory?)") from None
+        raise RuntimeError(f"measuring the memory of {rival} at {sizes} failed (out of memory?)") from None
     finally:
         child.join()
 
 
-def possible(backend: str, fusion: str) -> bool:
-    return backend != "sdpa" or not Fusion.parse(fusion).multiplies
+def cells(arguments: argparse.Namespace) -> Iterator[tuple[int, int, str, bool]]:
+    """Length, batch, fusion and whether gradients are computed; cheap ones first."""
+    places = [(length, batch) for length in arguments.lengths for batch in arguments.batches]
+    for length, batch in sorted(places, key=lambda place: place[0] ** 2 * place[1]):
+        for fusion in arguments.fusions:
+            for gradients in (True, False):
+                yield length, batch, fusion, gradients
+
+
+def start(arguments: argparse.Namespace) -> dict:
+    """A result without rows, or the one of --out to go on with. ValueError if that one had other settings."""
+    result = about(arguments.device) | {key: getattr(arguments, key) for key in SETTINGS[3:]} | {"rows": []}
+    if arguments.out and arguments.out.is_file():
+        before = json.loads(arguments.out.read_text(encoding="utf-8"))
+        for key in SETTINGS:
+            if before.get(key) != result[key]:
+                raise ValueError(
+                    f"{arguments.out} has rows with {key} {before.get(key)!r}, this run has {result[key]!r}: give "
+                    "another --out, or delete the file"
+                )
+        result["rows"] = before["rows"]
+    return result
 
 
 def benchmark(arguments: argparse.Namespace) -> dict:
-    rows = []
-    for length in arguments.lengths:
-        batch = arguments.batch or max(1, arguments.tokens // length)
-        sizes = {"batch": batch, "heads": arguments.heads, "length": length, "width": arguments.width}
-        sizes |= {"rank": arguments.rank, "device": arguments.device}
-        for fusion in arguments.fusions:
-            backends = [backend for backend in arguments.backends if possible(backend, fusion)]
-            times = seconds(make(**sizes), fusion, backends, arguments.repeats)
-            peaks = {backend: peak_bytes(sizes, fusion, backend) for backend in backends if not arguments.no_memory}
-            for backend in backends:
-                row = {**sizes, "fusion": fusion, "backend": backend, "seconds": times[backend]}
-                row["faster_than_reference"] = times["reference"] / times[backend] if "reference" in times else None
-                row["peak_bytes"] = peaks.get(backend)
-                rows.append(row)
-                print(describe(row, peaks.get("reference")), flush=True)
-    return about(arguments.device) | {"rows": rows}
+    result = start(arguments)
+    there = {tuple(row[key] for key in KEYS) for row in result["rows"]}
+    for cell in cells(arguments):
+        length, batch, fusion, gradients = cell
+        wanted = [name for name in RIVALS if name in {"plain", *arguments.rivals}]
+        if all((*cell, name) in there for name in wanted):
+            continue
+        refused = {name: refusal(name, *cell, arguments.heads, arguments.device) for name in wanted}
+        names = [name for name in wanted if refused[name] is None and (name == "plain" or (*cell, name) not in there)]
+        sizes = {"batch": batch, "length": length, **{key: result[key] for key in SETTINGS[3:]}}
+        times, failed, leaves = {}, {}, []
+        if names:
+            leaves = make(**sizes)
+            if any(name in COMPILED for name in names):
+                torch._dynamo.reset()  # compiled code serves one cell, and is not counted towards a limit
+            rivals = {name: build(name, fusion) for name in names}
+            times, failed = seconds(rivals, leaves, gradients, arguments.repeats)
+        for name in wanted:
+            if (*cell, name) in there:
+                continue
+            row = dict(zip(KEYS, (*cell, name), strict=True)) | {
+                "seconds": times.get(name),
+                "plain": times.get("plain"),
+            }
+            if name == "auto" and leaves:
+                row["choice"] = choice(leaves, fusion, gradients)
+            if row["seconds"] is None:
+                row["skipped"] = refused[name] or failed[name]
+            elif measures_memory(name, batch, gradients) and not arguments.no_memory:
+                row["peak_bytes"] = peak_bytes(sizes, fusion, name)
+            result["rows"].append(row)
+            print(describe(row), flush=True)
+        if arguments.out:  # so that a run that is stopped can go on
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
 
 
-def describe(row: dict, reference_peak: int | None) -> str:
-    text = f"N {row['length']:>6}  B {row['batch']:>3}  {row['fusion']:<7} {row['backend']:<10}"
-    text += f"{1000 * row['seconds']:>9.1f} ms"
-    if row["faster_than_reference"]:
-        text += f"  {row['faster_than_reference']:>5.2f} x as fast as reference"
-    if row["peak_bytes"] is not None:
-        text += f"  {row['peak_bytes'] / 2**20:>8.1f} MiB"
-        text += f"  {row['peak_bytes'] / reference_peak:>6.3f} of its memory" if reference_peak else ""
-    return text
+def measures_memory(rival: str, batch: int, gradients: bool) -> bool:
+    """Memory is measured once per length and fusion; compiled code is not compiled again in a process of its own."""
+    return gradients and batch == 1 and rival not in (*COMPILED, "auto")
+
+
+def describe(row: dict) -> str:
+    text = f"N {row['length']:>5}  B {row['batch']}  {row['fusion']:<6} "
+    text += f"{'with' if row['gradients'] else 'no  '} gradients  {row['rival']:<14} "
+    if row["seconds"] is None:
+        return text + f"skipped: {row['skipped']}"
+    text += f"{1000 * row['seconds']:>9.1f} ms  {row['seconds'] / row['plain']:>5.2f} x plain"
+    if "choice" in row:
+        text += f"  ({row['choice']})"
+    return text + (f"  {row['peak_bytes'] / 2**20:>8.1f} MiB" if "peak_bytes" in row else "")
 
 
 def plot(result: dict, path: Path) -> None:
-    """Draws seconds and memory over the length, one column per fusion."""
-    from matplotlib.figure import Figure
+    attention_page.plot(result, path)
 
-    fusions = list(dict.fromkeys(row["fusion"] for row in result["rows"]))
-    figure = Figure(figsize=(3 * len(fusions), 5.4), layout="constrained")
-    panels = figure.subplots(2, len(fusions), squeeze=False, sharex=True, sharey="row")
-    for column, fusion in enumerate(fusions):
-        for panel, (field, unit) in zip(panels[:, column], (("seconds", 1.0), ("peak_bytes", 2**20)), strict=True):
-            for backend in dict.fromkeys(row["backend"] for row in result["rows"]):
-                points = [row for row in result["rows"] if (row["fusion"], row["backend"]) == (fusion, backend)]
-                points = [row for row in points if row[field] is not None]
-                line = "--" if backend == "auto" else "-"
-                values = [row[field] / unit / row["batch"] for row in points]
-                panel.plot([row["length"] for row in points], values, line, marker="o", markersize=3, label=backend)
-            panel.set(xscale="log", yscale="log")
-        panels[0, column].set_title(fusion)
-        panels[1, column].set_xlabel("tokens N")
-    panels[0, 0].set_ylabel("seconds per sample")
-    panels[1, 0].set_ylabel("peak MiB per sample")
-    panels[0, -1].legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+
+def page(result: dict, figure: str) -> str:
+    return attention_page.block(result, figure)
 
 
 def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="cpu or cuda")
-    command.add_argument("--lengths", type=int, nargs="+", default=[50, 197, 834, 2048, 4096], help="numbers of tokens")
-    command.add_argument("--fusions", nargs="+", default=[f.value for f in Fusion], choices=[f.value for f in Fusion])
-    command.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
-    command.add_argument("--batch", type=int, help="samples; default: as many as give about --tokens tokens")
-    command.add_argument("--tokens", type=int, default=1600)
-    command.add_argument("--heads", type=int, default=12)
-    command.add_argument("--width", type=int, default=64, help="width of a head")
-    command.add_argument("--rank", type=int, default=64, help="rank of the mask")
-    command.add_argument("--repeats", type=int, default=9)
+    lengths = [50, 128, 197, 300, 400, 834, 2048, 8192]
+    command.add_argument("--lengths", type=at_least_one, nargs="+", default=lengths, help="numbers of tokens")
+    command.add_argument("--batches", type=at_least_one, nargs="+", default=[1, 8])
+    command.add_argument("--fusions", nargs="+", default=list(FUSIONS), choices=FUSIONS)
+    command.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=list(RIVALS), help="beside plain")
+    command.add_argument("--heads", type=at_least_one, default=12)
+    command.add_argument("--width", type=at_least_one, default=64, help="width of a head")
+    command.add_argument("--rank", type=at_least_one, default=64, help="rank of the mask")
+    command.add_argument("--repeats", type=at_least_one, default=25, help="at most")
     command.add_argument("--no-memory", action="store_true", help="times only")
 
 
@@ -170,3 +265,5 @@ def check(arguments: argparse.Namespace) -> None:
     """Raises ValueError for what cannot be measured here."""
     if arguments.device == "cpu" and not arguments.no_memory and not Path("/proc/self/clear_refs").exists():
         raise ValueError("peak memory on a CPU is read from Linux' /proc; use --no-memory")
+    torch.set_num_threads(arguments.threads)
+    start(arguments)

@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -29,3 +30,11 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
+
+
+def between_marks(page: str, name: str, inner: str) -> str:
+    """The page with other lines between a benchmark's marks. ValueError if it does not have one pair of them."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+    if len(pattern.findall(page)) != 1:
+        raise ValueError(f"the page needs one pair of lines '<!-- {name} -->' and '<!-- /{name} -->' around its block")
+    return pattern.sub(lambda found: f"{found[1]}{inner}{found[2]}", page)

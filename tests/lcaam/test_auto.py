@@ -12,6 +12,13 @@ BELOW, ABOVE = 150, 182
 assert BELOW**2 < SEVERAL_BLOCKS < ABOVE**2
 
 
+@pytest.fixture(autouse=True)
+def two_heads_are_many(monkeypatch):
+    """Every sequence above SEVERAL_BLOCKS goes to blocks, however few its samples and heads are."""
+    monkeypatch.setattr("lcaam.choice.OUT_OF_CACHE", 0)
+    monkeypatch.setattr("lcaam.choice.DENSE_WITH_GRADIENTS", 0)
+
+
 def parts(n, dtype=torch.float32, **options):
     torch.manual_seed(0)
     leaves = [torch.randn(1, 2, n, 4, dtype=dtype) for _ in range(3)]
@@ -137,6 +144,34 @@ def test_explain_says_what_is_taken_and_why():
     assert reasons[0].backend == "reference" and "transform" in reasons[0].reason
     with pytest.raises(ValueError, match="made for fusion 'add'"):
         explain(q, k, v, Mask(*factors, fusion=Fusion.add), fusion="mul")
+
+
+@pytest.mark.parametrize(
+    ("batch", "n", "fusion", "training", "in_inference"),
+    [
+        (1, 128, "add", "reference", "sdpa"),
+        (1, 128, "mul", "reference", "reference"),
+        (8, 150, "gate", "reference", "sdpa"),
+        (1, 197, "add", "sdpa", "sdpa"),
+        (1, 197, "mul", "reference", "reference"),
+        (8, 197, "gate", "sdpa", "sdpa"),
+        (8, 197, "temper", "chunked", "chunked"),
+        (1, 300, "mul", "chunked", "chunked"),
+        (1, 400, "add", "sdpa", "sdpa"),
+        (8, 300, "add", "chunked", "sdpa"),
+        (1, 834, "gate", "chunked", "sdpa"),
+        (8, 400, "mul", "chunked", "chunked"),
+    ],
+)
+def test_the_choice_on_a_cpu_depends_on_sizes_fusion_and_gradients(
+    batch, n, fusion, training, in_inference, monkeypatch
+):
+    monkeypatch.undo()  # the real thresholds
+    q = torch.empty(batch, 12, n, 64, requires_grad=True)
+    mask = Mask(torch.empty(batch, 1, n, 64), torch.empty(1, 1, n, 64))
+    assert explain(q, q, q, mask, fusion=fusion).backend == training
+    with torch.no_grad():
+        assert explain(q, q, q, mask, fusion=fusion).backend == in_inference
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
