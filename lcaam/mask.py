@@ -17,7 +17,8 @@ from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.grid import resize_columns
 from lcaam.layers import LastLayer, Start, starting
-from lcaam.module import MaskModule, Memory
+from lcaam.memory import Memory
+from lcaam.module import MaskModule
 
 INITS = {  # how a mask module starts
     "identity": "the first mask is neutral: plain attention",
@@ -176,6 +177,6 @@ class ContextAwareMask(MaskModule):
         if self.length != "content":
             return self(x, keys=None if memory.kept else x)
         right, bias = self.columns(x)
-        right = memory.extend(("right", name), right)
-        bias = memory.extend(("bias", name), bias.transpose(2, 3)).transpose(2, 3)
+        right = memory.extend((self, "right", name), right)
+        bias = memory.extend((self, "bias", name), bias.transpose(2, 3)).transpose(2, 3)
         return Mask(self.read_queries(x), right, bias, fusion=self.fusion)

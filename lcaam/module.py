@@ -11,25 +11,16 @@ Its own settings are the keywords of its constructor that are not SIZES; a confi
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.memory import Memory
 
 # keywords that the model answers, not the user
 SIZES = ("dim", "key_dim", "num_queries", "num_keys", "rows", "columns", "grid", "prefix")
-
-
-class Memory(Protocol):
-    """What decoding with a cache keeps from step to step."""
-
-    kept: int  # rows of the sequence that have been kept, 0 before the first step
-
-    def extend(self, name: Any, rows: Tensor) -> Tensor:
-        """rows (B, G, n, d) -> the rows kept under that name and `rows` behind them, (B, G, kept + n, d)."""
-        ...
 
 
 class MaskModule(nn.Module):
