@@ -57,6 +57,21 @@ class MaskModule(nn.Module):
         """The regulariser that the setting `sparsity` weights; 0 for a kind without one."""
         return 0.0
 
+    def resized_state(
+        self, state: Mapping[str, Tensor], how: str = "first", grid: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """This module's own entries of a state dict that may be of another number of keys, resized to this one's.
+
+        Arguments as in lcaam.resize. ValueError for a kind that cannot resize what is of another size.
+        """
+        for name, own in self.state_dict(keep_vars=True).items():
+            if name in state and state[name].shape != own.shape:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} of shape {tuple(state[name].shape)} cannot be resized to "
+                    f"{tuple(own.shape)}"
+                )
+        return dict(state)
+
     def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask | None:
         """The mask in decoding with a cache: x (B, n, dim) are the rows behind those that `memory` has kept.
 

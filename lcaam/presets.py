@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lcaam.factors import Mask
+from lcaam.fusion import Fusion
 
 
 def alibi(
@@ -35,7 +36,7 @@ def alibi(
     queries, keys = positions(num_queries, num_keys, device, dtype)
     left = torch.stack([-queries, torch.ones_like(queries)], -1)[None, None]  # (1, 1, N_q, 2)
     right = torch.stack([slope.expand(1, heads, num_keys), slope * keys], -1)  # (1, H, N_k, 2)
-    return Mask(left, right, fusion="add")
+    return Mask(left, right, fusion=Fusion.add)
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -80,7 +81,7 @@ def t5_buckets(
     bucket = torch.where(distance < exact, distance, far)
     if bidirectional:
         bucket = bucket + each * (ahead > 0)
-    return Mask.from_dense(table[bucket].permute(2, 0, 1)[None], fusion="add")
+    return Mask.from_dense(table[bucket].permute(2, 0, 1)[None], fusion=Fusion.add)
 
 
 def swin_bias(table: Tensor, window: int | tuple[int, int]) -> Mask:
@@ -99,7 +100,7 @@ def swin_bias(table: Tensor, window: int | tuple[int, int]) -> Mask:
     place = torch.arange(height * width, device=table.device)
     y, x = place // width, place % width
     down, right = y[:, None] - y[None, :] + height - 1, x[:, None] - x[None, :] + width - 1  # (h w, h w), from 0
-    return Mask.from_dense(table[down * (2 * width - 1) + right].permute(2, 0, 1)[None], fusion="add")
+    return Mask.from_dense(table[down * (2 * width - 1) + right].permute(2, 0, 1)[None], fusion=Fusion.add)
 
 
 def sliding_window(
