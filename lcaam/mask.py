@@ -220,7 +220,9 @@ class ContextAwareMask(MaskModule):
             if how == "first" and old != self.grid:
                 raise ValueError("a mask of a 2-D grid of keys is resized with how='interpolate'")
         if old is not None and (self.grid is None or old[0] * old[1] != count):
-            raise ValueError(f"the columns of {count} keys that are no prefix, to be resized, are not a grid of {old}")
+            raise ValueError(
+                f"{count} positions behind the prefix, whose columns are to be resized, are not a grid of {old}"
+            )
         sizes = (self.groups, self.num_keys, how, self.fusion.neutral, old, self.grid, self.prefix)
         state["last.weight"], state["last.bias"] = resized_columns(weight, offset, *sizes)
         return super().resized_state(state)

@@ -70,7 +70,7 @@ def test_a_grid_is_resized_and_its_prefix_is_not(grid):
     with pytest.raises(ValueError, match=r"22 keys with 2 prefix tokens are not a grid of \(4, 4\)"):
         old.resized(22, "interpolate", (4, 4))
     with pytest.raises(
-        ValueError, match=r"columns of 9 keys that are no prefix, to be resized, are not a grid of \(2, 4"
+        ValueError, match=r"9 positions behind the prefix, whose columns are to be resized, are not a grid of \(2, 4"
     ):
         resized_state(new, old.state_dict(), "interpolate", grid=(2, 4))
 
