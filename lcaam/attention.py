@@ -209,8 +209,8 @@ def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if not query.dim() == key.dim() == value.dim() == 4:
         raise ValueError(
-            f"query, key and value must be (B, H, N, d); got {shapes}. Sequences of several lengths that are packed into "
-            "one are not supported: pad them, and give keep=(B, N_k)"
+            f"query, key and value must be (B, H, N, d); got {shapes}. Sequences of several lengths that are packed "
+            "into one are not supported: pad them, and give keep=(B, N_k)"
         )
     if query.shape[0] == key.shape[0] and query.shape[1] != key.shape[1] and query.shape[1] % max(key.shape[1], 1) == 0:
         raise ValueError(f"{shapes}: fewer heads of key than of query are grouped queries, which need enable_gqa=True")

@@ -116,7 +116,7 @@ def report(records: Sequence[Record]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     masked = sum(record.mask is not None for record in records)
-    return "\n".join([*lines, f"{masked} of {len(records)} attentions took a mask"])
+    return "\n".join([*lines, f"with a mask: {masked} of {len(records)}"])
 
 
 def row_of(record: Record) -> tuple[str, str, str, str, str, str]:

@@ -208,7 +208,7 @@ def test_the_report_lists_who_took_which_mask():
     assert cells[2][:4] == ["static.layers.0.attention", "4", "5 x 5", "add"]
     assert cells[2][4].startswith("1 group, dense, -") and cells[2][5] == "all"
     assert cells[3] == ["plain.layers.0.attention", "4", "5 x 5", "-", "no mask", "60.0%"]
-    assert last == "2 of 3 attentions took a mask"
+    assert last == "with a mask: 2 of 3"
 
 
 def test_the_report_of_nothing_says_so():
