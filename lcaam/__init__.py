@@ -5,6 +5,7 @@ from lcaam.encoder import Encoder, EncoderLayer, MultiheadAttention
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.mask import ContextAwareMask
+from lcaam.memory import Memory
 from lcaam.stack import LayerMasks
 from lcaam.static import StaticMask
 
@@ -17,6 +18,7 @@ __all__ = [
     "Fusion",
     "LayerMasks",
     "Mask",
+    "Memory",
     "MultiheadAttention",
     "StaticMask",
     "attention",

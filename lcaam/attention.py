@@ -98,8 +98,10 @@ def attention(
     `keep` and `causal` come after the fusion and always win over any finite number; keys and values at dropped places
     must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. Scores, mask and softmax are
     computed in float32 or wider. Under autocast query, key and value are cast as torch's own attention casts them.
-    Raises ValueError for shapes that do not fit, an unknown fusion or backend, or a backend that cannot do the fusion.
+    Raises ValueError for shapes that do not fit, nested tensors, an unknown fusion or backend, or a backend that cannot
+    do the fusion.
     """
+    check_padded(query, key, value)
     fusion = agreed(fusion, None if mask is None else mask.fusion)
     if enable_gqa:
         key, value, mask = for_all_heads(query, key, value, mask)
@@ -152,6 +154,7 @@ def explain(
 
     Gradients count: ask with tensors that require them, or under torch.no_grad, as in the call that it is about.
     """
+    check_padded(query, key, value)
     fusion = agreed(fusion, None if mask is None else mask.fusion)
     mask = None if fusion.ignores_mask else mask
     return cheapest(query, key, value, mask, fusion, dropout, softcap is not None or return_lse)
@@ -195,10 +198,22 @@ def find_backend(backend: str) -> Callable:
     return BACKENDS[backend]
 
 
+def check_padded(*tensors: Tensor) -> None:
+    """ValueError for nested tensors (jagged or strided): they have no mask of one shape."""
+    if any(tensor.is_nested for tensor in tensors):
+        raise ValueError(
+            "attention takes no nested tensors: pad the sequences to (B, H, N, d), for example with "
+            "torch.nested.to_padded_tensor(tensor, 0.0), and give keep=(B, N_k), True = a real key"
+        )
+
+
 def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if not query.dim() == key.dim() == value.dim() == 4:
-        raise ValueError(f"query, key and value must be (B, H, N, d); got {shapes}")
+        raise ValueError(
+            f"query, key and value must be (B, H, N, d); got {shapes}. Sequences of several lengths that are packed "
+            "into one are not supported: pad them, and give keep=(B, N_k)"
+        )
     if query.shape[0] == key.shape[0] and query.shape[1] != key.shape[1] and query.shape[1] % max(key.shape[1], 1) == 0:
         raise ValueError(f"{shapes}: fewer heads of key than of query are grouped queries, which need enable_gqa=True")
     if query.shape[:2] != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[-1] != key.shape[-1]:

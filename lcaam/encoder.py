@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lcaam.attention import attention
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion, agreed
+from lcaam.memory import Memory
 from lcaam.stack import LayerMasks
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -61,13 +62,18 @@ class MultiheadAttention(nn.Module):
         mask: Mask | None = None,
         keep: Tensor | None = None,
         causal: bool = False,
+        memory: Memory | None = None,
     ) -> Tensor:
         """x (B, N_q, dim), keys (B, N_k, key_dim) or None for self-attention -> (B, N_q, dim).
 
         mask, keep, causal: as in `attention`, but `keep` of two dimensions is always (B, N_k).
+        memory: x are the rows behind those that it has kept, and N_k counts both; with causal=True a new row sees the
+                kept ones and the new ones up to itself. For self-attention: ValueError with `keys`.
         """
+        if memory is not None and keys is not None:
+            raise ValueError("memory= is for self-attention, whose keys grow from step to step: it goes without keys=")
         keys = x if keys is None else keys
-        return self.attend(self.query(x), self.key(keys), self.value(keys), mask, keep, causal)
+        return self.attend(self.query(x), self.key(keys), self.value(keys), mask, keep, causal, memory)
 
     def attend(
         self,
@@ -77,10 +83,13 @@ class MultiheadAttention(nn.Module):
         mask: Mask | None = None,
         keep: Tensor | None = None,
         causal: bool = False,
+        memory: Memory | None = None,
     ) -> Tensor:
         """The same from tokens that are projected already: query (B, N_q, dim), key and value (B, N_k, dim)."""
         keep = keep[:, None, None, :] if keep is not None and keep.dim() == 2 else keep
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))  # (B, H, N, d)
+        if memory is not None:
+            k, v = memory.extend((self, "key"), k), memory.extend((self, "value"), v)
         dropout = self.dropout if self.training else 0.0
         out = attention(
             q, k, v, mask, fusion=self.fusion, keep=keep, causal=causal, dropout=dropout, backend=self.backend
@@ -131,13 +140,14 @@ class EncoderLayer(nn.Module):
         mask: Mask | None = None,
         keep: Tensor | None = None,
         causal: bool = False,
+        memory: Memory | None = None,
     ) -> Tensor:
         """x (B, N_q, dim) -> (B, N_q, dim); arguments as in MultiheadAttention. Norms act on x, never on `keys`."""
         if self.pre:
-            attended = self.attention(self.attention_norm(x), keys, mask, keep, causal)
+            attended = self.attention(self.attention_norm(x), keys, mask, keep, causal, memory)
             x = x + self.dropout(self.after_attention(attended))
             return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-        attended = self.after_attention(self.attention(x, keys, mask, keep, causal))
+        attended = self.after_attention(self.attention(x, keys, mask, keep, causal, memory))
         x = self.attention_norm(x + self.dropout(attended))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
@@ -174,11 +184,18 @@ class MaskedStack(nn.Module):
         after += [None] * len(extra_feedforward)
         self.layers = nn.ModuleList(layer(*of_layer) for of_layer in zip(widths, after, strict=True))
 
-    def mask(self, number: int, x: Tensor, shared: Mask | None, keys: Tensor | None = None) -> Mask | None:
+    def mask(
+        self,
+        number: int,
+        x: Tensor,
+        shared: Mask | None,
+        keys: Tensor | None = None,
+        memory: Memory | None = None,
+    ) -> Mask | None:
         """The mask of layer `number` with input x; None in additional layers. Arguments as in LayerMasks."""
         if number >= self.masks.num_layers:
             return None
-        return self.masks(x, layer=number, shared=shared, keys=keys)
+        return self.masks(x, layer=number, shared=shared, keys=keys, memory=memory)
 
 
 class Encoder(MaskedStack):
@@ -215,11 +232,21 @@ class Encoder(MaskedStack):
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 
     def forward(
-        self, x: Tensor, keys: Tensor | None = None, keep: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        keys: Tensor | None = None,
+        keep: Tensor | None = None,
+        causal: bool = False,
+        memory: Memory | None = None,
     ) -> Tensor:
         """x (B, N_q, dim) -> (B, N_q, dim); keys (B, N_k, key_dim) turns every layer into cross-attention on them.
-        keep: bool, True = attend, (B, N_k) or broadcastable to (B, H, N_q, N_k)."""
-        shared = self.masks(x, keys=x if keys is None else keys)
+        keep: bool, True = attend, (B, N_k) or broadcastable to (B, H, N_q, N_k).
+        memory: for decoding step by step, as in MultiheadAttention: x are the new rows, and the masks grow with them.
+        After each step call memory.keep(). ValueError for masks that cannot grow (length interpolate)."""
+        if memory is not None and keys is not None:
+            raise ValueError("memory= is for self-attention, whose keys grow from step to step: it goes without keys=")
+        shared = self.masks(x, keys=x if keys is None else keys, memory=memory)
         for number, layer in enumerate(self.layers):
-            x = layer(x, keys, self.mask(number, x, shared, x if keys is None else keys), keep, causal)
+            mask = self.mask(number, x, shared, x if keys is None else keys, memory)
+            x = layer(x, keys, mask, keep, causal, memory)
         return self.norm(x)

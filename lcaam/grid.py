@@ -34,6 +34,40 @@ def resize_columns(
     return torch.cat([first, image.flatten(2).view(1, groups, width, -1).transpose(2, 3)], 2)
 
 
+HOW = {  # what the columns of a mask become when it is made for another number of keys
+    "first": "the first columns stay, further ones start neutral",
+    "interpolate": "the columns are resized linearly along the positions",
+}
+
+
+def resized_columns(
+    weight: Tensor,
+    offset: Tensor,
+    groups: int,
+    count: int,
+    how: str,
+    neutral: float,
+    old: tuple[int, int] | None = None,
+    new: tuple[int, int] | None = None,
+    prefix: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """weight (G N, R) and offset (G N,) of a mask's last layer for N keys -> those for `count` keys.
+
+    how: a key of HOW. neutral: the offset of columns that "first" adds; their weight is 0. old, new, prefix: as in
+    resize_columns, for "interpolate". Raises ValueError for an unknown `how`, or grids that do not fit.
+    """
+    if how not in HOW:
+        raise ValueError(f"unknown way to resize {how!r}; allowed: {', '.join(HOW)}")
+    weight, offset = weight.unflatten(0, (groups, -1))[None], offset.reshape(1, groups, -1, 1)  # (1, G, N, R or 1)
+    if how == "interpolate":
+        sizes = (count, old, new, prefix)
+        weight, offset = resize_columns(weight, *sizes), resize_columns(offset, *sizes)
+    else:
+        more = (0, 0, 0, count - weight.shape[2])  # fewer keys: cut
+        weight, offset = F.pad(weight, more), F.pad(offset, more, value=neutral)
+    return weight.flatten(0, 2), offset.flatten()
+
+
 def infer_grid(positions: int, old: tuple[int, int]) -> tuple[int, int]:
     if positions == old[0] * old[1]:
         return old

@@ -7,17 +7,21 @@ H_1 = ReLU(X W_1 + b_1);  H_i = ReLU(H_{i-1} W_i + b_i), i = 2..L-1;  M = H_{L-1
 torch.Size([2, 1, 50, 50])
 """
 
+import copy
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from lcaam.grid import resize_columns
+from lcaam.grid import infer_grid, resize_columns, resized_columns
 from lcaam.layers import LastLayer, Start, starting
-from lcaam.module import MaskModule, Memory
+from lcaam.memory import Memory
+from lcaam.module import MaskModule
 
 INITS = {  # how a mask module starts
     "identity": "the first mask is neutral: plain attention",
@@ -62,6 +66,8 @@ class ContextAwareMask(MaskModule):
 
     Raises ValueError for a size below 1, an unknown option, or a grid that does not fit num_keys.
     """
+
+    fusion: Fusion
 
     def __init__(
         self,
@@ -163,6 +169,64 @@ class ContextAwareMask(MaskModule):
         features = self.last(self.key_hidden(keys).relu()).unflatten(-1, (self.groups, -1)).transpose(1, 2)
         return features[..., :-1] / math.sqrt(self.rank), features[..., -1].unsqueeze(2)
 
+    def resized(self, num_keys: int, how: str = "first", grid: tuple[int, int] | None = None) -> "ContextAwareMask":
+        """A copy for another number of keys, with the same hidden layers.
+
+        how:  "first": the first columns stay, and further ones start at the fusion's neutral value. "interpolate": the
+              columns are resized linearly along the positions, all but those of the prefix tokens.
+        grid: (rows, columns) of the new positions, if the mask has a 2-D grid; None is a square, if both can be.
+
+        ValueError for length content, which takes any number of keys as it is, less than one key, an unknown `how`,
+        "first" with a 2-D grid, whose rows of positions it would mix up, or a grid that does not fit.
+        """
+        if self.length == "content" or self.num_keys is None:
+            raise ValueError("ContextAwareMask: length='content' takes any number of keys, there is nothing to resize")
+        if num_keys < 1:
+            raise ValueError(f"ContextAwareMask: num_keys must be at least 1, got {num_keys}")
+        if self.grid is None and grid is not None:
+            raise ValueError("a mask for a line of keys was given a grid: build it with grid=(rows, columns)")
+        if self.grid is not None and grid is None:
+            grid = infer_grid(num_keys - self.prefix, self.grid)
+        if grid is not None and self.prefix + grid[0] * grid[1] != num_keys:
+            raise ValueError(f"{num_keys} keys with {self.prefix} prefix tokens are not a grid of {grid}")
+        new = copy.deepcopy(self)
+        new.num_keys, new.grid = num_keys, grid
+        last = LastLayer(self.rank, self.groups * num_keys).to(self.last.weight)
+        starting(last, Start(self.init, 1, self.fusion.neutral))
+        new.last = last
+        with torch.no_grad():
+            state = new.resized_state(dict(self.named_parameters()), how, self.grid)
+            for name in ("weight", "bias"):
+                getattr(last, name).copy_(state[f"last.{name}"])
+                getattr(last, name).requires_grad_(getattr(self.last, name).requires_grad)
+        return new
+
+    def resized_state(
+        self, state: Mapping[str, Tensor], how: str = "first", grid: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """As in MaskModule; grid: (rows, columns) of the positions that the state has, None for a line or a square."""
+        state = dict(state)
+        if self.length == "content" or self.num_keys is None or "last.weight" not in state:
+            return super().resized_state(state)
+        weight, offset = state["last.weight"], state["last.bias"]
+        if len(weight) % self.groups or weight.shape[1] != self.rank:
+            raise ValueError(
+                f"ContextAwareMask: a last layer of shape {tuple(weight.shape)} is not of {self.groups} groups and "
+                f"rank {self.rank}"
+            )
+        count, old = len(weight) // self.groups - self.prefix, grid
+        if self.grid is not None:
+            old = infer_grid(count, self.grid) if grid is None else grid
+            if how == "first" and old != self.grid:
+                raise ValueError("a mask of a 2-D grid of keys is resized with how='interpolate'")
+        if old is not None and (self.grid is None or old[0] * old[1] != count):
+            raise ValueError(
+                f"{count} positions behind the prefix, whose columns are to be resized, are not a grid of {old}"
+            )
+        sizes = (self.groups, self.num_keys, how, self.fusion.neutral, old, self.grid, self.prefix)
+        state["last.weight"], state["last.bias"] = resized_columns(weight, offset, *sizes)
+        return super().resized_state(state)
+
     def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask:
         """As in MaskModule. With length content a column is read from its token, once, when the token comes.
 
@@ -176,6 +240,6 @@ class ContextAwareMask(MaskModule):
         if self.length != "content":
             return self(x, keys=None if memory.kept else x)
         right, bias = self.columns(x)
-        right = memory.extend(("right", name), right)
-        bias = memory.extend(("bias", name), bias.transpose(2, 3)).transpose(2, 3)
+        right = memory.extend((self, "right", name), right)
+        bias = memory.extend((self, "bias", name), bias.transpose(2, 3)).transpose(2, 3)
         return Mask(self.read_queries(x), right, bias, fusion=self.fusion)

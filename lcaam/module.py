@@ -11,25 +11,16 @@ Its own settings are the keywords of its constructor that are not SIZES; a confi
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.memory import Memory
 
 # keywords that the model answers, not the user
 SIZES = ("dim", "key_dim", "num_queries", "num_keys", "rows", "columns", "grid", "prefix")
-
-
-class Memory(Protocol):
-    """What decoding with a cache keeps from step to step."""
-
-    kept: int  # rows of the sequence that have been kept, 0 before the first step
-
-    def extend(self, name: Any, rows: Tensor) -> Tensor:
-        """rows (B, G, n, d) -> the rows kept under that name and `rows` behind them, (B, G, kept + n, d)."""
-        ...
 
 
 class MaskModule(nn.Module):
@@ -65,6 +56,21 @@ class MaskModule(nn.Module):
     def sparsity_loss(self) -> Tensor | float:
         """The regulariser that the setting `sparsity` weights; 0 for a kind without one."""
         return 0.0
+
+    def resized_state(
+        self, state: Mapping[str, Tensor], how: str = "first", grid: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """This module's own entries of a state dict that may be of another number of keys, resized to this one's.
+
+        Arguments as in lcaam.resize. ValueError for a kind that cannot resize what is of another size.
+        """
+        for name, own in self.state_dict(keep_vars=True).items():
+            if name in state and state[name].shape != own.shape:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} of shape {tuple(state[name].shape)} cannot be resized to "
+                    f"{tuple(own.shape)}"
+                )
+        return dict(state)
 
     def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask | None:
         """The mask in decoding with a cache: x (B, n, dim) are the rows behind those that `memory` has kept.

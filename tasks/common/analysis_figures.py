@@ -6,6 +6,7 @@ The module offers `analyse(batch)`, which returns
     attention  {layer name: array of attention weights, any shape}
     tokens     {"boundaries": [25], "labels": ["visual", "audio"]}, or the axes: {"queries": "clip", "keys": "word"}
     statistics {name: number}, for the run's record; may be left out
+    remarks    sentences about masks that run off, which are logged as warnings; may be left out
 """
 
 import logging
@@ -57,6 +58,8 @@ class AnalysisFigures(Callback):
             log.warning("no analysis figures: neither the validation nor the test set has a scene to draw")
             return
         self.statistics = found.get("statistics", {})
+        for remark in found.get("remarks", ()):
+            log.warning("%s", remark)
         figures = {
             f"mask_{layer}": mask_heat_map(mask, title=f"Mask, {layer}", **found["tokens"])
             for layer, mask in found["masks"].items()

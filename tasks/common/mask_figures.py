@@ -32,8 +32,8 @@ def mask_heat_map(
 
     mask: (N_q, N_k). boundaries: where a block of tokens ends and the next begins, e.g. [25]; labels: the blocks'
     names, one more than boundaries. queries, keys: what the axes count.
-    A mask of both signs is drawn in two colours that meet at 0, since a product with a negative value reverses the
-    order of the keys. A mask of a single sign is drawn in one scale from its least to its largest value.
+    A mask of both signs is drawn in two colours that meet at 0, since a negative value turns the sign of a score
+    around. A mask of a single sign is drawn in one scale from its least to its largest value.
     """
     mask = np.asarray(mask, dtype=np.float64)
     if mask.ndim != 2:

@@ -5,13 +5,24 @@ with record(encoder) as records:
 found = measured({"layer 1": records[0].of_queries(real), ...})
 """
 
+from dataclasses import replace
 from typing import Any
 
-from lcaam.analysis import Record, context_sensitivity, effective_rank, heat_map, sign_flips, sparsity, token_deviation
+from lcaam.analysis import (
+    Record,
+    context_sensitivity,
+    effective_rank,
+    heat_map,
+    remarks,
+    sign_flips,
+    sparsity,
+    token_deviation,
+)
 
 
 def measured(records: dict[str, Record]) -> dict[str, Any]:
-    """`masks`, `attention` and `statistics` of AnalysisFigures' contract, from one record for each layer's name."""
+    """`masks`, `attention`, `statistics` and `remarks` of AnalysisFigures' contract, from one record for each layer's
+    name."""
     statistics = {}
     for name, r in records.items():
         statistics[f"{name}/attention_below_0.01"] = sparsity(r.kept_weights())
@@ -24,4 +35,5 @@ def measured(records: dict[str, Record]) -> dict[str, Any]:
         "masks": {name: heat_map(r.mask, keep=r.keep).numpy() for name, r in records.items() if r.mask is not None},
         "attention": {name: r.kept_weights().numpy() for name, r in records.items()},
         "statistics": statistics,
+        "remarks": remarks([replace(r, name=name) for name, r in records.items()]),
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.video_captioning.cache import Memory
+from lcaam import Memory
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention, BertSelfOutput
 
-from lcaam import LayerMasks
+from lcaam import LayerMasks, Memory
 from lcaam.attention import attention
 from lcaam.encoder import MaskedStack
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from tasks.video_captioning.cache import Memory
 
 
 def may_attend(text_keep: Tensor, video: int) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lcaam import Mask, attention
+from lcaam import Mask, attention, explain
 from tests.lcaam.loop import inputs
 from tests.lcaam.names import FUSIONS
 
@@ -185,3 +185,31 @@ def test_below_float32_errors_are_those_of_plain_attention(backend, fusion, dtyp
         errors[masked] = [relative(*pair) for pair in zip(found, exact, strict=True)]
     assert errors[True][0] <= 1.2 * errors[False][0]
     assert max(errors[True][1:]) <= 2 * max(errors[False][1:])
+
+
+# -- sequences that are not padded -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+@pytest.mark.parametrize("options", [{}, {"enable_gqa": True}], ids=str)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused_with_the_way_out(layout, options):
+    parts = [torch.randn(3, 2, 4), torch.randn(5, 2, 4)]  # (N, H, d)
+    nested = torch.nested.nested_tensor(parts, layout=layout).transpose(1, 2)
+    with pytest.raises(ValueError, match=r"takes no nested tensors: pad the sequences to \(B, H, N, d\).*keep="):
+        attention(nested, nested, nested, Mask(torch.ones(1, 1, 5, 1), torch.ones(1, 1, 5, 1)), **options)
+    with pytest.raises(ValueError, match="takes no nested tensors"):
+        explain(nested, nested, nested)
+    padded = torch.nested.to_padded_tensor(torch.nested.nested_tensor(parts), 0.0).transpose(1, 2)
+    keep = torch.arange(5) < torch.tensor([[3], [5]])
+    out = attention(padded, padded, padded, keep=keep)
+    alone = [part.transpose(0, 1)[None] for part in parts]
+    for row, part in zip(out, alone, strict=True):
+        n = part.shape[2]
+        torch.testing.assert_close(row[None, :, :n], attention(part, part, part), rtol=0, atol=1e-6)
+
+
+def test_packed_sequences_are_refused_with_the_way_out():
+    packed = torch.randn(8, 2, 4)  # (N of all, H, d), as variable-length kernels have it
+    with pytest.raises(ValueError, match=r"packed into one are not supported: pad them, and give keep="):
+        attention(packed, packed, packed)
