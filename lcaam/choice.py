@@ -80,7 +80,8 @@ def cheapest_on_a_cpu(query: Tensor, key: Tensor, bias: Mask | None, learns: boo
         return Choice("sdpa", "without gradients, torch's kernel with the mask as a dense bias is fastest")
     if pairs < SEVERAL_BLOCKS:
         return Choice("reference", f"{query.shape[2]} x {key.shape[2]} pairs per head fit into the cache at once")
-    if bias is not None and everything <= DENSE_WITH_GRADIENTS:
+    # a bias that does not learn would take a kernel of torch without second derivatives
+    if bias is not None and everything <= DENSE_WITH_GRADIENTS and any(t.requires_grad for t in bias.tensors()):
         return Choice("sdpa", f"{sizes} are few enough for torch's kernel with the mask as a dense bias")
     if everything < OUT_OF_CACHE:
         return Choice("reference", f"{sizes} fit into the cache at once")
