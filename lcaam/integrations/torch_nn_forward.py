@@ -181,8 +181,8 @@ def own_mask(part: Part, number: int, run: Run | None, tokens: Tensor, keys: Ten
     if part.masks.scope == "shared":
         if run is None:
             raise RuntimeError(
-                f"{part.names[number]} was called outside the forward of the model that masks are attached to, and a shared mask "
-                "is made only there (gradient checkpointing does that in backward): call the model, or use scope "
+                f"{part.names[number]} was called outside the forward of the model that masks are attached to, and a "
+                "shared mask is made only there (gradient checkpointing does that in backward): call the model, or use scope "
                 "'tied' or 'per_layer'"
             )
         if run.shared is None:
