@@ -182,8 +182,8 @@ def own_mask(part: Part, number: int, run: Run | None, tokens: Tensor, keys: Ten
         if run is None:
             raise RuntimeError(
                 f"{part.names[number]} was called outside the forward of the model that masks are attached to, and a "
-                "shared mask is made only there (gradient checkpointing does that in backward): call the model, or use scope "
-                "'tied' or 'per_layer'"
+                "shared mask is made only there (gradient checkpointing does that in backward): call the model, or use "
+                "scope 'tied' or 'per_layer'"
             )
         if run.shared is None:
             if number != 0:
