@@ -1,4 +1,4 @@
-"""Masks in a timm Vision Transformer: grafted onto a model that exists, and taken off again.
+"""Masks in a timm Vision Transformer (ViT, Eva, NaFlexVit): grafted onto a model that exists, and taken off again.
 
 >>> vit = timm.create_model("vit_base_patch16_224", pretrained=True)
 >>> graft(vit, scope="per_layer", fusion="mul", depth=3, hidden=192)  # Multi-LCAAM; logits as before, until it learns

@@ -1,4 +1,4 @@
-"""The forward pass of a grafted timm ViT (lcaam/integrations/timm.py puts it on).
+"""The forward pass of a grafted timm ViT, Eva or NaFlexVit (lcaam/integrations/timm.py puts it on).
 
     forward_features(images)                 timm's own code, run on a `View` of the model
       patch_embed, _pos_embed, norm_pre      -> the stack's input; here the shared mask is made
@@ -23,7 +23,7 @@ from timm.layers import Attention, use_reentrant_ckpt
 from timm.models.naflexvit import NaFlexVit
 from torch import Tensor, nn
 
-from lcaam.attention import WATCHERS, Call, as_autocast, attention
+from lcaam.attention import WATCHERS, Call, as_autocast, attention, without_autocast
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.stack import LayerMasks
@@ -110,9 +110,12 @@ def attended(module: Any, how: Attend, q: Tensor, k: Tensor, v: Tensor) -> Tenso
         q, k, v = as_autocast(q, k, v)
         mask = None if how.mask is None or how.fusion.ignores_mask else how.mask.fit(k.shape[2])
         call = Call(q, k, mask, how.fusion, allowed(how.keep, how.causal, q, k), module.scale)
-        for watcher in WATCHERS.get():
-            watcher(call)
-        return drop(call.weights().to(v.dtype)) @ v
+        if not torch.compiler.is_compiling():
+            for watcher in WATCHERS.get():
+                watcher(call)
+        with without_autocast(q.device.type):
+            weight = call.weights().to(v.dtype)
+        return drop(weight) @ v
     plain = how.mask is None or how.fusion.ignores_mask
     return attention(
         q,
@@ -232,9 +235,7 @@ class NaFlexView(View):
     def _forward_embeds(self, x: Any, patch_coord: Any, patch_valid: Any, attn_mask: Tensor | None) -> dict[str, Any]:
         embeds = self.vit._forward_embeds(x, patch_coord, patch_valid, attn_mask)
         tokens, valid = embeds["patches"], embeds.get("patch_valid")
-        if (
-            attn_mask is None and valid is not None
-        ):  # timm's own has numbers: the smallest finite one where there is padding
+        if attn_mask is None and valid is not None:  # timm's own mask consists of numbers
             prefix = valid.new_ones((len(valid), self.vit.num_prefix_tokens), dtype=torch.bool)
             embeds["attn_mask"] = torch.cat([prefix, valid.bool()], dim=1)[:, None, None]  # (B, 1, 1, N)
         self.start(tokens)

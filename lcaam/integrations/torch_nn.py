@@ -8,7 +8,7 @@ The model stays what it was: the same layers and weights under the same names. W
 and so one prefix in the state dict. How a mask gets to its attention: lcaam/integrations/torch_nn_forward.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -59,7 +59,7 @@ def attach(
     fusion = agreed(fusion, masks.fusion)
     if backend != "auto":
         find_backend(backend)
-    nested = [name for name, module in encoders(model) if module.use_nested_tensor]
+    nested = nesting_encoders(model, chosen)
     like = next(iter(chosen.values())).out_proj.weight
     model.lcaam = Part(masks, list(chosen), nested, fusion, backend).to(like.device, like.dtype).train(model.training)
     for number, attention in enumerate(chosen.values()):
@@ -93,10 +93,16 @@ def detach(model: nn.Module) -> nn.Module:
     return model
 
 
-def encoders(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.TransformerEncoder):
-            yield name, module
+def nesting_encoders(model: nn.Module, chosen: dict[str, Any]) -> list[str]:
+    """Names of the nn.TransformerEncoders around these attentions that would make nested tensors of padded input."""
+    inside = {id(attention) for attention in chosen.values()}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.TransformerEncoder)
+        and getattr(module, "use_nested_tensor", False)
+        and any(id(each) in inside for each in module.modules())
+    ]
 
 
 def check_model(model: nn.Module) -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lcaam.attention import as_autocast, attention
+from lcaam.attention import as_autocast, attention, without_autocast
 from lcaam.backends.reference import weights
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
@@ -64,7 +64,8 @@ class Run:
                 "the masks only to attentions that are called (names=[...]); a layer that reads its attention's "
                 "weights without calling it cannot have a mask"
             )
-        self.part.verified = True
+        if not torch.compiler.is_compiling():  # an exported graph should not change the model
+            self.part.verified = True
 
 
 RUNS: ContextVar[tuple[Run, ...]] = ContextVar("lcaam_torch_nn_runs", default=())
@@ -147,6 +148,15 @@ class MaskedMultiheadAttention(nn.MultiheadAttention):
             return out[0], None if weight is None else weight[0]
         return out if self.batch_first else out.transpose(0, 1), weight
 
+    def _reset_parameters(self) -> None:
+        """Draws the weights again, by torch's code, which asks what the property above answers."""
+        masked = type(self)
+        self.__class__ = nn.MultiheadAttention  # type: ignore[assignment]
+        try:
+            self._reset_parameters()
+        finally:
+            self.__class__ = masked  # type: ignore[assignment]
+
     def batches_first(self, x: Tensor, batched: bool) -> Tensor:
         if not batched:
             return x[None]
@@ -169,7 +179,8 @@ class MaskedMultiheadAttention(nn.MultiheadAttention):
         """Attention weights (B, H, N_q, N_k), or (B, N_q, N_k) if `average`, in the dtype of q."""
         q, k = as_autocast(q, k)
         mask = None if mask is None or fusion.ignores_mask else mask.fit(k.shape[2])
-        weight = weights(q, k, mask, fusion, keep, q.shape[-1] ** -0.5)
+        with without_autocast(q.device.type):
+            weight = weights(q, k, mask, fusion, keep, q.shape[-1] ** -0.5)
         return (weight.mean(1) if average else weight).to(q.dtype)
 
 

@@ -210,13 +210,16 @@ def test_what_an_eva_cannot_have_is_refused():
 
 # -- NaFlexVit --------------------------------------------------------------------------------------------------------
 
+COMPLETE = hasattr(NaFlexVitCfg, "use_key_only_attn_mask")  # timm 1.0.26 has a NaFlexVit, but some of it fails
 NAFLEXES = {
-    "learned": dict(),
-    "key-only masks": dict(use_key_only_attn_mask=True, reg_tokens=2),
+    "learned": dict(reg_tokens=2),
     "axial": dict(rope_type="axial", pos_embed="none", global_pool="avg"),
-    "mixed": dict(rope_type="mixed", pos_embed="none", pre_norm=True),
+    "pre-norm": dict(pre_norm=True),
     "eva": dict(attn_type="eva", swiglu_mlp=True, qk_norm=True, pos_embed="factorized", global_pool="avg"),
 }
+if COMPLETE:
+    NAFLEXES["key-only masks"] = dict(use_key_only_attn_mask=True)
+    NAFLEXES["mixed"] = dict(rope_type="mixed", pos_embed="none")
 
 
 def batch_of_two():
@@ -254,8 +257,9 @@ def test_a_padded_image_of_a_naflexvit_is_the_image_alone():
     alone = {name: value[1:, :8] for name, value in batch.items()}
     close(vit(alone), vit(batch)[1:])
     features = vit.forward_features(**batch)["patches"]
-    intermediates = vit.forward_intermediates(batch, output_fmt="NLC", norm=True)[1]
-    assert torch.equal(intermediates[-1], features[:, 1:])
+    if COMPLETE:
+        intermediates = vit.forward_intermediates(batch, output_fmt="NLC", norm=True)[1]
+        assert torch.equal(intermediates[-1], features[:, 1:])
     keep = torch.ones(16, 16, dtype=torch.bool).tril()
     with record(vit) as calls:
         vit(dict(batch, attn_mask=keep))

@@ -358,6 +358,26 @@ def test_copies_are_independent_and_detach_gives_the_model_back(copied):
         assert type(each.layers[0].self_attn) is nn.MultiheadAttention
 
 
+def test_weights_can_be_drawn_again_under_the_masks():
+    model, again = attach(encoder(), mask_layers()), encoder()
+    for each in (model, again):
+        torch.manual_seed(7)
+        for module in each.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                module._reset_parameters()
+    close(model(tokens()), again(tokens()))
+    assert not torch.equal(again(tokens()), encoder()(tokens()))
+
+
+def test_encoders_without_masks_keep_their_nested_tensors():
+    model = nn.Transformer(D, 2, 1, 1, 16, batch_first=True)
+    attach(model, mask_layers(layers=1), "decoder.*.self_attn")
+    assert model.encoder.use_nested_tensor
+    attach(model.encoder, mask_layers(layers=1))
+    assert not model.encoder.use_nested_tensor
+    assert detach(model.encoder).use_nested_tensor
+
+
 def test_masks_move_to_the_model():
     model = attach(encoder().double().eval(), mask_layers())
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
