@@ -35,6 +35,7 @@ class Part(nn.Module):
         super().__init__()
         self.masks, self.names, self.nested = masks, names, nested
         self.fusion, self.backend, self.verified = fusion, backend, False
+        self.traced: Run | None = None  # while a compiler traces a forward: it follows no change of a context variable
 
     def extra_repr(self) -> str:
         return (
@@ -78,11 +79,18 @@ class Attached(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         run = Run(self)
-        token = RUNS.set((*RUNS.get(), run))
-        try:
-            out = super().forward(*args, **kwargs)
-        finally:
-            RUNS.reset(token)
+        if torch.compiler.is_compiling():
+            run.part.traced = run
+            try:
+                out = super().forward(*args, **kwargs)
+            finally:
+                run.part.traced = None
+        else:
+            token = RUNS.set((*RUNS.get(), run))
+            try:
+                out = super().forward(*args, **kwargs)
+            finally:
+                RUNS.reset(token)
         run.check()
         return out
 
@@ -135,8 +143,7 @@ class MaskedMultiheadAttention(nn.MultiheadAttention):
         check_inputs(query, key, value, attn_mask, is_causal)
         batched = query.dim() == 3
         tokens, keys, values = (self.batches_first(x, batched) for x in (query, key, value))  # (B, N, width)
-        run = next((run for run in reversed(RUNS.get()) if self in run.numbers), None)
-        part, number = self.owner if run is None else (run.part, run.numbers[self])
+        run, part, number = self.current_run()
         mask = own_mask(part, number, run, tokens, keys)
         q, k, v = self.project(tokens, keys, values)
         keep = merged(attn_mask, key_padding_mask, q, k, [] if run is None else run.kept)
@@ -147,6 +154,14 @@ class MaskedMultiheadAttention(nn.MultiheadAttention):
         if not batched:
             return out[0], None if weight is None else weight[0]
         return out if self.batch_first else out.transpose(0, 1), weight
+
+    def current_run(self) -> tuple[Run | None, Part, int]:
+        """The forward pass that calls this attention, None outside of one; the Part that has its mask; its number."""
+        part, number = self.owner
+        if torch.compiler.is_compiling():
+            return part.traced, part, number
+        run = next((run for run in reversed(RUNS.get()) if self in run.numbers), None)
+        return (None, part, number) if run is None else (run, run.part, run.numbers[self])
 
     def _reset_parameters(self) -> None:
         """Draws the weights again, by torch's code, which asks what the property above answers."""

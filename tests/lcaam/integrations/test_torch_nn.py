@@ -400,10 +400,14 @@ def test_autocast_is_as_torch_has_it():
 def test_a_compiled_model_is_the_model():
     with pytest.raises(TypeError, match="OptimizedModule is a wrapper"):
         attach(torch.compile(encoder()), mask_layers())
-    model, x = random_masks(attach(encoder(), mask_layers("shared"))), tokens()
-    compiled = torch.compile(model, backend="eager")
-    for options in (dict(), dict(src_key_padding_mask=PADDED), dict(mask=CAUSAL)):
+    model, x = random_masks(attach(encoder(), mask_layers("shared"))).eval(), tokens()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for options in (dict(), dict(src_key_padding_mask=PADDED)):
         close(compiled(x, **options), model(x, **options))
+    assert model.lcaam.traced is None
+    close(torch.export.export(model, (x,)).module()(x), model(x))
+    with pytest.raises(RuntimeError, match="may hold 0"):
+        compiled(x, src_key_padding_mask=torch.ones(3, N))
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
