@@ -1,4 +1,4 @@
-"""Masks in a timm Vision Transformer: grafted onto a model that exists, and taken off again.
+"""Masks in a timm Vision Transformer (ViT, Eva, NaFlexVit): grafted onto a model that exists, and taken off again.
 
 >>> vit = timm.create_model("vit_base_patch16_224", pretrained=True)
 >>> graft(vit, scope="per_layer", fusion="mul", depth=3, hidden=192)  # Multi-LCAAM; logits as before, until it learns
@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 try:
-    from timm.layers import Attention, PatchDropout
+    from timm.layers import Attention, AttentionRope, PatchDropout, PatchDropoutWithIndices
     from timm.models import named_apply
+    from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
+    from timm.models.naflexvit import NaFlexVit
     from timm.models.vision_transformer import Block, ParallelThingsBlock, ResPostBlock, VisionTransformer
     from timm.models.vision_transformer import init_weights_vit_timm as timm_init
 except ImportError as error:
@@ -30,15 +32,18 @@ except ImportError as error:
 
 from lcaam.attention import find_backend
 from lcaam.fusion import Fusion
+from lcaam.integrations.timm_eva import MaskedAttentionRope, MaskedEvaAttention
 from lcaam.integrations.timm_forward import Graft, Grafted, MaskedAttention, grafted_class
 from lcaam.plan import mask_options
 from lcaam.stack import LayerMasks, find_kind
 
-BLOCKS = (Block, ResPostBlock, ParallelThingsBlock)
+MODELS = (VisionTransformer, Eva, NaFlexVit)
+BLOCKS = (Block, ResPostBlock, ParallelThingsBlock, EvaBlock, EvaBlockPostNorm)
+MASKED = {Attention: MaskedAttention, EvaAttention: MaskedEvaAttention, AttentionRope: MaskedAttentionRope}
 
 
 def graft(
-    vit: VisionTransformer,
+    vit: Any,
     scope: str = "shared",
     fusion: str | Fusion = "mul",
     depth: int = 3,
@@ -54,11 +59,12 @@ def graft(
     control: str = "none",
     control_residual: bool = False,
     **of_kind: Any,
-) -> VisionTransformer:
+) -> Any:
     """Puts masks into every block of `vit`, in place, and returns it.
 
     vit:     any timm VisionTransformer (ViT, DeiT with or without distillation, CLIP, DINOv2, ...) whose blocks are
-             Block, ResPostBlock or ParallelThingsBlock with timm.layers.Attention.
+             Block, ResPostBlock or ParallelThingsBlock with timm.layers.Attention; any Eva (EVA02, PE, DINOv3, ...);
+             or a NaFlexVit, which needs length="content", because each of its images has a grid of its own.
     scope:   "shared" (LCAAM) - one mask from the input of block 0, used in every block; "per_layer" (Multi-LCAAM) and
              "tied" read each block's input, before its norm; "none" - no masks, only attention that can be recorded.
     fusion, backend: as in lcaam.attention.
@@ -102,7 +108,7 @@ def graft(
         check_tokens_stay(vit, length)
 
     layers, dim, prefix = len(vit.blocks), vit.embed_dim, vit.num_prefix_tokens
-    grid = vit.patch_embed.grid_size
+    grid = grid_of(vit)
     tokens = None if grid is None else prefix + grid[0] * grid[1]
     settings = dict(scope=scope, kind=kind, fusion=fusion, control=control, control_residual=control_residual)
     settings |= dict(depth=depth, hidden=hidden, rank=rank, groups=groups, length=length, init=init, residual=residual)
@@ -114,7 +120,7 @@ def graft(
     part = Graft(masks, after, extra, fusion, backend, length, grid, prefix)
     vit.lcaam = part.to(like.device, like.dtype).train(vit.training)
     for attention in (*attentions, *(block.attn for block in extra)):
-        attention.__class__ = MaskedAttention
+        attention.__class__ = MASKED[type(attention)]
     vit.__class__ = grafted_class(type(vit))
     return vit
 
@@ -125,21 +131,21 @@ def graft_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in known}
 
 
-def ungraft(vit: VisionTransformer) -> VisionTransformer:
+def ungraft(vit: Any) -> Any:
     """Takes off what `graft` put on, in place, and returns the model: its own classes, weights and outputs.
 
     Raises ValueError for a model without a graft.
     """
     if not isinstance(vit, Grafted):
         raise ValueError(f"ungraft: this {type(vit).__name__} has no graft")
-    plain: Any = vit.plain_class
-    vit.__class__ = plain
-    original: Any = Attention
-    for module in vit.modules():
-        if type(module) is MaskedAttention:
-            module.__class__ = original
-    del vit.lcaam
-    return vit
+    model: Any = vit
+    model.__class__ = model.plain_class
+    originals: dict[type, Any] = {masked: original for original, masked in MASKED.items()}
+    for module in model.modules():
+        if type(module) in originals:
+            module.__class__ = originals[type(module)]
+    del model.lcaam
+    return model
 
 
 def attentions_of(block: nn.Module) -> list[nn.Module]:
@@ -147,18 +153,27 @@ def attentions_of(block: nn.Module) -> list[nn.Module]:
     return [module for name, module in block.named_modules() if name.split(".")[-1] == "attn"]
 
 
-def check_model(vit: nn.Module) -> None:
+def grid_of(vit: Any) -> tuple[int, int] | None:
+    """The (rows, columns) of patches that a model is built for; None if it is built for none in particular."""
+    return None if isinstance(vit, NaFlexVit) else vit.patch_embed.grid_size
+
+
+def check_model(vit: Any) -> None:
+    def listed(classes: Any) -> str:
+        return ", ".join(each.__name__ for each in classes)
+
     allowed = (
-        "graft takes timm's VisionTransformer (ViT, DeiT, CLIP, DINOv2, ...) with blocks of class "
-        f"{', '.join(block.__name__ for block in BLOCKS)} and timm.layers.Attention"
+        "graft takes timm's VisionTransformer (ViT, DeiT, CLIP, DINOv2, ...), Eva (EVA02, DINOv3, PE, ...) and "
+        f"NaFlexVit with blocks of class {listed(BLOCKS)} and attention of class {listed(MASKED)}"
     )
     if isinstance(vit, Grafted):
         raise ValueError("graft: this model has a graft already; ungraft(vit) first")
-    if not isinstance(vit, VisionTransformer):
+    family: Any = next((each for each in MODELS if isinstance(vit, each)), None)
+    if family is None:
         given = f"{type(vit).__module__}.{type(vit).__name__}"
         raise TypeError(f"{given} is not supported: {allowed}. Wrappers (compile, DDP, EMA) go around a grafted model")
     for name in ("forward_features", "forward_intermediates"):
-        if getattr(type(vit), name) is not getattr(VisionTransformer, name):
+        if getattr(type(vit), name) is not getattr(family, name):
             raise TypeError(f"{type(vit).__name__} has a {name} of its own, which masks would not get into: {allowed}")
     if len(vit.blocks) == 0:
         raise ValueError("graft: this model has no blocks (depth 0), so there is no attention to mask")
@@ -166,25 +181,30 @@ def check_model(vit: nn.Module) -> None:
         if type(block) not in BLOCKS:
             raise TypeError(f"blocks of class {type(block).__name__} are not supported: {allowed}")
         for module in attentions_of(block):
-            if type(module) is not Attention:
+            if type(module) not in MASKED:
                 raise TypeError(f"attention of class {type(module).__name__} is not supported: {allowed}")
 
 
-def check_tokens_stay(vit: VisionTransformer, length: str) -> None:
+def check_tokens_stay(vit: Any, length: str) -> None:
     """A mask that knows positions needs to know how many there are, and that none gets lost."""
-    if vit.patch_embed.grid_size is None:
+    if isinstance(vit, NaFlexVit):
+        raise ValueError(
+            f"graft: length {length!r} needs one grid of patches for all images, and those of a NaFlexVit have their "
+            "own: use length='content'"
+        )
+    if grid_of(vit) is None:
         raise ValueError(
             f"graft: length {length!r} needs the model's token grid, and this model was built without img_size: call "
             "vit.set_input_size, or use length='content'"
         )
-    if isinstance(vit.patch_drop, PatchDropout) and vit.patch_drop.prob > 0:
+    if isinstance(vit.patch_drop, PatchDropout | PatchDropoutWithIndices) and vit.patch_drop.prob > 0:
         raise ValueError(
             f"graft: patch dropout removes tokens, so that a mask of length {length!r} would not know which key stands "
             "where: build the model with patch_drop_rate=0, or use length='content'"
         )
 
 
-def extra_block(vit: VisionTransformer, width: int, init: str) -> Block:
+def extra_block(vit: Any, width: int, init: str) -> Block:
     """A pre-norm Block like the model's last in heads and dropout rates, with `width` hidden feed-forward units.
 
     It has neither LayerScale nor norms on queries and keys, whatever the model has: its size is solved for that.

@@ -1,4 +1,4 @@
-"""The forward pass of a grafted timm ViT (lcaam/integrations/timm.py puts it on).
+"""The forward pass of a grafted timm ViT, Eva or NaFlexVit (lcaam/integrations/timm.py puts it on).
 
     forward_features(images)                 timm's own code, run on a `View` of the model
       patch_embed, _pos_embed, norm_pre      -> the stack's input; here the shared mask is made
@@ -16,17 +16,18 @@ checkpointing cannot send gradients to a closure, so it is refused for scope sha
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from timm.layers import Attention, use_reentrant_ckpt
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.naflexvit import NaFlexVit
 from torch import Tensor, nn
 
-from lcaam.attention import attention
+from lcaam.attention import WATCHERS, Call, as_autocast, attention, without_autocast
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.stack import LayerMasks
+from lcaam.structure import allowed
 
 
 class Graft(nn.Module):
@@ -54,9 +55,9 @@ class Graft(nn.Module):
     def extra_repr(self) -> str:
         return f"scope={self.masks.scope}, fusion={self.fusion.value}, length={self.length}, backend={self.backend}"
 
-    def check(self, x: Tensor, grid: tuple[int, int]) -> None:
+    def check(self, x: Tensor, grid: tuple[int, int] | None) -> None:
         """ValueError if the masks cannot serve x (B, N, D), the sequence of an image with `grid` patches."""
-        if self.masks.scope == "none" or self.length == "content":
+        if self.masks.scope == "none" or self.length == "content" or grid is None:
             return
         tokens = self.prefix + grid[0] * grid[1]
         if x.shape[1] != tokens:
@@ -95,22 +96,46 @@ class MaskedAttention(Attention):
         gate = getattr(self, "gate", None)  # older timm has none
         gate = None if gate is None else gate(x).sigmoid()
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
-        plain = how.mask is None or how.fusion.ignores_mask
-        out = attention(
-            self.q_norm(q),
-            self.k_norm(k),
-            v,
-            how.mask,
-            fusion=how.fusion,
-            keep=how.keep,
-            causal=how.causal,
-            dropout=self.attn_drop.p if self.training else 0.0,
-            scale=None if self.fused_attn else self.scale,
-            backend="reference" if plain and how.backend == "auto" and not self.fused_attn else how.backend,
-        )
-        out = self.norm(out.transpose(1, 2).flatten(2))  # (B, N, H d)
-        out = self.proj(out if gate is None else out * gate)
-        return self.proj_drop(out if how.after is None else how.after(out))
+        return finished(self, how, attended(self, how, self.q_norm(q), self.k_norm(k), v), gate)
+
+
+def attended(module: Any, how: Attend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q, k, v (B, H, N, d) of one of timm's attention modules -> (B, H, N, d).
+
+    Hooks on `attn_drop`, by which timm.utils.AttentionExtract reads attention weights, see them: then the equation is
+    computed, whatever the backend.
+    """
+    drop = module.attn_drop
+    if drop._forward_hooks or drop._forward_pre_hooks:
+        q, k, v = as_autocast(q, k, v)
+        mask = None if how.mask is None or how.fusion.ignores_mask else how.mask.fit(k.shape[2])
+        call = Call(q, k, mask, how.fusion, allowed(how.keep, how.causal, q, k), module.scale)
+        if not torch.compiler.is_compiling():
+            for watcher in WATCHERS.get():
+                watcher(call)
+        with without_autocast(q.device.type):
+            weight = call.weights().to(v.dtype)
+        return drop(weight) @ v
+    plain = how.mask is None or how.fusion.ignores_mask
+    return attention(
+        q,
+        k,
+        v,
+        how.mask,
+        fusion=how.fusion,
+        keep=how.keep,
+        causal=how.causal,
+        dropout=drop.p if module.training else 0.0,
+        scale=None if module.fused_attn else module.scale,
+        backend="reference" if plain and how.backend == "auto" and not module.fused_attn else how.backend,
+    )
+
+
+def finished(module: Any, how: Attend, out: Tensor, gate: Tensor | None) -> Tensor:
+    """What timm's attention modules do behind the attention: out (B, H, N, d) -> (B, N, D)."""
+    out = module.norm(out.transpose(1, 2).flatten(2))  # (B, N, H d)
+    out = module.proj(out if gate is None else out * gate)
+    return module.proj_drop(out if how.after is None else how.after(out))
 
 
 @dataclass
@@ -118,7 +143,7 @@ class Forward:
     """What the steps of one forward pass share."""
 
     part: Graft
-    grid: tuple[int, int]  # of these images' patches
+    grid: tuple[int, int] | None  # of these images' patches; None if each image has its own
     shared: Mask | None = None
 
     def mask(self, x: Tensor, layer: int | None = None) -> Mask | None:
@@ -127,13 +152,16 @@ class Forward:
         return self.part.masks(x, layer=layer, shared=self.shared, **of_mask)
 
 
-def step(block: nn.Module, number: int, run: Forward, x: Tensor, attn_mask: Tensor | None = None, is_causal=False):
-    """Block `number` with its mask; additional ones, behind those that have masks, have none."""
+def step(
+    block: nn.Module, number: int, run: Forward, x: Tensor, attn_mask: Tensor | None = None, is_causal=False, **of_block
+):
+    """Block `number` with its mask; additional ones, behind those that have masks, have none. of_block: rope, if any"""
     part = run.part
     masked = number < part.masks.num_layers
     mask = run.mask(x, layer=number) if masked else None
     after = part.after_attention[number] if masked and len(part.after_attention) else None
-    return block(x, attn_mask=Attend(mask, check_keep(attn_mask), is_causal, part.fusion, part.backend, after))
+    how = Attend(mask, check_keep(attn_mask), is_causal, part.fusion, part.backend, after)
+    return block(x, attn_mask=how, **of_block)
 
 
 def check_keep(attn_mask: Tensor | None) -> Tensor | None:
@@ -160,7 +188,13 @@ class Steps(list):
 class View:
     """A model as timm's forward functions see it for one pass over `images` (B, C, height, width)."""
 
-    def __init__(self, vit: Any, images: Tensor):
+    def __init__(self, vit: Any, images: Any):
+        if isinstance(images, torch.fx.Proxy):
+            raise TypeError(
+                "a grafted model cannot be traced symbolically by torch.fx, because its blocks and masks are put "
+                "together anew in every forward. For features use forward_intermediates or timm's features_only, for "
+                "attention weights lcaam.analysis.record or AttentionExtract(method='hook'), for graphs torch.export"
+            )
         part: Graft = vit.lcaam
         reentrant = vit.grad_checkpointing and use_reentrant_ckpt() and torch.is_grad_enabled()
         if part.masks.scope == "shared" and reentrant:
@@ -169,32 +203,55 @@ class View:
                 "timm.layers.set_reentrant_ckpt(False)"
             )
         self.vit = vit
-        rows, columns = vit.patch_embed.dynamic_feat_size(images.shape[-2:])
-        self.run = Forward(part, (rows, columns))
+        self.run = Forward(part, self.grid_of(images))
         blocks = (*vit.blocks, *part.extra_layers)
         self.blocks = Steps(partial(step, block, number, self.run) for number, block in enumerate(blocks))
 
     def __getattr__(self, name: str):
         return getattr(self.vit, name)
 
+    def grid_of(self, images: Tensor) -> tuple[int, int] | None:
+        rows, columns = self.vit.patch_embed.dynamic_feat_size(images.shape[-2:])
+        return rows, columns
+
     def norm_pre(self, x: Tensor) -> Tensor:
         """The last thing before the blocks: x (B, N, D) -> the stack's input (B, N, D)."""
         x = self.vit.norm_pre(x)
+        self.start(x)
+        return x
+
+    def start(self, x: Tensor) -> None:
+        """Makes the shared mask from the stack's input, x (B, N, D)."""
         self.run.part.check(x, self.run.grid)
         self.run.shared = self.run.mask(x)
-        return x
+
+
+class NaFlexView(View):
+    """A NaFlexVit, whose images can have different grids, with padding behind the patches of the smaller ones."""
+
+    def grid_of(self, images: Any) -> None:
+        return None
+
+    def _forward_embeds(self, x: Any, patch_coord: Any, patch_valid: Any, attn_mask: Tensor | None) -> dict[str, Any]:
+        embeds = self.vit._forward_embeds(x, patch_coord, patch_valid, attn_mask)
+        tokens, valid = embeds["patches"], embeds.get("patch_valid")
+        if attn_mask is None and valid is not None:  # timm's own mask consists of numbers
+            prefix = valid.new_ones((len(valid), self.vit.num_prefix_tokens), dtype=torch.bool)
+            embeds["attn_mask"] = torch.cat([prefix, valid.bool()], dim=1)[:, None, None]  # (B, 1, 1, N)
+        self.start(tokens)
+        return embeds
 
 
 class Grafted:
     """Mixed into the class of a grafted model. Everything else of its forward pass goes through these two."""
 
-    plain_class: type[VisionTransformer]
+    plain_class: Any
 
-    def forward_features(self, x: Tensor, *args, **kwargs):
-        return VisionTransformer.forward_features(cast(Any, View(self, x)), x, *args, **kwargs)
+    def forward_features(self, *args, **kwargs):
+        return self.plain_class.forward_features(view_of(self, args, kwargs), *args, **kwargs)
 
-    def forward_intermediates(self, x: Tensor, *args, **kwargs):
-        return VisionTransformer.forward_intermediates(cast(Any, View(self, x)), x, *args, **kwargs)
+    def forward_intermediates(self, *args, **kwargs):
+        return self.plain_class.forward_intermediates(view_of(self, args, kwargs), *args, **kwargs)
 
     def init_weights(self, *args, **kwargs):
         """Refused: it would draw the masks' weights by timm's rules too, or stop halfway, by timm's version."""
@@ -206,10 +263,16 @@ class Grafted:
         return empty, (self.plain_class,), *state
 
 
+def view_of(vit: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The view for one call of a forward function, whose first argument, `x` or `patches`, are the images."""
+    images = args[0] if args else kwargs.get("x", kwargs.get("patches"))
+    return (NaFlexView if isinstance(vit, NaFlexVit) else View)(vit, images)
+
+
 GRAFTED: dict[type, type] = {}  # by what a model's class was before
 
 
-def grafted_class(plain: type[VisionTransformer]) -> type:
+def grafted_class(plain: type) -> type:
     """The class of grafted models that were `plain` before, made once."""
     if plain not in GRAFTED:
         members = {"plain_class": plain, "__module__": __name__}
@@ -217,7 +280,7 @@ def grafted_class(plain: type[VisionTransformer]) -> type:
     return GRAFTED[plain]
 
 
-def empty(plain: type[VisionTransformer]) -> Any:
+def empty(plain: type) -> Any:
     """A grafted model of that class whose state is yet to come."""
     mixed: Any = grafted_class(plain)
     return mixed.__new__(mixed)
