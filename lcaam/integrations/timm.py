@@ -31,7 +31,7 @@ except ImportError as error:
     ) from error
 
 from lcaam.attention import find_backend
-from lcaam.fusion import Fusion
+from lcaam.fusion import Fusion, agreed
 from lcaam.integrations.timm_eva import MaskedAttentionRope, MaskedEvaAttention
 from lcaam.integrations.timm_forward import Graft, Grafted, MaskedAttention, grafted_class
 from lcaam.plan import mask_options
@@ -45,7 +45,7 @@ MASKED = {Attention: MaskedAttention, EvaAttention: MaskedEvaAttention, Attentio
 def graft(
     vit: Any,
     scope: str = "shared",
-    fusion: str | Fusion = "mul",
+    fusion: str | Fusion | None = None,
     depth: int = 3,
     hidden: int | None = None,
     rank: int | None = None,
@@ -67,7 +67,7 @@ def graft(
              or a NaFlexVit, which needs length="content", because each of its images has a grid of its own.
     scope:   "shared" (LCAAM) - one mask from the input of block 0, used in every block; "per_layer" (Multi-LCAAM) and
              "tied" read each block's input, before its norm; "none" - no masks, only attention that can be recorded.
-    fusion, backend: as in lcaam.attention.
+    fusion:  None is the default of the kind of mask: mul for context, add for static. backend: as in lcaam.attention.
     depth, hidden, rank, groups, init, residual: as in ContextAwareMask; groups is 1 or the number of heads.
     length:  "fixed" (the paper's) works for the token grid that the model has now, and says so at another one.
              "interpolate" resizes the mask's columns over the grid of patches; class and register tokens keep theirs.
@@ -91,7 +91,7 @@ def graft(
     check_model(vit)
     attentions = [module for block in vit.blocks for module in attentions_of(block)]
     heads = attentions[0].num_heads
-    fusion = Fusion.parse(fusion)
+    fusion = None if fusion is None else Fusion.parse(fusion)
     if backend != "auto":
         find_backend(backend)
     if groups not in (1, heads):
@@ -110,14 +110,16 @@ def graft(
     layers, dim, prefix = len(vit.blocks), vit.embed_dim, vit.num_prefix_tokens
     grid = grid_of(vit)
     tokens = None if grid is None else prefix + grid[0] * grid[1]
-    settings = dict(scope=scope, kind=kind, fusion=fusion, control=control, control_residual=control_residual)
+    settings: dict[str, Any] = dict(
+        scope=scope, kind=kind, fusion=fusion, control=control, control_residual=control_residual
+    )
     settings |= dict(depth=depth, hidden=hidden, rank=rank, groups=groups, length=length, init=init, residual=residual)
     built = mask_options({**settings, "hard": hard, **of_kind}, layers, dim, tokens, grid=grid, prefix=prefix)
     masks, after = built.get("masks", LayerMasks(num_layers=layers)), built.get("after_attention", [])
     extra = [extra_block(vit, width, init) for width in built.get("extra_feedforward", ())]
 
     like = next(vit.blocks.parameters())
-    part = Graft(masks, after, extra, fusion, backend, length, grid, prefix)
+    part = Graft(masks, after, extra, agreed(fusion, masks.fusion), backend, length, grid, prefix)
     vit.lcaam = part.to(like.device, like.dtype).train(vit.training)
     for attention in (*attentions, *(block.attn for block in extra)):
         attention.__class__ = MASKED[type(attention)]

@@ -6,7 +6,7 @@ import torch
 from timm.layers import Attention, DiffAttention, PatchDropout
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock, VisionTransformer
 
-from lcaam import LayerMasks, StaticMask
+from lcaam import Fusion, LayerMasks, StaticMask
 from lcaam.analysis import record
 from lcaam.controls import count, extra_parameters
 from lcaam.integrations.timm import graft, ungraft
@@ -147,7 +147,7 @@ def test_what_does_not_go_together_is_refused_and_changes_nothing():
         (dict(control="extra"), "unknown control 'extra'; allowed: none, extra_linear, extra_layers"),
         (dict(scope="none", control="extra_linear"), "scope 'none' has no masks"),
         (dict(control="extra_layers"), "compare with extra_linear"),
-        (dict(kind="static"), "fusion 'mul' has no static form"),
+        (dict(kind="static", fusion="mul"), "fusion 'mul' has no static form"),
         (dict(kind="static", fusion="add", length="content"), "a static mask has length 'fixed', got 'content'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -195,3 +195,9 @@ def test_every_scope_of_layer_masks_is_graftable():
     for scope in ALL_SCOPES:
         assert graft(small_vit(), scope).lcaam.masks.scope == scope
     assert isinstance(graft(small_vit()).lcaam.masks, LayerMasks)
+
+
+def test_a_graft_without_a_fusion_has_the_one_of_its_kind():
+    assert graft(small_vit(), "shared", kind="static").lcaam.fusion is Fusion.add
+    assert graft(small_vit(), "shared").lcaam.fusion is Fusion.mul
+    assert graft(small_vit(), "none").lcaam.masks.fusion is None
