@@ -35,9 +35,9 @@ FILE = "lcaam.safetensors"
 class Attached(nn.ModuleDict):
     """What a model with masks has more than before, as `model.lcaam`: the LayerMasks of each stack, by its name."""
 
-    def __init__(self, before: list[tuple[Any, str]]):
+    def __init__(self) -> None:
         super().__init__()
-        self.before = before  # configurations, and the attention implementation that each had
+        self.before: list[tuple[Any, str]] = []  # configurations, and the attention implementation that each had
         self.attachments: dict[str, Attachment] = {}
 
 
@@ -58,17 +58,21 @@ def attach(model: nn.Module, masks: LayerMasks, where: str | None = None, backen
     backend: as in lcaam.attention.
 
     Where masks start as identity the outputs are the model's up to rounding. Generation works with and without a cache;
-    a mask of length interpolate is refused with one. Gradient checkpointing must not be re-entrant.
+    a mask of length interpolate is refused with one. Gradient checkpointing must not be re-entrant. Attention weights
+    are not returned (output_attentions); lcaam.analysis.record has them.
 
     Every call checks that each attention used its mask, and the first one that each layer ran; ValueError otherwise.
-    Raises TypeError for what is no PreTrainedModel or no LayerMasks; ValueError for a model whose attention cannot have
-    masks, an unknown or missing `where`, or another number of layers, width or heads; the model is unchanged then.
+    Raises TypeError for other classes than PreTrainedModel and LayerMasks; ValueError for a model whose attention
+    cannot have masks, an unknown or missing `where`, or another number of layers, width or heads. The model is
+    unchanged then.
     """
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
         given = f"{type(model).__module__}.{type(model).__name__}"
-        raise TypeError(f"attach takes a PreTrainedModel of transformers, got {given}. Wrappers go around it afterwards")
+        raise TypeError(
+            f"attach takes a PreTrainedModel of transformers, got {given}. Wrappers go around it afterwards"
+        )
     if not isinstance(masks, LayerMasks):
         raise TypeError(f"attach takes LayerMasks, got {type(masks).__name__}: LayerMasks(scope, num_layers, ...)")
     if backend != "auto":
@@ -82,17 +86,16 @@ def attach(model: nn.Module, masks: LayerMasks, where: str | None = None, backen
     if present is not None and stack.name in present:
         raise ValueError(f"attach: {stack.name!r} of this model has masks already; detach(model, {stack.name!r}) first")
     if present is None:
-        before = implementations(model)
-        model.set_attn_implementation(IMPLEMENTATION)
-        attentions = (model.get_submodule(place.attention) for place in stack.places)
-        if not all(attention.config._attn_implementation == IMPLEMENTATION for attention in attentions):
-            restore(before)
-            raise ValueError(f"attach: {type(model).__name__} does not let its attention implementation be set")
-        model.lcaam = Attached(before)
+        model.lcaam = Attached()
     attached: Any = model.lcaam
     like = next(model.get_submodule(stack.places[0].attention).parameters())
     attached[stack.name] = masks.to(like.device, like.dtype if like.is_floating_point() else None).train(model.training)
     attached.attachments[stack.name] = Attachment(model, stack, masks, backend)
+    for place in stack.places:
+        config: Any = model.get_submodule(place.attention).config
+        if config._attn_implementation != IMPLEMENTATION:
+            attached.before.append((config, config._attn_implementation))
+            config._attn_implementation = {"": IMPLEMENTATION}  # its own, and none of those inside it
     return model
 
 
@@ -108,7 +111,8 @@ def detach(model: nn.Module, where: str | None = None) -> nn.Module:
         attached.attachments.pop(name).remove()
         del attached[name]
     if not attached:
-        restore(attached.before)
+        for config, implementation in attached.before:
+            config._attn_implementation = {"": implementation}
         del model.lcaam
     return model
 
@@ -144,7 +148,7 @@ def load_masks(model: nn.Module, folder: str | Path) -> nn.Module:
         raise FileNotFoundError(f"load_masks: {path} does not exist; save_masks(model, folder) writes it")
     with safe_open(path, "pt") as file:
         saved = json.loads((file.metadata() or {}).get("masks", "{}"))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dictionary)
     here = {name: description(masks) for name, masks in attached.items()}
     if saved != here:
         raise ValueError(f"load_masks: {path} has masks {saved}, and the model has {here}")
@@ -201,23 +205,6 @@ def check_masks(model: nn.Module, stack: Stack, masks: LayerMasks) -> None:
         if None not in (reads, width) and reads != width:
             raise ValueError(f"attach: masks that read tokens of width {reads} given to {name}, whose width is {width}")
         groups = getattr(net, "groups", 1)
-        if heads is not None and groups not in (1, heads):
-            raise ValueError(f"attach: masks with {groups} groups given to {name}: 1, or one for each of {heads} heads")
-
-
-def implementations(model: Any) -> list[tuple[Any, str]]:
-    """Every configuration in the model, outer ones first, and its attention implementation."""
-    found: dict[int, tuple[Any, str]] = {}
-    todo = [module.config for module in model.modules() if hasattr(module, "config")]
-    while todo:
-        config = todo.pop(0)
-        if hasattr(config, "_attn_implementation") and id(config) not in found:
-            found[id(config)] = config, config._attn_implementation
-            todo = [getattr(config, name) for name in config.sub_configs if getattr(config, name, None)] + todo
-    return list(found.values())
-
-
-def restore(before: list[tuple[Any, str]]) -> None:
-    """Gives configurations back their implementations; setting an outer one sets its inner ones, which come later."""
-    for config, implementation in before:
-        config._attn_implementation = implementation
+        if heads and groups not in (1, *heads):
+            allowed = ", or ".join(f"one for each of {count} heads" for count in heads)
+            raise ValueError(f"attach: masks with {groups} groups given to {name}; allowed: 1, or {allowed}")

@@ -4,8 +4,8 @@
 >>> model(ids, attention_mask=keep, soft_mask=mask_net(x))  # the same mask in every layer
 
 transformers hands keywords that a model does not know down to its attention; `soft_mask`, `fusion` and `backend` arrive
-that way, if the model's code passes them on: nothing can tell if it does not. `attach` (lcaam.integrations.transformers)
-gives each attention its own and checks that it was used.
+that way, if the model's code passes them on. Nothing can tell if it does not. `attach`, in
+lcaam/integrations/transformers.py, gives each attention a mask and checks that it was used.
 
 Two registrations belong together: for a name that AttentionInterface knows and AttentionMaskInterface does not know,
 transformers makes no structural mask, and a decoder silently sees the future.
@@ -69,8 +69,8 @@ def masked_attention(
     """transformers' attention function: query (B, H, N_q, d), key, value (B, H or fewer, N_k, d) -> (B, N_q, H, d).
 
     attention_mask: bool, True = attend, broadcastable to (B, H, N_q, N_k); None is all keys, or the past of a causal
-    `module`. soft_mask, fusion, backend: `mask`, `fusion` and `backend` of lcaam.attention, or what `attach` sends in the
-    mask's place. Other keywords are ignored.
+    `module`. soft_mask, fusion, backend: `mask`, `fusion` and `backend` of lcaam.attention, or what `attach` sends in
+    the mask's place. Other keywords are ignored.
 
     Raises ValueError for a structural mask of numbers, and for options of other models that would change the scores.
     """

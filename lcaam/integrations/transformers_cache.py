@@ -75,7 +75,15 @@ def find_cache(values: Iterable[Any]) -> Cache | None:
 
 
 def left_padding(keep: Any) -> Tensor | None:
-    """How many tokens of padding each sample begins with, (B,), from keep (B, N); None if none does, or for others."""
+    """How many tokens of padding each sample begins with, (B,); None if none does, or `keep` does not tell.
+
+    keep: an attention_mask as the module that runs the layers gets it: (B, N); or made into bool (B, 1, 1 or N_q, N_k)
+    already, perhaps one for each kind of layer, by name. A token that is none of the padding sees itself.
+    """
+    if isinstance(keep, dict):
+        keep = next(iter(keep.values()), None)
+    if isinstance(keep, Tensor) and keep.dim() == 4 and keep.dtype == torch.bool:
+        keep = keep[:, 0, 0] if keep.shape[2] == 1 else keep[:, 0].diagonal(dim1=1, dim2=2)
     if not isinstance(keep, Tensor) or keep.dim() != 2 or keep.shape[1] == 0:
         return None
     padding = keep.bool().long().argmax(1)
@@ -86,7 +94,7 @@ def aligned(mask: Mask, kept: int, padding: Tensor | None, offset: int, count: i
     """The mask of rows behind `kept` tokens, with a column for each of the `count` keys that the attention will have.
 
     Columns of `mask` are positions from 0 on. padding (B,): of each sample, or None; its first real token is position
-    0. offset: the place of the first key, above 0 where a sliding window has dropped others; room that a cache has
+    0. offset: the place of the first key, above 0 after a sliding window has dropped others; room that a cache has
     beyond the tokens gets zeros, and is never attended to.
     """
     total = kept + mask.num_queries
@@ -106,7 +114,7 @@ def moved(mask: Mask, columns: Tensor, rows: Tensor) -> Mask:
     """The mask that reads, for each sample, other columns (B, N_k) and, if it is dense, other rows (B, N_q)."""
     if mask.right.shape[0] != 1 or mask.whole:
         raise ValueError(
-            "padding at the left: a mask of length='interpolate' cannot tell how many keys a sample has. Pad at the "
+            "padding at the left: a mask of length='interpolate' cannot tell how many keys each sample has. Pad at the "
             "right, or use length='fixed' or length='content'"
         )
     if not mask.factored:

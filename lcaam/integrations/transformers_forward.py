@@ -5,8 +5,9 @@
         attention(Given)           transformers' code hands the keyword down; here the mask is made
           masked_attention         takes it: no mask is lost unseen
 
-What a layer's mask is made from travels as a keyword, so gradient checkpointing, which calls what is inside a layer again
-with the same keywords, finds that of its own forward. A shared mask is made outside of it and keeps its activations.
+What a layer's mask is made from travels as a keyword. So gradient checkpointing, which calls what is inside a layer
+again with the same keywords, finds that of its own forward. A shared mask is made outside of it and keeps its
+activations.
 """
 
 import threading
@@ -107,7 +108,9 @@ class Attachment:
     ) -> tuple[tuple, dict]:
         orders = kwargs.get("soft_mask")
         if orders is not None and not isinstance(orders, Orders):
-            raise ValueError(f"soft_mask: {self.model_name} has masks attached to {self.stack.name!r}; detach them first")
+            raise ValueError(
+                f"soft_mask: {self.model_name} has masks attached to {self.stack.name!r}; detach them first"
+            )
         run = self.passes.get(thread())
         if run is None and self.masks.scope == "shared":
             raise ValueError(
@@ -119,8 +122,8 @@ class Attachment:
         self.check_checkpointing(module, run)
         x = args[0] if args else kwargs["hidden_states"]
         memory, padding, offset, count = None, run.padding, 0, x.shape[1]
-        cache = None if self.stack.cross or index is None else find_cache((*args, *kwargs.values()))
-        if cache is not None:
+        cache = None if self.stack.cross else find_cache((*args, *kwargs.values()))
+        if cache is not None and index is not None:
             memory = Memory(cache, int(cache.get_seq_length(index)), self.stack.name)
             count, offset = cache.get_mask_sizes(x.shape[1], index)
             padding = remembered(padding, memory)
@@ -130,13 +133,13 @@ class Attachment:
         return args, kwargs | {"soft_mask": Orders({**(orders or {}), self.stack.name: order})}
 
     def check_checkpointing(self, layer: Any, run: Pass) -> None:
-        if HOOKS_INSIDE and layer.training and getattr(layer, "gradient_checkpointing", False):
-            if self.masks.scope == "shared" or run.padding is not None:
-                raise ValueError(
-                    "gradient checkpointing of this version of transformers runs a layer's hooks again without the "
-                    "shared mask and the padding of its forward: use a newer transformers, or masks of scope 'tied' "
-                    "or 'per_layer' and padding at the right"
-                )
+        checkpointed = layer.training and getattr(layer, "gradient_checkpointing", False)
+        if HOOKS_INSIDE and checkpointed and (self.masks.scope == "shared" or run.padding is not None):
+            raise ValueError(
+                "gradient checkpointing in this version of transformers runs the hooks of a layer again, without the "
+                "shared mask and the padding of its forward: use a newer transformers, or masks of scope 'tied' or "
+                "'per_layer' and padding at the right"
+            )
 
     def keys(self, x: Tensor, names: list[str], args: tuple, kwargs: dict) -> Tensor:
         """The tokens that are attended to, (B, N_k, D)."""

@@ -146,6 +146,10 @@ def check_stack(model: nn.Module, stack: Stack) -> None:
     """ValueError if it is known beforehand that an attention of the stack cannot have a mask."""
     for place in stack.places:
         layer, attention = model.get_submodule(place.layer), model.get_submodule(place.attention)
+        if not hasattr(attention, "config"):
+            raise ValueError(
+                f"attention {place.attention!r} of {type(model).__name__} has no config to set its function in"
+            )
         for module in (layer, attention):
             if not any(p.kind is p.VAR_KEYWORD for p in parameters(module).values()):
                 raise ValueError(
@@ -165,7 +169,8 @@ def check_stack(model: nn.Module, stack: Stack) -> None:
             )
 
 
-def width_and_heads(attention: Any) -> tuple[int | None, int | None]:
-    """Width of the tokens and number of heads, as the configuration has them; None where it does not say."""
-    config = getattr(attention, "config", None)
-    return getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
+def width_and_heads(attention: Any) -> tuple[int | None, list[int]]:
+    """Width of the tokens and numbers of heads (of queries, of keys), as far as the configuration has them."""
+    config = attention.config
+    heads = [getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads")]
+    return getattr(config, "hidden_size", None), sorted({count for count in heads if count}, reverse=True)

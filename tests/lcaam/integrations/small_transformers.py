@@ -7,6 +7,9 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
+from lcaam import LayerMasks
+from lcaam.integrations.transformers import attach
+
 WIDTH, LAYERS, HEADS, WORDS, LENGTH = 24, 2, 4, 37, 7
 TEXT = dict(
     vocab_size=WORDS,
@@ -59,7 +62,13 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "Mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**TEXT, **SPECIAL, **KEY_HEADS, sliding_window=4)),
     "GPT2": lambda: hf.GPT2LMHeadModel(
         hf.GPT2Config(
-            vocab_size=WORDS, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=32, initializer_range=0.3, **SPECIAL
+            vocab_size=WORDS,
+            n_embd=WIDTH,
+            n_layer=LAYERS,
+            n_head=HEADS,
+            n_positions=32,
+            initializer_range=0.3,
+            **SPECIAL,
         )
     ),
     "OPT": lambda: hf.OPTForCausalLM(
@@ -129,3 +138,24 @@ def random_masks(model: Any, seed: int = 2) -> None:
     with torch.no_grad():
         for parameter in model.lcaam.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+
+
+def layer_masks(scope: str = "per_layer", **options: Any) -> LayerMasks:
+    """Masks for one stack of such a model, with room for 20 keys."""
+    return LayerMasks(scope, LAYERS, **dict(dim=WIDTH, num_keys=20, depth=2) | options)
+
+
+def with_masks(name: str, scope: str = "per_layer", where: str | None = None, **options: Any) -> Any:
+    """A model with random masks, in double precision."""
+    model = attach(small(name), layer_masks(scope, **options), where).double()
+    random_masks(model)
+    return model
+
+
+def padded(*lengths: int) -> dict[str, Tensor]:
+    """Texts of that many tokens with padding at the left, and their attention mask."""
+    keep = torch.arange(LENGTH) >= LENGTH - torch.tensor(lengths)[:, None]
+    return {
+        "input_ids": torch.where(keep, inputs("Llama", len(lengths))["input_ids"], 0),
+        "attention_mask": keep.long(),
+    }
