@@ -1,7 +1,7 @@
 """The attention function that transformers models ask for under the name "lcaam": `lcaam.attention`.
 
->>> model.set_attn_implementation(IMPLEMENTATION)  # the model that it was, until there is a mask
->>> model(ids, attention_mask=keep, soft_mask=mask_net(x))  # the same mask in every layer
+    model.set_attn_implementation(IMPLEMENTATION)             the model that it was, until there is a mask
+    model(ids, attention_mask=keep, soft_mask=mask_net(x))    the same mask in every layer
 
 transformers hands keywords that a model does not know down to its attention; `soft_mask`, `fusion` and `backend` arrive
 that way, if the model's code passes them on. Nothing can tell if it does not. `attach`, in

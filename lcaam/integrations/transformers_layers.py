@@ -1,7 +1,6 @@
 """Where a transformers model attends: its stacks of layers, each with one attention that asks for a function.
 
->>> list(find_stacks(BartModel(config)))
-['encoder', 'decoder', 'cross']
+Bart, for example, has the stacks "encoder", "decoder" and "cross".
 
 An attention is a module whose forward looks up transformers' table of attention functions. That is read from its code,
 so nothing has to run, and a model that never asks is known before anything changes.

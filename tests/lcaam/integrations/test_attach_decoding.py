@@ -113,6 +113,16 @@ def test_a_cache_can_be_copied_cut_and_filled_in_parts(length):
     torch.testing.assert_close(model(new, **{CACHE: cache}).logits, expected, rtol=0, atol=1e-9)
 
 
+@torch.no_grad()
+def test_a_cache_that_is_used_again_forgets_the_padding():
+    model = with_masks("Llama")
+    cache = hf.DynamicCache(config=model.config)
+    model(**padded(7, 2, 5), **{CACHE: cache})
+    cache.reset()
+    found = torch.cat([model(part, **{CACHE: cache}).logits for part in (IDS[:, :4], IDS[:, 4:])], 1)
+    torch.testing.assert_close(found, model(IDS).logits, rtol=0, atol=1e-9)
+
+
 def test_decoding_that_would_be_another_function_is_refused():
     model = small("Llama")
     cache = hf.DynamicCache(config=model.config)
