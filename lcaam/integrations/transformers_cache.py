@@ -74,11 +74,12 @@ def find_cache(values: Iterable[Any]) -> Cache | None:
     return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
 
 
-def left_padding(keep: Any) -> Tensor | None:
+def left_padding(keep: Any, look: bool = True) -> Tensor | None:
     """How many tokens of padding each sample begins with, (B,); None if none does, or `keep` does not tell.
 
     keep: an attention_mask as the module that runs the layers gets it: (B, N); or made into bool (B, 1, 1 or N_q, N_k)
     already, perhaps one for each kind of layer, by name. A token that is none of the padding sees itself.
+    look: False returns zeros instead of None if no sample begins with padding, without looking at the values.
     """
     if isinstance(keep, dict):
         keep = next(iter(keep.values()), None)
@@ -87,7 +88,7 @@ def left_padding(keep: Any) -> Tensor | None:
     if not isinstance(keep, Tensor) or keep.dim() != 2 or keep.shape[1] == 0:
         return None
     padding = keep.bool().long().argmax(1)
-    return padding if padding.any() else None
+    return None if look and not padding.any() else padding
 
 
 def aligned(mask: Mask, kept: int, padding: Tensor | None, offset: int, count: int) -> Mask:

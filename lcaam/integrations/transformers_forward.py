@@ -61,7 +61,8 @@ class Attachment:
         self.passes: dict[int, Pass] = {}  # by thread
         self.complete = False  # True once a forward went through all layers
         nets: Any = masks.nets
-        self.by_position = any(getattr(net, "length", None) != "content" for net in nets)
+        lengths = {getattr(net, "length", None) for net in nets}
+        self.by_position, self.stretched = lengths != {"content"}, "interpolate" in lengths
         owner = model.get_submodule(stack.owner)
         self.names_of_owner = list(parameters(owner))
         self.handles = [
@@ -87,7 +88,8 @@ class Attachment:
     def enter_owner(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         padding = None
         if self.by_position and not self.stack.cross:
-            padding = left_padding(argument(self.names_of_owner, args, kwargs, "attention_mask"))
+            look = self.stretched or not torch.compiler.is_compiling()  # a look would break the graph
+            padding = left_padding(argument(self.names_of_owner, args, kwargs, "attention_mask"), look)
         self.passes[thread()] = Pass(padding)
 
     def leave_owner(self, module: Any, args: tuple, output: Any) -> None:

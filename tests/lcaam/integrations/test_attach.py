@@ -228,7 +228,8 @@ def test_threads_do_not_see_each_others_masks():
 def test_it_compiles_as_one_graph(scope):
     model = with_masks("Bert", scope)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(IDS)[0], model(IDS)[0], rtol=0, atol=1e-9)
+    for given in (dict(input_ids=IDS), padded(7, 2, 5)):
+        torch.testing.assert_close(compiled(**given)[0], model(**given)[0], rtol=0, atol=1e-9)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
