@@ -86,9 +86,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     ),
     "GPTNeoX": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**TEXT, **SPECIAL)),
     "ViT": lambda: hf.ViTModel(hf.ViTConfig(**IMAGE)),
-    "CLIP": lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(**IMAGE, initializer_factor=3.0)),
+    "CLIP": lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(**IMAGE, initializer_factor=2.0)),
     "CLIPText": lambda: hf.CLIPTextModel(
-        hf.CLIPTextConfig(**TEXT, **SPECIAL, max_position_embeddings=16, initializer_factor=3.0)
+        hf.CLIPTextConfig(**TEXT, **SPECIAL, max_position_embeddings=16, initializer_factor=2.0)
     ),
     "DINOv2": lambda: hf.Dinov2Model(
         hf.Dinov2Config(
