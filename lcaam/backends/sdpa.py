@@ -1,6 +1,6 @@
 """PyTorch's fused attention, for plain attention and for every fusion that adds its term to the score as a bias.
 
-On a GPU a mask for `add` is folded into longer features, q . k * scale + h . w + b = [q * scale, h, 1] . [k, w, b], so
+On a GPU an additive mask is folded into longer features, q . k * scale + h . w + b = [q * scale, h, 1] . [k, w, b], so
 any flash kernel serves, nothing of size N_q x N_k is made for the mask, and gradients come for free. On a CPU torch's
 kernel takes a dense bias at little cost, and a mask that the heads share is multiplied out once for all of them.
 """
