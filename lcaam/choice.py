@@ -15,8 +15,7 @@ from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 
 SEVERAL_BLOCKS = 2**15  # pairs of a query and a key, in one head of one sample
-OUT_OF_CACHE = 2**20  # pairs in all; 4 MiB of float32, of which the equation passes over several copies
-DENSE_WITH_GRADIENTS = 2**22  # pairs in all; torch's kernel writes all weights out if a bias learns
+ADDING, MULTIPLYING = 2**22, 2**21  # pairs in all, up to which the equation is faster than blocks
 LARGE = 2**27  # pairs in all; half a gibibyte of float32
 DENSE = 2**26  # mask values that may be written out for torch's kernel; a quarter of a gibibyte of float32
 
@@ -61,7 +60,7 @@ def cheapest(
     bias = None if fusion.multiplies or needs_scores else mask  # that torch's kernel can add
     if query.device.type == "cpu":
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        return cheapest_on_a_cpu(query, key, None if dropout > 0.0 else bias, learns)
+        return cheapest_on_a_cpu(query, key, None if learns or dropout > 0.0 else bias, fusion)
     if bias is not None and fusion.adds_the_mask and bias.factored:
         return Choice("sdpa", "an additive mask with factors is folded into longer features of torch's kernel")
     if everything > LARGE:
@@ -71,20 +70,15 @@ def cheapest(
     return Choice("reference", "no kernel of torch multiplies scores by a mask")
 
 
-def cheapest_on_a_cpu(query: Tensor, key: Tensor, bias: Mask | None, learns: bool) -> Choice:
-    """The backend for eager tensors with a mask. bias: the mask, if torch's kernel can add it; learns: in training."""
+def cheapest_on_a_cpu(query: Tensor, key: Tensor, bias: Mask | None, fusion: Fusion) -> Choice:
+    """The backend for eager tensors. bias: the mask, if torch's kernel can add it and there are no gradients."""
     pairs = query.shape[2] * key.shape[2]
     everything = pairs * query.shape[0] * query.shape[1]
-    sizes = f"{query.shape[2]} x {key.shape[2]} pairs in {query.shape[0]} x {query.shape[1]} heads"
-    if bias is not None and not learns and bias.shape.numel() <= DENSE:
+    if bias is not None and bias.shape.numel() <= DENSE:
         return Choice("sdpa", "without gradients, torch's kernel with the mask as a dense bias is fastest")
-    if pairs < SEVERAL_BLOCKS:
-        return Choice("reference", f"{query.shape[2]} x {key.shape[2]} pairs per head fit into the cache at once")
-    # a bias that does not learn would take a kernel of torch without second derivatives
-    if bias is not None and everything <= DENSE_WITH_GRADIENTS and any(t.requires_grad for t in bias.tensors()):
-        return Choice("sdpa", f"{sizes} are few enough for torch's kernel with the mask as a dense bias")
-    if everything < OUT_OF_CACHE:
-        return Choice("reference", f"{sizes} fit into the cache at once")
+    sizes = f"{query.shape[2]} x {key.shape[2]} pairs in {query.shape[0]} x {query.shape[1]} heads"
+    if pairs < SEVERAL_BLOCKS or everything <= (MULTIPLYING if fusion.multiplies else ADDING):
+        return Choice("reference", f"{sizes} are few: the equation's passes over all of them cost less than blocks do")
     return Choice("chunked", f"{sizes} are several blocks: scores stay in the cache, memory flat")
 
 

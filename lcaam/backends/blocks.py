@@ -12,7 +12,7 @@ from lcaam.fusion import Fusion
 
 ROWS = 256  # of a block at most: products of fewer waste the processor, and more leave the cache
 CACHE = 2**18  # scores in one block of several heads or samples, a mebibyte of float32
-LONG = 4  # times CACHE may be in a block of one head, so that long sequences have enough rows
+LONG = 2  # times CACHE may be in a block of one head, so that long sequences have enough rows
 FEWEST_ROWS = 16  # of a block, however long they are
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcaam.backends.reference import reference
+from lcaam.backends.reference import dense_in, reference
 from lcaam.structure import allowed
 
 
@@ -31,7 +31,7 @@ def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=
         query, key = folded(query, key, mask.left, mask.right, mask.bias, scale)
         scale = 1.0
     elif mask is not None and not fusion.ignores_mask:
-        bias = fusion.term(mask.to(torch.promote_types(query.dtype, torch.float32)).dense())
+        bias = fusion.term(dense_in(mask, torch.promote_types(query.dtype, torch.float32)))
         if query.device.type != "cpu":  # whose kernel takes a bias that is wider than the queries
             bias = bias.to(query.dtype)
 

@@ -8,8 +8,8 @@ Rivals take turns; the median of the repeats counts, as a ratio to plain SDPA (n
 a CPU run is the process's CPU time. Compiled rivals compile at their first call, which does not count. Memory: how far
 one forward and backward pass raises the peak, in a process of its own (CPU) or by CUDA's allocator.
 
-A run that is started again with the same --out goes on where it was stopped. What would take too much memory or time
-is a row with the reason. Absolute times belong to the machine that the JSON names.
+A run that is started again with the same --out goes on after the last finished cell. What would take too much memory
+or time is a row with the reason. Absolute times belong to the machine that the JSON names.
 """
 
 import argparse

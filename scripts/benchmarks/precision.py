@@ -81,7 +81,7 @@ def plain(result: dict, row: dict) -> dict:
 
 def table(result: dict) -> str:
     lines = [
-        "| dtype | spread of scores | fusion | backend | output | of torch's | gradients | of torch's |",
+        "| dtype | spread of scores | fusion | backend | output error | to torch's | gradient error | to torch's |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
