@@ -133,8 +133,9 @@ def same(mask: Tensor) -> Tensor:
 
 
 # `add` and `mul` are the paper's; `gate` and `temper` are not in the paper. Only `gate` is sign-safe: it multiplies the
-# weight of a pair by a number below 1, whatever the sign of its score. `mul` and `temper` act on the score, and a factor below 1
-# raises a negative one (0.5 x -2 > -2); `temper` keeps the order of a query's keys only if their m agree.
+# weight of a pair by a number below 1, whatever the sign of its score. `mul` and `temper` act on the score itself:
+# a factor below 1 raises a negative one (0.5 x -2 > -2), and `temper` keeps the order of a query's keys only if their m
+# agree.
 register(Fusion("none", "s", term=None))
 register(Fusion("add", "s + m", same))
 register(Fusion("mul", "s * m", same, neutral=1.0, multiplies=True))
