@@ -15,6 +15,7 @@ from torch import Tensor
 from lcaam.recording import Record, kept
 
 GROWN = 1e-3  # a weight has grown if it gained more than this share; less may be rounding
+FEW = 0.05  # share of pairs, or of rows: in some rows one key may rightly have all the weight
 LARGEST = 20.0  # e^20 is 5e8, and float32 beside a weight of 1 knows nothing below 6e-8
 NEGATIVE = 0.25  # share; trained masks that behave have a few percent, those that ran off more than half
 
@@ -50,8 +51,9 @@ def remarks(records: Sequence[Record]) -> list[str]:
     """One sentence for each way in which masks run off, with the names of those that do; empty if all is well.
 
     - Values that are not finite.
-    - A factor on scores above LARGEST, or, if the fusion adds, a term that much above the mean of its row: scores are
-      of the order of 1, so one key takes all the weight, whatever it holds, and no gradient leads back.
+    - More than FEW of the factors on scores above LARGEST, or, if the fusion adds, of the rows with a term that much
+      above their mean: scores are of the order of 1, so one key takes all the weight, whatever it holds, and no
+      gradient leads back.
     - A share of negative factors above NEGATIVE: there the keys that suit a query worst come first.
     """
     found: dict[str, list[str]] = {}
@@ -70,13 +72,15 @@ def remarks_on(record: Record) -> list[str]:
     if not values.isfinite().all():
         return [f"{(~values.isfinite()).float().mean():.1%} of the mask values are not finite"]
     found, terms = [], kept(term_of(record), record.keep)
-    reach = terms.abs().max().item() if record.fusion.multiplies else above_row_mean(term_of(record), record.keep)
-    if reach > LARGEST:
-        does = "multiplies scores by up to" if record.fusion.multiplies else "lifts a key above the mean of its row by"
+    reach = terms.abs() if record.fusion.multiplies else above_row_mean(term_of(record), record.keep)
+    far = (reach > LARGEST).double().mean().item()
+    if far > FEW:
+        multiplied = f"{far:.0%} of the scores are multiplied by more than {LARGEST:g}, up to {reach.max():.3g}"
+        lifted = f"{far:.0%} of the rows lift a key by more than {LARGEST:g} above their mean, up to {reach.max():.3g}"
         found.append(
-            f"the mask runs off: values go from {values.min():.3g} to {values.max():.3g}, so fusion {fusion} {does} "
-            f"{reach:.3g} (more than {LARGEST:g}), and one key takes all the weight. Try a lower learning rate for "
-            "the masks"
+            f"the mask runs off: {multiplied if record.fusion.multiplies else lifted} (fusion {fusion}, values from "
+            f"{values.min():.3g} to {values.max():.3g}), so one key takes all the weight. Try a lower learning rate "
+            "for the masks"
         )
     negative = (terms < 0).float().mean().item()
     if record.fusion.multiplies and negative > NEGATIVE:
@@ -93,15 +97,18 @@ def term_of(record: Record) -> Tensor:
     return record.fusion.term(record.mask)
 
 
-def above_row_mean(term: Tensor, keep: Tensor | None) -> float:
-    """The largest difference between a term and the mean of its row over the kept keys; term (B, G, N_q, N_k)."""
+def above_row_mean(term: Tensor, keep: Tensor | None) -> Tensor:
+    """How far each row's largest term is above its mean, over kept keys, for rows that have any, in one dimension.
+
+    term: (B, G, N_q, N_k).
+    """
     if keep is None:
-        return (term.amax(-1) - term.mean(-1)).max().item()
+        return (term.amax(-1) - term.mean(-1)).flatten()
     if term.shape[1] == 1:
         keep = keep.any(1, keepdim=True)
     term, keep = torch.broadcast_tensors(term, keep)
     mean = term.masked_fill(~keep, 0.0).sum(-1) / keep.sum(-1).clamp(min=1)
-    return (term.masked_fill(~keep, -torch.inf).amax(-1) - mean).max().item()
+    return (term.masked_fill(~keep, -torch.inf).amax(-1) - mean)[keep.any(-1)]
 
 
 def report(records: Sequence[Record]) -> str:

@@ -80,7 +80,9 @@ def test_a_resized_module_starts_again_as_its_init_says_and_keeps_what_is_frozen
     new = old.resized(14)
     assert new.last.weight.dtype == torch.float64 and not any(p.requires_grad for p in new.parameters())
     torch.nn.init.normal_(new.last.weight)
+    hidden = old.hidden[0].weight.clone()
     new.reset_parameters()
+    assert torch.equal(old.hidden[0].weight, hidden) and not torch.equal(new.hidden[0].weight, hidden)
     assert torch.equal(new(tokens().double()).dense(), torch.ones(2, 1, 4, 14, dtype=torch.float64))
     assert new.last.out_features == 14
 
