@@ -10,7 +10,6 @@ times belong to the machine that the JSON names.
 
 import argparse
 import importlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 
 from scripts.arguments import parser_for
-from scripts.benchmarks.common import at_least_one, between_marks
+from scripts.benchmarks.common import at_least_one, between_marks, write_result
 
 BENCHMARKS = {
     "attention": "one attention call with one mask for all heads, by backend, beside what torch alone can do",
@@ -58,8 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(chosen.threads)
     result = module.benchmark(chosen)
     if chosen.out:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(chosen.out, result)
         if hasattr(module, "plot"):
             module.plot(result, chosen.out.with_suffix(".png"))
     if page:

@@ -27,7 +27,7 @@ from torch import Tensor
 from lcaam import Mask, explain
 from scripts.benchmarks import attention_page
 from scripts.benchmarks.attention_rivals import ADDING, COMPILED, FUSIONS, RIVALS, Rival, build
-from scripts.benchmarks.common import about, at_least_one
+from scripts.benchmarks.common import about, at_least_one, write_result
 
 KEYS = ("length", "batch", "fusion", "gradients", "rival")  # what makes a row
 SETTINGS = ("torch", "threads", "machine", "heads", "width", "rank", "device")  # in which all rows of a file agree
@@ -218,8 +218,7 @@ def benchmark(arguments: argparse.Namespace) -> dict:
             result["rows"].append(row)
             print(describe(row), flush=True)
         if arguments.out:  # so that a run that is stopped can go on
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_result(arguments.out, result)
     return result
 
 

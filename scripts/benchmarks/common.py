@@ -1,6 +1,7 @@
 """What all benchmarks write down: the command, the machine, the clock."""
 
 import argparse
+import json
 import platform
 import re
 import shlex
@@ -38,3 +39,17 @@ def between_marks(page: str, name: str, inner: str) -> str:
     if len(pattern.findall(page)) != 1:
         raise ValueError(f"the page needs one pair of lines '<!-- {name} -->' and '<!-- /{name} -->' around its block")
     return pattern.sub(lambda found: f"{found[1]}{inner}{found[2]}", page)
+
+
+def write_result(path: Path, result: dict) -> None:
+    """A benchmark's JSON: one line per row, numbers to four significant digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.dumps(shortened(row)) for row in result.get("rows", ())]
+    text = json.dumps({name: value for name, value in result.items() if name != "rows"}, indent=1)
+    if "rows" in result:
+        text = text.removesuffix("\n}") + ',\n "rows": [\n  ' + ",\n  ".join(rows) + "\n ]\n}"
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def shortened(row: dict) -> dict:
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in row.items()}

@@ -107,3 +107,12 @@ def test_autocast_rounds_what_comes_in_and_nothing_inside(fusion):
     assert torch.equal(plain, cast)
     for ours, theirs in zip(gradients(cast, leaves), gradients(plain, leaves), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_shapes_alone_go_through_blocks_on_the_meta_device(fusion):
+    leaves = [leaf.detach().to("meta").requires_grad_() for leaf in inputs(40, 40)]
+    q, k, v, left, right, bias = leaves
+    out = attention(q, k, v, Mask(left, right, bias), fusion=fusion, causal=True, backend="chunked")
+    out.sum().backward()
+    assert out.shape == v.shape and q.grad.shape == q.shape
