@@ -111,7 +111,8 @@ def seconds(rivals: dict[str, Rival], leaves: list[Tensor], gradients: bool, rep
             step(rivals[name], leaves, gradients)
             times[name].append(clock() - start)
         order = order[1:] + order[:1]  # nobody profits from the same neighbour every time
-    return {name: statistics.median(values[1:] or values) for name, values in times.items()}, failed
+    medians = {name: statistics.median(values[1:] or values) for name, values in times.items()}
+    return {name: float(f"{median:.4g}") for name, median in medians.items()}, failed
 
 
 def choice(leaves: list[Tensor], fusion: str, gradients: bool) -> str:

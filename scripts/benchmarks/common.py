@@ -42,14 +42,10 @@ def between_marks(page: str, name: str, inner: str) -> str:
 
 
 def write_result(path: Path, result: dict) -> None:
-    """A benchmark's JSON: one line per row, numbers to four significant digits."""
+    """A benchmark's JSON: one line per row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.dumps(shortened(row)) for row in result.get("rows", ())]
+    rows = [json.dumps(row) for row in result.get("rows", ())]
     text = json.dumps({name: value for name, value in result.items() if name != "rows"}, indent=1)
     if "rows" in result:
         text = text.removesuffix("\n}") + ',\n "rows": [\n  ' + ",\n  ".join(rows) + "\n ]\n}"
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def shortened(row: dict) -> dict:
-    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in row.items()}

@@ -92,12 +92,3 @@ def test_what_cannot_be_measured_is_refused(options, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["qd_detr", *options.split()])
     assert stop.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_the_attention_benchmark_runs_from_the_same_command(tmp_path):
-    out = tmp_path / "result.json"
-    sizes = "--lengths 7 --batch 1 --heads 2 --width 8 --rank 4 --repeats 1 --no-memory --fusions none mul"
-    main(["attention", *sizes.split(), "--out", str(out)])
-    rows = json.loads(out.read_text())["rows"]
-    assert {row["backend"] for row in rows} == {"reference", "sdpa", "chunked", "auto"}
-    assert all(row["seconds"] > 0 for row in rows) and out.with_suffix(".png").is_file()
