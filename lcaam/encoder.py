@@ -89,7 +89,7 @@ class MultiheadAttention(nn.Module):
         keep = keep[:, None, None, :] if keep is not None and keep.dim() == 2 else keep
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))  # (B, H, N, d)
         if memory is not None:
-            k, v = memory.extend((self, "key"), k), memory.extend((self, "value"), v)
+            k, v = memory.extend((id(self), "key"), k), memory.extend((id(self), "value"), v)
         dropout = self.dropout if self.training else 0.0
         out = attention(
             q, k, v, mask, fusion=self.fusion, keep=keep, causal=causal, dropout=dropout, backend=self.backend

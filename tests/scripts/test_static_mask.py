@@ -105,7 +105,7 @@ def test_both_forms_are_read_from_one_table_in_one_model():
     ]
     one, other = (model.state_dict() for model in models)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    assert [model.stack.masks.nets[0].fusion for model in models] == ["add", "gate"]
+    assert [model.stack.masks.nets[0].fusion.name for model in models] == ["add", "gate"]
 
 
 def test_the_small_model_says_that_the_published_form_is_an_identity_mask_and_gets_no_gradient():

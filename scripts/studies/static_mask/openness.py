@@ -48,8 +48,8 @@ def openness(net: StaticMask) -> dict[str, Any]:
     levels = torch.tensor(QUANTILES, dtype=torch.float64)
     return {
         "sigmoid": dict(zip(map(str, QUANTILES), weights.quantile(levels).tolist(), strict=True)),
-        "passes": (weights >= sigmoid_for(LEAST, net.fusion)).double().mean().item(),
-        "half_open": (weights >= sigmoid_for(HALF, net.fusion)).double().mean().item(),
+        "passes": (weights >= sigmoid_for(LEAST, net.fusion.name)).double().mean().item(),
+        "half_open": (weights >= sigmoid_for(HALF, net.fusion.name)).double().mean().item(),
     }
 
 

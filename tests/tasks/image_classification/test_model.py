@@ -36,8 +36,8 @@ def test_an_option_that_timm_does_not_have_is_named():
 
 
 def test_a_model_that_is_no_vit_is_refused():
-    with pytest.raises(ConfigError, match="eva02_tiny_patch14_224: .*graft takes timm's VisionTransformer"):
-        vit(mask_node("shared"), name="eva02_tiny_patch14_224", options={"depth": 1}, image_size=28)
+    with pytest.raises(ConfigError, match="beit_base_patch16_224: .*graft takes timm's VisionTransformer"):
+        vit(mask_node("shared"), name="beit_base_patch16_224", options={"depth": 1, "embed_dim": 24}, image_size=32)
     with pytest.raises(ConfigError, match="timm's resnet18 does not take img_size.*'img_size'"):
         build_vit("resnet18", classes=7, image_size=32, mask=mask_node("shared"))
 
