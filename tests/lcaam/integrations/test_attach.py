@@ -162,7 +162,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_mixes_no_forwards(name, 
 def test_reentrant_checkpointing_is_refused_instead_of_losing_gradients():
     model = with_masks("Llama", "shared").train()
     checkpoint_layers(model, use_reentrant=True)
-    with pytest.raises(ValueError, match="use_reentrant=False"):
+    with pytest.raises(ValueError, match="use_reentrant=False|use a newer transformers"):  # by the version
         model(IDS).logits.sum().backward()
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 from lcaam.integrations.transformers import attach, detach, load_masks, save_masks
 from tests.lcaam.integrations.small_transformers import (
@@ -17,10 +19,15 @@ from tests.lcaam.names import SCOPES
 from tests.tiers import slow
 
 WHERE = {"Bart": ("encoder", "decoder", "cross")}
+OLDER = Version(transformers.__version__) < Version("5.24")  # the other version that was tried is 5.4
 
 
 def with_masks(name, scope="per_layer", **options):
     model = small(name)
+    if OLDER and name in ("DINOv2", "Beit"):
+        with pytest.raises(ValueError, match="no mask can be handed down|nothing would use the masks"):
+            attach(model, layer_masks(scope, **options))
+        pytest.skip("the layers of this model in this transformers do not hand a mask down, and attach says so")
     for where in WHERE.get(name, (None,)):
         attach(model, layer_masks(scope, **options), where)
     return model
