@@ -240,6 +240,7 @@ class ContextAwareMask(MaskModule):
         if self.length != "content":
             return self(x, keys=None if memory.kept else x)
         right, bias = self.columns(x)
+        # id: a copied cache must find its rows again, and a copied module would be another key
         right = memory.extend((id(self), "right", name), right)
         bias = memory.extend((id(self), "bias", name), bias.transpose(2, 3)).transpose(2, 3)
         return Mask(self.read_queries(x), right, bias, fusion=self.fusion)

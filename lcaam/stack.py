@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.mask import ContextAwareMask
-from lcaam.module import MaskModule, Memory
+from lcaam.memory import Memory
+from lcaam.module import MaskModule
 from lcaam.static import StaticMask
 
 KINDS: dict[str, type[MaskModule]] = {  # what a mask is made from

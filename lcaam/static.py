@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from lcaam.module import MaskModule, Memory
+from lcaam.memory import Memory
+from lcaam.module import MaskModule
 
 CLOSED = -1e4  # SwinBERT's bias of a weight of 0
 OPEN = 40.0  # log sigmoid of it is 0 in float32: nothing is held back

@@ -24,7 +24,7 @@ BATCH = {  # methods of a cache that change its batch, and what they do to a ten
 
 
 class Memory:
-    """The Memory (lcaam/module.py) of one stack in one step: `kept` tokens are in the cache."""
+    """What lcaam.Memory is to a mask, for one stack in one step: `kept` tokens are in the cache."""
 
     def __init__(self, cache: Cache, kept: int, stack: str):
         self.cache, self.kept, self.stack = cache, kept, stack

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lcaam import Mask, explain
 from scripts.benchmarks import attention_page
-from scripts.benchmarks.attention_rivals import ADDING, COMPILED, FUSIONS, RIVALS, Rival, build
+from scripts.benchmarks.attention_rivals import ADDING, BATCHES, COMPILED, FUSIONS, LENGTHS, RIVALS, Rival, build
 from scripts.benchmarks.common import about, at_least_one, write_result
 
 KEYS = ("length", "batch", "fusion", "gradients", "rival")  # what makes a row
@@ -96,11 +96,11 @@ def seconds(rivals: dict[str, Rival], leaves: list[Tensor], gradients: bool, rep
         start = clock()
         try:
             step(rival, leaves, gradients)
-        except Exception as error:
-            if name in COMPILED:
-                failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
-                continue
-            raise
+        except RuntimeError as error:  # what a compiler raises is one
+            if name not in COMPILED:
+                raise
+            failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
+            continue
         times[name] = [clock() - start]
     slowest = max(values[0] for name, values in times.items() if name not in COMPILED)
     turns = 0 if slowest > ONCE else min(repeats, max(3, int(IN_ALL / slowest)))
@@ -171,8 +171,12 @@ def cells(arguments: argparse.Namespace) -> Iterator[tuple[int, int, str, bool]]
 
 
 def start(arguments: argparse.Namespace) -> dict:
-    """A result without rows, or the one of --out to go on with. ValueError if that one had other settings."""
-    result = about(arguments.device) | {key: getattr(arguments, key) for key in SETTINGS[3:]} | {"rows": []}
+    """A result without rows, or the one of --out to go on with. ValueError if that one had other settings.
+
+    Its `commands` are those that measured rows, so that no row stands beside a command that does not give it.
+    """
+    result = about(arguments.device) | {key: getattr(arguments, key) for key in SETTINGS[3:]}
+    result |= {"commands": [], "rows": []}
     if arguments.out and arguments.out.is_file():
         before = json.loads(arguments.out.read_text(encoding="utf-8"))
         for key in SETTINGS:
@@ -181,18 +185,21 @@ def start(arguments: argparse.Namespace) -> dict:
                     f"{arguments.out} has rows with {key} {before.get(key)!r}, this run has {result[key]!r}: give "
                     "another --out, or delete the file"
                 )
-        result["rows"] = before["rows"]
+        result["commands"], result["rows"] = before["commands"], before["rows"]
     return result
 
 
 def benchmark(arguments: argparse.Namespace) -> dict:
     result = start(arguments)
+    command = result.pop("command")
     there = {tuple(row[key] for key in KEYS) for row in result["rows"]}
     for cell in cells(arguments):
         length, batch, fusion, gradients = cell
         wanted = [name for name in RIVALS if name in {"plain", *arguments.rivals}]
         if all((*cell, name) in there for name in wanted):
             continue
+        if command not in result["commands"]:
+            result["commands"].append(command)
         refused = {name: refusal(name, *cell, arguments.heads, arguments.device) for name in wanted}
         names = [name for name in wanted if refused[name] is None and (name == "plain" or (*cell, name) not in there)]
         sizes = {"batch": batch, "length": length, **{key: result[key] for key in SETTINGS[3:]}}
@@ -249,9 +256,8 @@ def page(result: dict, figure: str) -> str:
 
 def options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="cpu or cuda")
-    lengths = [50, 128, 197, 300, 400, 834, 2048, 8192]
-    command.add_argument("--lengths", type=at_least_one, nargs="+", default=lengths, help="numbers of tokens")
-    command.add_argument("--batches", type=at_least_one, nargs="+", default=[1, 8])
+    command.add_argument("--lengths", type=at_least_one, nargs="+", default=list(LENGTHS), help="numbers of tokens")
+    command.add_argument("--batches", type=at_least_one, nargs="+", default=list(BATCHES))
     command.add_argument("--fusions", nargs="+", default=list(FUSIONS), choices=FUSIONS)
     command.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=list(RIVALS), help="beside plain")
     command.add_argument("--heads", type=at_least_one, default=12)

@@ -1,9 +1,10 @@
 """What the page says about the attention benchmark: tables of ratios, auto's worst case, the plot."""
 
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
-from scripts.benchmarks.attention_rivals import EAGER, RIVALS
+from scripts.benchmarks.attention_rivals import BATCHES, EAGER, FUSIONS, LENGTHS, RIVALS
 
 Cells = dict[tuple[int, int, str, bool], dict[str, dict]]  # rows by length, batch, fusion, gradients; then by rival
 
@@ -108,11 +109,21 @@ def reasons(result: dict) -> list[str]:
     return [f"- {reason} ({count} cells)" for reason, count in sorted(counts.items())]
 
 
+def absent(cells: Cells) -> list[str]:
+    """What a whole run goes through and this result does not have yet."""
+    found = []
+    for length, batch in product(LENGTHS, BATCHES):
+        missing = [f for f in FUSIONS if not {(length, batch, f, True), (length, batch, f, False)} <= cells.keys()]
+        if missing:
+            found.append(f"- N = {length}, B = {batch}: {', '.join(missing)}; the run has not come to it yet")
+    return found
+
+
 def block(result: dict, figure: str) -> str:
     """The text between the marks of the page. figure: the plot's path relative to the page."""
     cells = by_cell(result)
     parts = [
-        f"    {result['command']}",
+        "\n".join(f"    {command}" for command in result["commands"]),
         f"{result['machine']}, {result['threads']} thread, torch {result['torch']}; {result['heads']} heads of width "
         f"{result['width']}, one mask of rank {result['rank']} for all heads. Numbers are times plain SDPA (no mask) "
         "in the same turns; below 1 is faster than no mask.",
@@ -126,7 +137,7 @@ def block(result: dict, figure: str) -> str:
     ]
     if peaks := memory_table(cells):
         parts += ["Peak memory of forward and backward, MiB, B = 1:", peaks]
-    if why := reasons(result):
+    if why := absent(cells) + reasons(result):
         parts += ["Not measured:", "\n".join(why)]
     return "\n\n".join([*parts, f'<img src="{figure}" width="900" alt="Times of attention with masks by length">'])
 

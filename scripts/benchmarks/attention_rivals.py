@@ -25,6 +25,7 @@ RIVALS = {
 }
 COMPILED = ("compiled", "flex", "compiled lcaam")
 EAGER = ("dense", "eager", "reference", "chunked", "sdpa")  # what auto could have been
+LENGTHS, BATCHES = (50, 128, 197, 300, 400, 834, 2048, 8192), (1, 8)  # what a whole run goes through
 FUSIONS = ("add", "mul", "gate", "temper")
 ADDING = ("add", "gate")  # fusions that a bias can express
 

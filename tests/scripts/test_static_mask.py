@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from lcaam import LayerMasks, StaticMask, attention
+from scripts.benchmarks.common import between_marks
 from scripts.studies.static_mask import init as static_mask_init
 from scripts.studies.static_mask import training as static_mask_training
-from scripts.studies.static_mask.__main__ import PARTS, block, main, replaced
+from scripts.studies.static_mask.__main__ import PARTS, block, main
 from scripts.studies.static_mask.openness import HALF, LEAST, bias, gradient, openness, sigmoid_for
 from scripts.studies.static_mask.training import Probe, Variant, awake, digits, mask_of, trained
 from tests.programs import ROOT
@@ -310,4 +311,4 @@ def test_a_setting_that_does_not_exist_stops_with_the_nearest_one(tmp_path):
 
 def test_a_page_without_the_marks_is_refused():
     with pytest.raises(ValueError, match="one pair of lines '<!-- init -->' and '<!-- /init -->'"):
-        replaced("no marks", "init", "")
+        between_marks("no marks", "init", "")

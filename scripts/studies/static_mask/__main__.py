@@ -13,7 +13,6 @@ table, write JSON and a figure beside it, and bring the page's table between the
 import argparse
 import json
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ from hydra.errors import HydraException
 from configs.errors import ConfigError
 from datamodules.errors import DataError
 from scripts.arguments import parser_for
-from scripts.benchmarks.common import about, at_least_one
+from scripts.benchmarks.common import about, at_least_one, between_marks
 from scripts.studies.static_mask import init, training
 from tasks.common.errors import CheckpointError, NonFiniteLossError
 
@@ -39,14 +38,6 @@ def block(part: str, result: dict[str, Any], figure: str) -> str:
     """The text between a part's marks: the command, its table, its figure (a path relative to the page)."""
     picture = f'<img src="{figure}" width="900" alt="{PARTS[part][1]}">'
     return "\n\n".join([f"    {result['command']}", PARTS[part][0].table(result), picture])
-
-
-def replaced(text: str, part: str, inner: str) -> str:
-    """`text` with other lines between the part's marks. ValueError if it does not have one pair of them."""
-    pattern = re.compile(rf"(<!-- {part} -->\n).*?(\n<!-- /{part} -->)", re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise ValueError(f"the page needs one pair of lines '<!-- {part} -->' and '<!-- /{part} -->' around the table")
-    return pattern.sub(lambda found: f"{found[1]}{inner}{found[2]}", text)
 
 
 def compact(value: Any, indent: str = "") -> str:
@@ -80,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not chosen.out:
             parser.error("--page shows the figure that --out writes: give both")
         try:  # before the work, not after it
-            replaced(chosen.page.read_text(encoding="utf-8"), chosen.part, "")
+            between_marks(chosen.page.read_text(encoding="utf-8"), chosen.part, "")
         except (OSError, ValueError) as error:
             parser.error(f"--page {chosen.page}: {error}")
     torch.set_num_threads(chosen.threads)
@@ -101,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.page:
         shown = Path(os.path.relpath(figure, chosen.page.parent)).as_posix()
         text = chosen.page.read_text(encoding="utf-8")
-        chosen.page.write_text(replaced(text, chosen.part, block(chosen.part, result, shown)), encoding="utf-8")
+        chosen.page.write_text(between_marks(text, chosen.part, block(chosen.part, result, shown)), encoding="utf-8")
 
 
 if __name__ == "__main__":
