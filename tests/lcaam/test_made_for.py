@@ -1,5 +1,8 @@
 """A mask says which fusion it was made for; whoever uses it takes that one or is told that another is wrong."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -112,6 +115,18 @@ def test_a_model_made_on_the_meta_device_is_initialised_there(kind, options):
     assert all(parameter.isfinite().all() for parameter in masks.parameters())
     if kind == "context":
         assert torch.equal(masks(torch.randn(1, 9, 16)).dense(), torch.ones(1, 1, 9, 9))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+def test_a_copy_starts_itself_again_and_not_the_original(copied):
+    net = ContextAwareMask(16, 9)
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 3.0)
+    other = copied(net)
+    other.reset_parameters()
+    x = torch.randn(2, 9, 16)
+    assert torch.equal(other(x).dense(), torch.ones(2, 1, 9, 9))
+    assert all((parameter == 3.0).all() for parameter in net.parameters())
 
 
 # -- content masks -----------------------------------------------------------------------------------------------------
