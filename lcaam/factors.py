@@ -168,11 +168,12 @@ class Mask:
                 f"serves at most num_keys={self.num_keys} keys: build it with num_keys={num_keys} or more, or use one "
                 "that takes any length (length='interpolate' or length='content')"
             )
+        if self.num_keys == num_keys and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            return self  # in a graph, this branch would fix the length that it was made with
         return self.first_keys(num_keys)
 
     def first_keys(self, count: int) -> "Mask":
         """The mask of the first `count` keys: what zero-padding the keys and masking the padding would use."""
-        # a slice even if it is all of them: a branch on that would fix the length of an exported graph
         bias = None if self.bias is None else self.bias[..., :count]
         return Mask(self.left, self.right[..., :count, :], bias, fusion=self.fusion)
 
