@@ -17,7 +17,9 @@ import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from scripts.arguments import parser_for
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = ROOT / "scripts" / "prose_allowed.txt"
 FOLDERS = (".github", "configs", "containers", "datamodules", "docs", "lcaam", "scripts", "tasks", "tests")
 COMMENTED = (".yaml", ".yml", ".toml", ".cfg", ".sh")  # files of which only the comments are prose
+MANY = 32  # files from which several processes are faster
 NAMES = ("Makefile", "Dockerfile", "Containerfile")
 
 
@@ -121,6 +124,16 @@ def findings(path: Path, name: str) -> list[Finding]:
     return [found[key] for key in sorted(found)]
 
 
+def of_all(read: list[Path]) -> Iterator[Finding]:
+    """The matches in all files, in their order; many files are shared among the processors."""
+    names = [str(path.resolve()).removeprefix(f"{ROOT}/") for path in read]
+    if len(read) < MANY:
+        yield from chain.from_iterable(map(findings, read, names))
+        return
+    with ProcessPoolExecutor() as pool:
+        yield from chain.from_iterable(pool.map(findings, read, names, chunksize=16))
+
+
 def line_of(lines: list[str], text: Text, match: re.Match[str]) -> int:
     """The line on which a match begins. In a string that is written in pieces, the first line with its words."""
     start = match.start() + len(match[0]) - len(match[0].lstrip())
@@ -159,15 +172,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("paths", nargs="*", type=Path, help="files and folders; default: the whole project")
     paths = parser.parse_args(arguments).paths
     exceptions, used, found = allowed(), set(), []
-    for path in files(paths or everything()):
-        name = path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else str(path)
-        for finding in findings(path, name):
-            entries = [
-                (file, part) for file, part in exceptions if file == name and (part == "*" or part in finding.source)
-            ]
-            used.update(entries)
-            if not entries:
-                found.append(finding)
+    for finding in of_all(files(paths or everything())):
+        entries = [
+            (file, part)
+            for file, part in exceptions
+            if file == finding.file and (part == "*" or part in finding.source)
+        ]
+        used.update(entries)
+        if not entries:
+            found.append(finding)
     for finding in found:
         print(f"{finding.file}:{finding.line}: {finding.pattern}: {finding.source}")
     for pattern in {

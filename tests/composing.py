@@ -2,10 +2,12 @@
 
 from copy import deepcopy
 from functools import cache
+from io import StringIO
 from pathlib import Path
+from typing import IO, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from configs.command_line import marked
 from configs.composing import composed as plainly_composed
@@ -13,6 +15,16 @@ from tasks.common.build import build
 from tests.programs import ROOT
 
 CONFIGS = ROOT / "configs"
+parsed = cache(OmegaConf.create)
+
+
+def load_once(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
+    """OmegaConf.load, which parses a text once: a quarter of the time that Hydra takes for a configuration."""
+    text = Path(file).read_text(encoding="utf-8") if isinstance(file, str | Path) else file.read()
+    return deepcopy(parsed(text)) if text.strip() else load(StringIO(text))
+
+
+load, OmegaConf.load = OmegaConf.load, staticmethod(load_once)
 
 
 def composed(folder: Path, *overrides: str, data: Path | None = None) -> DictConfig:

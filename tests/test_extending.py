@@ -24,7 +24,7 @@ def copy(files, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     for name in TREE:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local"))
         else:
             shutil.copy(ROOT / name, folder / name)
     for name, text in files.items():

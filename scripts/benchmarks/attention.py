@@ -133,6 +133,7 @@ def resident(field: str) -> int:
 def peak_of_step(sizes: dict, fusion: str, rival: str, pipe) -> None:
     """Runs in a child process: sends the bytes by which one forward and backward pass raises the peak."""
     torch.set_num_threads(1)
+    step(build(rival, fusion), make(**sizes | {"length": 8}), gradients=True)  # what PyTorch loads at its first call
     leaves = make(**sizes)
     ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide what the step takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
@@ -149,8 +150,10 @@ def peak_bytes(sizes: dict, fusion: str, rival: str) -> int:
         before = torch.cuda.memory_allocated()
         step(build(rival, fusion), leaves, gradients=True)
         return torch.cuda.max_memory_allocated() - before
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=peak_of_step, args=(sizes, fusion, rival, there))
+    clean = multiprocessing.get_context("forkserver")  # a fork of this process could not compute gradients
+    clean.set_forkserver_preload(["torch", "lcaam"])
+    here, there = clean.Pipe()
+    child = clean.Process(target=peak_of_step, args=(sizes, fusion, rival, there))
     child.start()
     there.close()
     try:
@@ -213,16 +216,15 @@ def benchmark(arguments: argparse.Namespace) -> dict:
         for name in wanted:
             if (*cell, name) in there:
                 continue
-            row = dict(zip(KEYS, (*cell, name), strict=True)) | {
-                "seconds": times.get(name),
-                "plain": times.get("plain"),
-            }
+            row = dict(zip(KEYS, (*cell, name), strict=True)) | {"seconds": times.get(name)}
             if name == "auto" and leaves:
                 row["choice"] = choice(leaves, fusion, gradients)
             if row["seconds"] is None:
                 row["skipped"] = refused[name] or failed[name]
-            elif measures_memory(name, batch, gradients) and not arguments.no_memory:
-                row["peak_bytes"] = peak_bytes(sizes, fusion, name)
+            else:
+                row["plain"] = times["plain"]
+                if measures_memory(name, batch, gradients) and not arguments.no_memory:
+                    row["peak_bytes"] = peak_bytes(sizes, fusion, name)
             result["rows"].append(row)
             print(describe(row), flush=True)
         if arguments.out:  # so that a run that is stopped can go on
