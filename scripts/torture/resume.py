@@ -1,8 +1,8 @@
 """Kills runs of all four tasks at random points, resumes them with `resume=auto`, and compares with the unbroken run.
 
 Equal means: weights, optimiser, schedule and step of the last checkpoint torch.equal, predictions equal to the byte,
-and all metrics equal. Every second killed run saves after each step, the others after validations; every third is killed
-twice; every fourth gets SIGTERM, must save and end with 143, and the others SIGKILL.
+and all metrics equal. Every second killed run saves after each step, the others after validations; every third is
+killed twice; every fourth gets SIGTERM, must save and end with 143, and the others SIGKILL.
 """
 
 import argparse
