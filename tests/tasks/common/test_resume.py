@@ -139,16 +139,19 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_settings(tiny_run: Tin
 
 
 def test_a_checkpoint_amid_an_accumulation_is_refused_and_the_last_one_is_not(tiny_run: TinyRun) -> None:
-    setting = (*QUICK, "+trainer.accumulate_grad_batches=3", "++trainer.val_check_interval=5")
-    setting += ("++trainer.check_val_every_n_epoch=null",)
-    cfg = tiny_run(*setting, "callbacks.checkpoint.filename='after{step}'", "callbacks.checkpoint.save_top_k=-1")
+    def accumulating(*overrides: str) -> DictConfig:
+        cfg = tiny_run(*QUICK, "+trainer.accumulate_grad_batches=3", *overrides)
+        cfg.trainer.update(val_check_interval=5, check_val_every_n_epoch=None)
+        return cfg
+
+    cfg = accumulating("callbacks.checkpoint.filename='after{step}'", "callbacks.checkpoint.save_top_k=-1")
     train(cfg)
     # four batches an epoch, updates after the third and the fourth: batch 5 is amid an accumulation, batch 15 is not
     amid, whole = (Path(cfg.paths.run_dir) / "checkpoints" / f"after{step}.ckpt" for step in (2, 7))
     with pytest.raises(CheckpointError, match="amid an accumulation of gradients"):
-        resumed(tiny_run(*setting, f"resume={amid}"))
-    assert resumed(tiny_run(*setting, f"resume={whole}")).step == 7
-    assert resumed(tiny_run(*setting, f"resume={cfg.paths.run_dir}")).step == 8
+        resumed(accumulating(f"resume={amid}"))
+    assert resumed(accumulating(f"resume={whole}")).step == 7
+    assert resumed(accumulating(f"resume={cfg.paths.run_dir}")).step == 8
 
 
 def test_the_epochs_loss_is_of_the_whole_epoch(tiny_run: TinyRun) -> None:
