@@ -132,9 +132,13 @@ def verify(path: Path) -> None:
     """Compares the checksum of each record of a checkpoint, which torch does not. Raises ValueError for a wrong one."""
     if not zipfile.is_zipfile(path):
         return  # the reader says what it is instead: cut off, or of an old format without checksums
-    with zipfile.ZipFile(path) as archive:
-        if (record := archive.testzip()) is not None:
-            raise ValueError(f"the checksum of its record {record} is wrong")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except Exception as error:  # zipfile, zlib and struct have their own for damaged bytes
+        raise ValueError(f"its list of records is damaged: {error}") from error
+    if record is not None:
+        raise ValueError(f"the checksum of its record {record} is wrong")
 
 
 def readable(path: Path) -> tuple[Path, Any]:

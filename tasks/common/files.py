@@ -6,8 +6,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,23 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object per line."""
     write_text(path, "".join(json.dumps(strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+@contextmanager
+def named_places(*folders: str | Path) -> Iterator[None]:
+    """Turns "No space left on device" of anything inside into a StorageError that names the fullest of the folders."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        there = [next(place for place in (Path(f), *Path(f).parents) if place.exists()) for f in folders]
+        full = min(there, key=lambda place: shutil.disk_usage(place).free)
+        raise StorageError(
+            why_not_written(Path(error.filename or full / "(a file that is not named)"), error)
+        ) from error
 
 
 class JsonLines(list):
