@@ -81,6 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(chosen: argparse.Namespace) -> int:
     """Prints a line for each task and variant, and writes the table. Returns 1 if any run differs."""
     imported()
+    from scripts.torture.page import write
+
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -93,13 +95,11 @@ def main(chosen: argparse.Namespace) -> int:
                 print(f"{task}, {variant}: {row['equal']} of {row['runs']} equal ({row['seconds']} s)", flush=True)
                 for problem in row["problems"]:
                     print(f"    {problem}", flush=True)
+                if chosen.out is not None:
+                    write(chosen.out, rows, chosen)
     finally:
         if chosen.keep is None:
             shutil.rmtree(folder)
-    if chosen.out is not None:
-        from scripts.torture.page import write
-
-        write(chosen.out, rows, chosen)
     return int(any(row["equal"] < row["runs"] for row in rows))
 
 
