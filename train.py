@@ -2,7 +2,7 @@
 
     python train.py experiment=madv2_multi_lcaam                   the paper's scale; the real data set
     python train.py experiment=madv2_multi_lcaam scale=mini        generated data, a small model, minutes on a CPU
-    python train.py -m experiment=madv2_baseline,madv2_multi_lcaam scale=mini seed=0,1,2,3 hydra/launcher=joblib
+    python train.py -m experiment=madv2_baseline,madv2_multi_lcaam scale=mini seed=0,1,2,3 hydra/launcher=local
     python train.py experiment=madv2_lcaam mask.fusion=gate mask.depth=3 seed=3
     python train.py experiment=madv2_lcaam resume=logs/madv2_lcaam/paper/seed0/<time>/checkpoints/last.ckpt
     torchrun --nproc_per_node=4 train.py experiment=madv2_multi_lcaam trainer=ddp
@@ -52,7 +52,8 @@ def train(cfg: DictConfig) -> float | None:
             save_last(trainer)
         # before the test, which sets the callbacks back to where the tested checkpoint was saved
         record.update(checkpoints=saved_checkpoints(trainer, record.folder), analysis=statistics(trainer))
-        optimized = trainer.callback_metrics.get(cfg.optimized_metric)
+        if (optimized := trainer.callback_metrics.get(cfg.optimized_metric)) is not None:
+            record.update(optimized={cfg.optimized_metric: float(optimized)})
         with record.timed("test"):
             tested = checkpoint_to_test(trainer, cfg.test_checkpoint)
             trainer.test(module, datamodule=datamodule, ckpt_path=tested, weights_only=True, verbose=False)
@@ -68,8 +69,6 @@ def train(cfg: DictConfig) -> float | None:
     fields = record.fields
     title = f"{cfg.name}, scale {cfg.scale_name}, seed {cfg.seed}"
     show(closing_table(title, module.headline, fields["metrics"], fields["floors"], fields["paper"]), record.folder)
-    if optimized is None:
-        optimized = module.test_metrics.get(cfg.optimized_metric)
     return None if optimized is None else float(optimized)
 
 

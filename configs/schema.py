@@ -91,6 +91,14 @@ class Floors:
 
 
 @dataclass
+class Sweep:
+    """How a multirun goes on; single runs ignore it."""
+
+    skip_completed: bool = False
+    known: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Paths:
     """Where a run reads and writes."""
 
@@ -119,6 +127,7 @@ class Run:
     resume: str | None = None
     test_checkpoint: TestCheckpoint = TestCheckpoint.last
     optimized_metric: str | None = None
+    sweep: Sweep = field(default_factory=Sweep)
     paper_data: str | None = None
     paper: dict[str, str] = field(default_factory=dict)
 

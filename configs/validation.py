@@ -95,12 +95,26 @@ def check_monitors(plain: Mapping) -> list[str]:
         return []
     nodes = {f"callbacks.{name}.monitor": node for name, node in (plain["callbacks"] or {}).items()}
     names = {path: node["monitor"] for path, node in nodes.items() if isinstance(node, Mapping) and "monitor" in node}
-    names["optimized_metric"] = plain["optimized_metric"]
-    return [
+    return optimized_problems(plain["optimized_metric"], owner(plain, "task")) + [
         f"{path}: the task never logs '{name}'{nearest(name, logged)} (it logs {listed(logged)})"
         for path, name in names.items()
         if isinstance(name, str) and name.startswith(("train/", "val/")) and name not in logged
     ]
+
+
+def optimized_problems(name: str | None, task: Any) -> list[str]:
+    """The problem of a metric that a sweeper would get nothing of, or that it must not see: the test's."""
+    if name is None or name in task.logged:
+        return []
+    of_test = name.removeprefix("test/")
+    if of_test in getattr(task, "headline", ()):
+        seen = [other for other in (f"val/{of_test}", "val/loss") if other in task.logged]
+        return [
+            f"optimized_metric: '{name}' is measured on the test set, where nothing may be chosen; allowed: "
+            f"{listed(seen or task.logged)}"
+        ]
+    hint = f"{nearest(name, task.logged)} (it logs {listed(task.logged)})"
+    return [f"optimized_metric: the task never logs '{name}'{hint}"]
 
 
 def _check_call(path: str, node: Mapping, target: Callable) -> list[str]:

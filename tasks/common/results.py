@@ -13,7 +13,7 @@ these files.
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +32,21 @@ from tasks.common.table import published
 FORMAT = 1  # format of results.json; a reader refuses a format that it does not know
 
 
+def settings_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of results.json that say what a run is, of a resolved configuration."""
+    return {
+        "experiment": plain["name"],
+        "scale": plain["scale_name"],
+        "seed": plain["seed"],
+        "mask": plain["mask"],
+        "data": plain["data"],
+        "places": only_places(plain["data"]),  # settings of the data that no result depends on
+        "task": plain["task"],
+        "trainer": {key: value for key, value in plain["trainer"].items() if key != "default_root_dir"},
+        "tested": plain["test_checkpoint"],
+    }
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as an exception: a scheduler's end of the job unwinds like Ctrl-C, so the record is closed."""
 
@@ -47,15 +62,9 @@ class RunRecord:
             "format": FORMAT,
             "status": "running",
             "error": None,
-            "experiment": plain["name"],
-            "scale": plain["scale_name"],
-            "seed": plain["seed"],
-            "mask": plain["mask"],
-            "data": plain["data"],
-            "places": only_places(plain["data"]),  # settings of the data that no result depends on
-            "task": plain["task"],
-            "trainer": {key: value for key, value in plain["trainer"].items() if key != "default_root_dir"},
+            **settings_of(plain),
             "metrics": {},
+            "optimized": {},
             "floors": {},
             "analysis": {},
             "paper": published(cfg),
@@ -64,7 +73,6 @@ class RunRecord:
             "seconds": {},
             "peak_memory": {},
             "checkpoints": {},
-            "tested": plain["test_checkpoint"],
             "versions": environment.versions(),
             "git": environment.git_state(),
             "command": environment.command(),

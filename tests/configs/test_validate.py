@@ -112,6 +112,10 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("trainer.val_check_interval=-5", "trainer.val_check_interval: -5 is out of range"),
         ("callbacks.checkpoint.monitor=val/los", "callbacks.checkpoint.monitor: the task never logs 'val/los'; did"),
         ("optimized_metric=train/lss", "optimized_metric: the task never logs 'train/lss'; did you mean 'train/loss'?"),
+        ("optimized_metric=val/ciderr", "the task never logs 'val/ciderr'; did you mean 'val/cider'?"),
+        ("optimized_metric=mAPP", "optimized_metric: the task never logs 'mAPP' (it logs train/loss,"),
+        ("optimized_metric=cider", "measured on the test set, where nothing may be chosen; allowed: val/cider"),
+        ("optimized_metric=test/test_loss", "'test/test_loss' is measured on the test set"),
     ],
 )
 def test_a_wrong_value_or_key_is_named(compose_run: Compose, override: str, message: str) -> None:
@@ -173,7 +177,7 @@ def test_a_contradiction_is_explained(compose_run: Compose, overrides: list[str]
         ["seed=4294967295", "data.seed=0", "task.dropout=0", "task.warmup=0", "task.weight_decay=0"],
         ["task.betas=[0,0.999]", "data.num_workers=0", "data.eval_batch_size=1", "trainer.val_check_interval=1"],
         ["callbacks.checkpoint.monitor=val/token_accuracy", "optimized_metric=train/loss_epoch"],
-        ["optimized_metric=cider"],
+        ["optimized_metric=val/cider"],
         ["optimized_metric=null"],
         ["callbacks=early_stopping", "callbacks.checkpoint.monitor=null"],
     ],
