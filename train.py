@@ -18,6 +18,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from configs.command_line import marked
+from configs.extras import missing_extra
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from tasks.common.errors import CheckpointError, NonFiniteLossError
@@ -82,5 +83,7 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    if (missing := missing_extra(sys.argv[1:])) is not None:
+        sys.exit(missing)
     sys.argv[1:] = marked(sys.argv[1:])
     main()

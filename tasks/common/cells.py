@@ -50,7 +50,7 @@ def note_cells(sweep: Path, cells: Iterable[Cell]) -> None:
 
 
 def note_job(sweep: Path, number: int, **facts: Any) -> None:
-    """`folder`: of the job's run; `error`: why it failed."""
+    """`folder`: of the job's run; `process`: the id of its process; `error`: why it failed."""
     append(sweep / JOBS, [{"number": number, **facts}])
 
 
@@ -160,4 +160,5 @@ def commits_line(runs: Iterable[dict[str, Any]]) -> str:
 
 def commit_of(run: dict[str, Any]) -> str:
     git = run.get("git") or {}
-    return f"{(git.get('commit') or 'an unknown one')[:7]}{' with changes' if git.get('dirty') else ''}"
+    commit = git["commit"][:7] if git.get("commit") else "an unknown one"
+    return f"{commit} with changes" if git.get("dirty") else commit

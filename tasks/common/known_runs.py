@@ -2,7 +2,7 @@
 
 with held(cfg):                     # nobody else runs the same configuration meanwhile
     found = completed(cfg)          # the newest completed run's record and folder, or None
-    path = unfinished(cfg)          # the newest interrupted run's folder that has a checkpoint, or None
+    path = unfinished(cfg)          # the last.ckpt of the newest interrupted run that has one, or None
 """
 
 import json
@@ -73,11 +73,12 @@ def completed(cfg: DictConfig) -> tuple[Path, dict[str, Any]] | None:
 
 
 def unfinished(cfg: DictConfig) -> Path | None:
-    """The folder of the newest run that was killed or told to end and left a checkpoint; a failed run starts anew."""
+    """The last.ckpt of the newest run that was killed or told to end; a run that failed starts anew."""
     for folder, record in reversed(runs(cfg)):
         stopped = record["status"] == "running" or (record.get("error") or {}).get("type") in INTERRUPTED
-        if stopped and any((folder / "checkpoints").glob("*.ckpt")):
-            return folder
+        path = folder / "checkpoints" / "last.ckpt"
+        if stopped and path.is_file():
+            return path
     return None
 
 

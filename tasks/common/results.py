@@ -24,6 +24,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from configs.identity import identity
 from datamodules.contract import only_places
 from tasks.common import environment
 from tasks.common.files import write_json, write_text
@@ -76,6 +77,7 @@ class RunRecord:
             "versions": environment.versions(),
             "git": environment.git_state(),
             "command": environment.command(),
+            "identity": identity(plain),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 

@@ -38,9 +38,10 @@ class SweepTable(Callback):
             atexit.register(make_table, Path(config.hydra.sweep.dir))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Notes the job's folder. A single run notes nothing."""
+        """Notes the job's folder and process. A single run notes nothing."""
         if is_job(config):
-            note_job(Path(config.hydra.sweep.dir), config.hydra.job.num, folder=config.hydra.runtime.output_dir)
+            facts = {"folder": config.hydra.runtime.output_dir, "process": os.getpid()}
+            note_job(Path(config.hydra.sweep.dir), config.hydra.job.num, **facts)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Notes why a job failed."""

@@ -54,11 +54,11 @@ def several_tasks() -> bool:
     return int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
-def going_on(cfg: DictConfig, run: Path | None) -> DictConfig:
-    """The configuration, told to go on with a run's checkpoint unless it names one itself."""
-    if run is not None and cfg.resume is None:
+def going_on(cfg: DictConfig, checkpoint: Path | None) -> DictConfig:
+    """The configuration, told to go on from a checkpoint unless it names one itself."""
+    if checkpoint is not None and cfg.resume is None:
         with read_write(cfg), open_dict(cfg):
-            cfg.resume = str(run)
+            cfg.resume = str(checkpoint)
     return cfg
 
 
