@@ -32,6 +32,7 @@ UNSEEN_CALLBACKS = (  # callbacks that watch and do not act
     "pytorch_lightning.callbacks.RichProgressBar",
     "pytorch_lightning.callbacks.TQDMProgressBar",
     "tasks.common.analysis_figures.AnalysisFigures",
+    "tasks.common.last_checkpoint.LastCheckpoint",
     "tasks.common.non_finite.NonFiniteLoss",
     "tasks.common.progress.ModelSummary",
     "tasks.common.progress.progress_bar",
@@ -64,7 +65,12 @@ def deciding(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(before: DictConfig | Mapping, after: DictConfig | Mapping) -> list[tuple[str, Any, Any]]:
     """The deciding settings in which two configurations differ: key, the first's value, the second's ("-": none)."""
-    first, second = (dict(_leaves(deciding(cfg))) for cfg in (before, after))
+    return apart(deciding(before), after)
+
+
+def apart(before: Mapping[str, Any], after: DictConfig | Mapping) -> list[tuple[str, Any, Any]]:
+    """`differences` from settings that `deciding` gave earlier, such as a checkpoint's."""
+    first, second = dict(_leaves(before)), dict(_leaves(deciding(after)))
     keys = dict.fromkeys((*first, *second))
     pairs = [(key, first.get(key, "-"), second.get(key, "-")) for key in keys]
     return [(key, old, new) for key, old, new in pairs if old != new]

@@ -7,18 +7,24 @@ cluster perhaps, looks again (tasks/common/sweep_job.py).
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from hydra_plugins.lcaam_sweeps.local_launcher import LocalLauncher
+
 if TYPE_CHECKING:
     from tasks.common.cells import Cell
+
+Result = tuple[str | None, str | None, str | None, float | None]  # identity, folder, csv file, objective
 
 log = logging.getLogger(__name__)
 
@@ -68,30 +74,71 @@ class GoingOnLauncher(Launcher):
         ]
 
     def look_up(self, cells: list["Cell"], sweep: Path) -> list[float | None]:
-        """Sets identity and folder of the cells whose results are there, and returns those results' objectives."""
-        from tasks.common.files import write_json
-        from tasks.common.known_runs import completed, identity_or_none, objective
-        from tasks.common.results import settings_of
-        from tasks.common.run_rows import RowsError, read_rows, record_of
+        """Sets identity and folder of the cells whose results are there, and returns those results' objectives.
 
-        values = []
+        For jobs in processes of their own this one looks in such a process too, and is spared the imports.
+        """
+        from tasks.common.processes import run_all
+        from tasks.common.run_rows import RowsError, read_rows
+
         try:
             files = {path: read_rows(Path(path)) for path in self.config.sweep.known}
-            for cell in cells:
-                cfg = self.composed(cell.overrides)
-                cell.identity = identity_or_none(cfg)
-                found = None if cell.identity is None else completed(cfg)
-                if found is None and (source := next((p for p in files if cell.identity in files[p]), None)):
-                    settings = settings_of(OmegaConf.to_container(cfg, resolve=True))
-                    found = sweep / "known" / cell.identity, record_of(files[source][cell.identity], settings, source)
-                    write_json(found[0] / "results.json", found[1])
-                    cell.source = source
-                if found is not None:
-                    cell.folder = str(found[0].absolute())
-                values.append(None if found is None else objective(found[1], cfg.optimized_metric))
+            look = LookUp(self.hydra_context, self.config, Singleton.get_state(), files, sweep)
+            todo = [cell.overrides for cell in cells]
+            (found,) = run_all(look, [todo], at_once=1) if isinstance(self.launcher, LocalLauncher) else [look(todo)]
+            if not isinstance(found, list):
+                raise found if isinstance(found, RowsError) else CompactHydraException(f"looking for results: {found}")
         except RowsError as error:
             raise CompactHydraException(f"sweep.known: {error}") from error
-        return values
+        for cell, (identity, folder, source, _) in zip(cells, found, strict=True):
+            cell.identity, cell.folder, cell.source = identity, folder, source
+        return [value for *_, value in found]
+
+
+@dataclass
+class LookUp:
+    """Finds which cells have a result, in whichever process it is called. files: rows of csv files, by path."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    singletons: dict[Any, Any]
+    files: dict[str, dict[str, dict[str, str]]]
+    sweep: Path
+
+    def __call__(self, cells: list[list[str]]) -> list[Result] | Exception:
+        """The cells' results, in their order; RowsError for a row that cannot be read."""
+        from tasks.common.run_rows import RowsError
+
+        setup_globals()
+        Singleton.set_state(self.singletons)
+        try:
+            return [self.result(self.composed(overrides)) for overrides in cells]
+        except RowsError as error:
+            return error
+
+    def result(self, cfg: DictConfig) -> Result:
+        from tasks.common.known_runs import completed, identity_or_none, objective
+
+        identity = identity_or_none(cfg)
+        found, source = None if identity is None else completed(cfg), None
+        if found is None and (source := next((path for path in self.files if identity in self.files[path]), None)):
+            found = self.kept(cfg, identity, source)
+        if found is None:
+            return identity, None, None, None
+        folder, record = found
+        return identity, str(folder.absolute()), source, objective(record, cfg.optimized_metric)
+
+    def kept(self, cfg: DictConfig, identity: str, source: str) -> tuple[Path, dict[str, Any]]:
+        """The record of a csv file's row, written where the table finds it."""
+        from tasks.common.files import write_json
+        from tasks.common.results import settings_of
+        from tasks.common.run_rows import record_of
+
+        folder = self.sweep / "known" / identity
+        settings = settings_of(OmegaConf.to_container(cfg, resolve=True))
+        record = record_of(self.files[source][identity], settings, source)
+        write_json(folder / "results.json", record)
+        return folder, record
 
     def composed(self, overrides: list[str]) -> DictConfig:
         """The configuration that a job would get, without a folder of its own."""

@@ -11,7 +11,6 @@ run: that of the sweep's own process, of the server that it forks runs from, or 
 import argparse
 import json
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -116,13 +115,14 @@ def faults(seen: dict) -> list[str]:
     return found + ([f"{last - first} more open files"] if last - first > 2 * seen["at_once"] else [])
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("python -m scripts.torture soak", description=__doc__.split("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--per-process", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write what was seen to this JSON file, as its last entry")
-    given = parser.parse_args(arguments)
+
+
+def main(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         seen = soak(Path(place), given.runs, given.at_once, given.per_process)
     seen["faults"] = faults(seen)
@@ -130,4 +130,4 @@ def main(arguments: list[str]) -> None:
     if given.out:
         before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else []
         given.out.write_text(json.dumps([*before, seen], indent=2) + "\n", encoding="utf-8")
-    sys.exit(1 if seen["faults"] else 0)
+    return 1 if seen["faults"] else 0

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -40,13 +39,18 @@ def jobs_of(folder: Path) -> dict[int, dict]:
     return found
 
 
-def disturb(sweep: Sweep, folder: Path, victims: set[int], chance: random.Random) -> list[str]:
-    """Kills the jobs `victims` some time after they began, then the launcher while others run. Returns what it did."""
-    did, due = [], {}
+def disturb(sweep: Sweep, folder: Path, victims: list[int], chance: random.Random) -> list[str]:
+    """Kills the jobs `victims`, then the launcher while others run. Returns what it did.
+
+    Every other victim dies some time after it began, the rest some time after their first checkpoint.
+    """
+    did: list[str] = []
+    due: dict[int, float] = {}
     while sweep.process.poll() is None and (len(did) < len(victims) or not others(folder, victims)):
-        for number in victims & jobs_of(folder).keys():
-            if number not in due:
-                due[number] = time.monotonic() + chance.uniform(0.0, 3.0)
+        for number, job in jobs_of(folder).items():
+            late = number in victims[::2]
+            if number in victims and number not in due and (not late or (checkpoints_of(job) / "last.ckpt").is_file()):
+                due[number] = time.monotonic() + chance.uniform(0.0, 0.5 if late else 5.0)
         for number in [number for number, when in due.items() if when and when < time.monotonic()]:
             job, due[number] = jobs_of(folder)[number], 0.0
             status = (
@@ -66,6 +70,10 @@ def disturb(sweep: Sweep, folder: Path, victims: set[int], chance: random.Random
     return did
 
 
+def checkpoints_of(job: dict) -> Path:
+    return Path(job["folder"]) / "checkpoints"
+
+
 def record_of(job: dict) -> dict:
     return json.loads((Path(job["folder"]) / "results.json").read_text(encoding="utf-8"))
 
@@ -74,14 +82,14 @@ def has_record(job: dict) -> bool:
     return (Path(job["folder"]) / "results.json").is_file()
 
 
-def others(folder: Path, victims: set[int]) -> bool:
+def others(folder: Path, victims: list[int]) -> bool:
     """Whether a job after the last victim has a record, so that the launcher dies amid a run that nobody killed."""
     return any(number > max(victims) and has_record(job) for number, job in jobs_of(folder).items())
 
 
 def torture(folder: Path, seed: int) -> dict:
     chance = random.Random(seed)
-    victims = set(chance.sample(range(8), 4))
+    victims = chance.sample(range(8), 4)
     (folder / "broken").mkdir()
     (folder / "whole").mkdir()
     broken = started_sweep(folder / "broken", *OPTIONS)
@@ -135,11 +143,12 @@ def faults(seen: dict) -> list[str]:
     return found + ([f"processes left: {seen['processes_left']}"] if seen["processes_left"] else [])
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("python -m scripts.torture sweep", description=__doc__.split("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="which jobs are killed, and when")
     parser.add_argument("--out", type=Path, help="add what was seen to the list in this JSON file")
-    given = parser.parse_args(arguments)
+
+
+def main(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         seen = torture(Path(place), given.seed)
     seen["faults"] = faults(seen)
@@ -147,4 +156,4 @@ def main(arguments: list[str]) -> None:
     if given.out:
         before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else []
         given.out.write_text(json.dumps([*before, seen], indent=2) + "\n", encoding="utf-8")
-    sys.exit(1 if seen["faults"] else 0)
+    return 1 if seen["faults"] else 0

@@ -74,10 +74,11 @@ def completed(cfg: DictConfig) -> tuple[Path, dict[str, Any]] | None:
 
 def unfinished(cfg: DictConfig) -> Path | None:
     """The last.ckpt of the newest run that was killed or told to end; a run that failed starts anew."""
+    from tasks.common.resume import last_of  # imports torch, which the table of a sweep can do without
+
     for folder, record in reversed(runs(cfg)):
         stopped = record["status"] == "running" or (record.get("error") or {}).get("type") in INTERRUPTED
-        path = folder / "checkpoints" / "last.ckpt"
-        if stopped and path.is_file():
+        if stopped and (path := last_of(folder)) is not None:
             return path
     return None
 

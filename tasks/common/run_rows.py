@@ -66,7 +66,7 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     return {row["identity"]: row for row in rows}
 
 
-def record_of(row: Mapping[str, str], settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def record_of(row: Mapping[str, str], settings: Mapping[str, Any], path: str) -> dict[str, Any]:
     """A record as results.json has it, of a row and of the settings that its identity stands for.
 
     Raises RowsError for a value that cannot be read.
@@ -79,5 +79,5 @@ def record_of(row: Mapping[str, str], settings: Mapping[str, Any], path: Path) -
         raise RowsError(f"{path}, identity {row['identity']}: {error}") from error
     git = {"commit": row["commit"] or None, "dirty": {"True": True, "False": False}.get(row["dirty"])}
     plain = {name: row[name] for name in ("identity", "experiment", "scale", "started", "tested")}
-    fields = {"format": 1, "status": "completed", "seed": seed, "metrics": metrics, "git": git, "source": str(path)}
+    fields = {"format": 1, "status": "completed", "seed": seed, "metrics": metrics, "git": git, "source": path}
     return {**settings, **plain, **fields, **nested, "seconds": {"fit": fit}}
