@@ -19,8 +19,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from hydra_plugins.lcaam_sweeps.local_launcher import LocalLauncher
-
 if TYPE_CHECKING:
     from tasks.common.cells import Cell
 
@@ -85,7 +83,8 @@ class GoingOnLauncher(Launcher):
             files = {path: read_rows(Path(path)) for path in self.config.sweep.known}
             look = LookUp(self.hydra_context, self.config, Singleton.get_state(), files, sweep)
             todo = [cell.overrides for cell in cells]
-            (found,) = run_all(look, [todo], at_once=1) if isinstance(self.launcher, LocalLauncher) else [look(todo)]
+            apart = getattr(self.launcher, "in_processes", False)
+            (found,) = run_all(look, [todo], at_once=1) if apart else [look(todo)]
             if not isinstance(found, list):
                 raise found if isinstance(found, RowsError) else CompactHydraException(f"looking for results: {found}")
         except RowsError as error:

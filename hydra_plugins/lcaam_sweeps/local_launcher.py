@@ -44,6 +44,8 @@ class JobDied(CompactHydraException):
 class LocalLauncher(Launcher):
     """Runs jobs in processes. Raises CompactHydraException for numbers that make no sense."""
 
+    in_processes = True  # this process needs none of the libraries that a job imports
+
     def __init__(self, n_jobs: int = -1, jobs_per_process: int = 1) -> None:
         for name, number, least in (("n_jobs", n_jobs, -1), ("jobs_per_process", jobs_per_process, 1)):
             if number == 0 or number < least:
