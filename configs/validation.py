@@ -48,11 +48,12 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
     further, hints = schema.further(node) if hasattr(schema, "further") else ({}, {})
     known = {**parameters, **{name: entry for name, entry in further.items() if name not in parameters}}
     problems = _check_keys(path, node, known, {**hints, **get_type_hints(schema, include_extras=True)})
+    younger = {item.name for item in dataclasses.fields(schema) if item.metadata.get("younger")}
     frame = schema.__module__ == "configs.schema"  # these fields have to be given; a part's own class has defaults
     problems += [
         f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
         for name, parameter in parameters.items()
-        if frame and parameter.default is not parameter.empty and name not in node
+        if frame and parameter.default is not parameter.empty and name not in node and name not in younger
     ]
     return problems or ([] if frame else refused(path, node, schema))
 

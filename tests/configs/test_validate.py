@@ -122,6 +122,24 @@ def test_a_wrong_value_or_key_is_named(compose_run: Compose, override: str, mess
     assert message in complaint(compose_run("experiment=madv2_lcaam", "scale=mini", override))
 
 
+def test_a_run_that_is_older_than_a_setting_is_valid(compose_run: Compose) -> None:
+    cfg = compose_run("experiment=madv2_lcaam", "scale=mini")
+    del cfg["sweep"]
+    validate(cfg)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sweep.skip_completd=true", "sweep.skip_completd: unknown key; did you mean 'skip_completed'?"),
+        ("sweep.skip_completed=yes_please", "sweep.skip_completed: 'yes_please' is not"),
+        ("sweep.known=rows.csv", "sweep.known: 'rows.csv' is not"),
+    ],
+)
+def test_a_mistyped_setting_of_a_sweep_is_named(compose_run: Compose, override: str, message: str) -> None:
+    assert message in complaint(compose_run("experiment=madv2_lcaam", "scale=mini", override))
+
+
 def test_all_problems_are_told_at_once(compose_run: Compose) -> None:
     told = complaint(compose_run("seed=abc", "mask.fusion=mull", "+task.widht=3"))
     assert len(told.splitlines()) == 3
