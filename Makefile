@@ -21,6 +21,7 @@ BIN := $(VENV)/bin
 # one stamp for each way to install, so that another way installs again
 STAMP := $(VENV)/.installed-$(subst /,_,$(or $(LOCK),newest)-$(EXTRAS))
 ALL := lab,dev,lora,quantization
+LOCKED := lab quantization lora parquet docs dev
 # two processes; a file stays in one of them, so that what its tests share is made once. They and the programs that tests
 # start write bytecode, whatever the shell says: otherwise each process would compile the project again
 RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
@@ -88,7 +89,7 @@ dist: install ## build sdist and wheel in dist/, install each into an empty envi
 	cd dist && ../.venv-dist/bin/python -c 'import lcaam; print("sdist:", lcaam.__version__, lcaam.__file__)'
 
 lock: install ## write requirements/lab.txt again, from pyproject.toml and requirements/held.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --upgrade \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 $(LOCKED:%=--extra %) --upgrade \
 		--constraint requirements/held.txt --custom-compile-command "make lock" \
 		--output-file requirements/lab.txt pyproject.toml
 

@@ -2,7 +2,7 @@
 
     python train.py experiment=madv2_multi_lcaam                   the paper's scale; the real data set
     python train.py experiment=madv2_multi_lcaam scale=mini        generated data, a small model, minutes on a CPU
-    python train.py -m experiment=madv2_baseline,madv2_multi_lcaam scale=mini seed=0,1,2,3 hydra/launcher=joblib
+    python train.py -m experiment=madv2_baseline,madv2_multi_lcaam scale=mini seed=0,1,2,3 hydra/launcher=local
     python train.py experiment=madv2_lcaam mask.fusion=gate mask.depth=3 seed=3
     python train.py experiment=madv2_lcaam resume=logs/madv2_lcaam/paper/seed0/<time>    goes on with an unfinished run
     python train.py experiment=madv2_lcaam resume=auto             goes on with the newest one of these settings
@@ -20,6 +20,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from configs.command_line import marked
+from configs.extras import missing_extra
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from tasks.common.errors import CheckpointError, NonFiniteLossError, StorageError
@@ -63,7 +64,8 @@ def train(cfg: DictConfig) -> float | None:
             finally:  # also of a run that is stopped
                 record.update(checkpoints=saved_checkpoints(trainer, record.folder))
         record.update(analysis=statistics(trainer))
-        optimized = trainer.callback_metrics.get(cfg.optimized_metric)
+        if (optimized := trainer.callback_metrics.get(cfg.optimized_metric)) is not None:
+            record.update(optimized={cfg.optimized_metric: float(optimized)})
         with record.timed("test"):
             tested = checkpoint_to_test(trainer, cfg.test_checkpoint)
             trainer.test(module, datamodule=datamodule, ckpt_path=tested, weights_only=True, verbose=False)
@@ -79,8 +81,6 @@ def train(cfg: DictConfig) -> float | None:
     fields = record.fields
     title = f"{cfg.name}, scale {cfg.scale_name}, seed {cfg.seed}"
     show(closing_table(title, module.headline, fields["metrics"], fields["floors"], fields["paper"]), record.folder)
-    if optimized is None:
-        optimized = module.test_metrics.get(cfg.optimized_metric)
     return None if optimized is None else float(optimized)
 
 
@@ -94,5 +94,7 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    if (missing := missing_extra(sys.argv[1:])) is not None:
+        sys.exit(missing)
     sys.argv[1:] = marked(sys.argv[1:])
     main()

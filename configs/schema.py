@@ -19,6 +19,8 @@ from configs.knobs import Count, NotNegative, Seed
 from configs.type_hints import Names
 from configs.validation import problems_of
 
+YOUNGER = {"younger": True}  # of a setting that the configurations of older runs do not have
+
 
 class Scope(Names, listed_in="lcaam.stack.SCOPES"):
     """Which layers get which mask."""
@@ -91,6 +93,14 @@ class Floors:
 
 
 @dataclass
+class Sweep:
+    """How a multirun goes on; single runs ignore it."""
+
+    skip_completed: bool = False
+    known: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Paths:
     """Where a run reads and writes."""
 
@@ -119,6 +129,7 @@ class Run:
     resume: str | None = None
     test_checkpoint: TestCheckpoint = TestCheckpoint.last
     optimized_metric: str | None = None
+    sweep: Sweep = field(default_factory=Sweep, metadata=YOUNGER)
     paper_data: str | None = None
     paper: dict[str, str] = field(default_factory=dict)
 

@@ -48,11 +48,12 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
     further, hints = schema.further(node) if hasattr(schema, "further") else ({}, {})
     known = {**parameters, **{name: entry for name, entry in further.items() if name not in parameters}}
     problems = _check_keys(path, node, known, {**hints, **get_type_hints(schema, include_extras=True)})
+    younger = {item.name for item in dataclasses.fields(schema) if item.metadata.get("younger")}
     frame = schema.__module__ == "configs.schema"  # these fields have to be given; a part's own class has defaults
     problems += [
         f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
         for name, parameter in parameters.items()
-        if frame and parameter.default is not parameter.empty and name not in node
+        if frame and parameter.default is not parameter.empty and name not in node and name not in younger
     ]
     return problems or ([] if frame else refused(path, node, schema))
 
@@ -95,12 +96,26 @@ def check_monitors(plain: Mapping) -> list[str]:
         return []
     nodes = {f"callbacks.{name}.monitor": node for name, node in (plain["callbacks"] or {}).items()}
     names = {path: node["monitor"] for path, node in nodes.items() if isinstance(node, Mapping) and "monitor" in node}
-    names["optimized_metric"] = plain["optimized_metric"]
-    return [
+    return optimized_problems(plain["optimized_metric"], owner(plain, "task")) + [
         f"{path}: the task never logs '{name}'{nearest(name, logged)} (it logs {listed(logged)})"
         for path, name in names.items()
         if isinstance(name, str) and name.startswith(("train/", "val/")) and name not in logged
     ]
+
+
+def optimized_problems(name: str | None, task: Any) -> list[str]:
+    """The problem of a metric that a sweeper would get nothing of, or that it must not see: the test's."""
+    if name is None or name in task.logged:
+        return []
+    of_test = name.removeprefix("test/")
+    if of_test in getattr(task, "headline", ()):
+        seen = [other for other in (f"val/{of_test}", "val/loss") if other in task.logged]
+        return [
+            f"optimized_metric: '{name}' is measured on the test set, where nothing may be chosen; allowed: "
+            f"{listed(seen or task.logged)}"
+        ]
+    hint = f"{nearest(name, task.logged)} (it logs {listed(task.logged)})"
+    return [f"optimized_metric: the task never logs '{name}'{hint}"]
 
 
 def _check_call(path: str, node: Mapping, target: Callable) -> list[str]:

@@ -3,6 +3,8 @@
     python -m scripts.report logs                                  every completed run under logs/
     python -m scripts.report logs --baseline madv2_baseline        with paired differences to that experiment
     python -m scripts.report logs --metrics cider exact --out docs/results/table.md
+    python -m scripts.report logs --csv docs/results/table1a.csv   a row per run; a sweep takes them as completed
+    python -m scripts.report --sweep logs/multirun/<time>          the table of a sweep, and what is missing in it
 
 Runs with the same experiment, scale, parameters and mask, data, task and trainer settings are one group. A seed that
 ran twice counts once (the latest); a run that failed, is unfinished or saw only some batches (a debug run) is listed
@@ -19,7 +21,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from configs.errors import listed, nearest
 from scripts.arguments import parser_for
+from tasks.common.cells import CELLS, commits_line, first_line, missing_lines, outcomes
+from tasks.common.known_runs import identity_of
+from tasks.common.run_rows import row_of, write_rows
 
 FORMAT = 1  # of results.json
 SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")  # trainer; change no result
@@ -28,19 +34,25 @@ Group = dict[int, dict]  # runs by seed
 
 
 def load(*folders: Path) -> tuple[list[dict], list[str]]:
-    """The runs below the folders that count, oldest first, and one line about each of the others."""
+    """The runs below the folders that count, each with its `folder`, oldest first, and a line about each other one."""
     runs, others = [], []
     for path in sorted({path for folder in folders for path in folder.rglob("results.json")}):
         run = json.loads(path.read_text(encoding="utf-8"))
         if run.get("format") != FORMAT:
             others.append(f"{path}: format {run.get('format')}, this script reads {FORMAT}")
-        elif run["status"] != "completed":
-            others.append(f"{path}: {run['status']}")
-        elif only_some := shortened(run):
-            others.append(f"{path}: debug run ({only_some})")
+        elif why := not_counted(run):
+            others.append(f"{path}: {why}")
         else:
-            runs.append(run)
+            runs.append(run | {"folder": path.parent})
     return sorted(runs, key=lambda run: run["started"]), others
+
+
+def not_counted(run: dict) -> str:
+    """Why a run is not counted; empty if it is."""
+    if run["status"] != "completed":
+        return run["status"]
+    only_some = shortened(run)
+    return f"debug run ({only_some})" if only_some else ""
 
 
 def shortened(run: dict) -> str:
@@ -176,7 +188,11 @@ def report(runs: list[dict], metrics: list[str] | None, baseline: str | None) ->
     if not runs:
         raise ValueError("no completed run to report")
     found = groups(runs)
-    metrics = metrics or list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    known = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    metrics = metrics or known
+    for name in metrics:
+        if name not in known:
+            raise ValueError(f"no run has the metric '{name}'{nearest(name, known)} (they have {listed(known)})")
     labels = names(found)
     rows = []
     for label, group in zip(labels, found, strict=True):
@@ -219,20 +235,64 @@ def differences(found: list[Group], labels: list[str], metrics: list[str], basel
     return title + markdown(["experiment", "pairs", *metrics], rows) + "".join(alone)
 
 
+def sweep_report(folder: Path, metrics: list[str] | None, baseline: str | None) -> str:
+    """What became of a sweep's jobs, in one line, and the table of those that count."""
+    found = outcomes(folder)
+    if not found:
+        raise ValueError(f"no sweep wrote {CELLS} here")
+    records = []
+    for one in found:
+        if one.state != "counted":
+            continue
+        record = json.loads((one.folder / "results.json").read_text(encoding="utf-8"))
+        one.why = not_counted(record)
+        if one.why:
+            one.state = "not counted"
+        else:
+            records.append(record)
+    lines = [first_line(found), *filter(None, [commits_line(records)])]
+    missing = missing_lines(found)
+    table = report(sorted(records, key=lambda run: run["started"]), metrics, baseline) if records else ""
+    return "\n\n".join(filter(None, ["\n".join(lines), table.rstrip("\n"), "\n".join(missing)])) + "\n"
+
+
+def write_csv(path: Path, runs: Iterable[dict]) -> int:
+    """Writes a row per run, the latest of each identity. Returns the number of rows in the file."""
+    rows = []
+    for run in runs:
+        identity = identity_of(run["folder"], run)
+        if identity is None:
+            raise ValueError(f"{run['folder']}: has neither an identity nor a config.yaml to find it by")
+        rows.append(row_of(run, identity))
+    return write_rows(path, rows)
+
+
 def main() -> None:
     parser = parser_for("report", __doc__)
-    parser.add_argument("folders", type=Path, nargs="+", help="where to look for results.json, subfolders included")
+    parser.add_argument("folders", type=Path, nargs="*", help="where to look for results.json, subfolders included")
+    parser.add_argument("--sweep", type=Path, help="instead: the folder of a multirun, logs/multirun/<time>")
     parser.add_argument("--metrics", nargs="+", help="which metrics, in this order; default: all")
     parser.add_argument("--baseline", help="experiment that the others are compared with")
     parser.add_argument("--out", type=Path, help="also write the tables to this file")
+    parser.add_argument("--csv", type=Path, help="also write a row per run to this file, which may have others already")
     arguments = parser.parse_args()
-    runs, others = load(*arguments.folders)
-    for line in others:
-        print(f"not counted: {line}", file=sys.stderr)
+    if bool(arguments.folders) == bool(arguments.sweep):
+        parser.error("name either folders or --sweep FOLDER")
+    where = [arguments.sweep] if arguments.sweep else arguments.folders
     try:
-        text = report(runs, arguments.metrics, arguments.baseline)
+        if arguments.sweep:
+            text = sweep_report(arguments.sweep, arguments.metrics, arguments.baseline)
+            where = [one.folder for one in outcomes(arguments.sweep) if one.folder is not None]
+        runs, others = load(*where)
+        if not arguments.sweep:
+            for line in others:
+                print(f"not counted: {line}", file=sys.stderr)
+            text = report(runs, arguments.metrics, arguments.baseline)
+        if arguments.csv:
+            number = write_csv(arguments.csv, runs)
+            print(f"{arguments.csv}: {number} runs", file=sys.stderr)
     except ValueError as error:
-        sys.exit(f"{', '.join(map(str, arguments.folders))}: {error}")
+        sys.exit(f"{', '.join(map(str, where))}: {error}")
     print(text, end="")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,14 @@ else:
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "lab.txt"
+UNLOCKED = ("slurm", "optuna")  # plugins of Hydra that hold other packages at old versions
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")  # the versions that the lock is made for
 
 
 def direct() -> dict[str, Requirement]:
-    """The dependencies of the library, then of every extra, by normalised name. Each one states a lowest version."""
+    """The dependencies of the library, then of every locked extra, by normalised name, each with a lowest version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"].values()
+    extras = [lines for name, lines in project["optional-dependencies"].items() if name not in UNLOCKED]
     found = (Requirement(line) for lines in (project["dependencies"], *extras) for line in lines)
     return {canonicalize_name(requirement.name): requirement for requirement in found}
 

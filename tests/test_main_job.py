@@ -26,7 +26,7 @@ def records(folder: Path) -> list[dict]:
 def sweep(tmp_path_factory) -> Path:
     """Two seeds at a time; the sweep ends with its table."""
     folder = tmp_path_factory.mktemp("sweep")
-    seeds = ["experiment=madv2_multi_lcaam", "seed=0,1", "hydra/launcher=joblib"]
+    seeds = ["experiment=madv2_multi_lcaam", "seed=0,1", "hydra/launcher=local"]
     done = trained(folder, "-m", *seeds, "scale=smoke", "logger=many", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr[-3000:]
     (table,) = (folder / "logs" / "multirun").rglob("table.md")

@@ -2,6 +2,8 @@
 
     python -m scripts.torture resume --kills 10 --out docs/results/resume.md
     python -m scripts.torture checkpoints --kills 100 --other /dev/shm
+    python -m scripts.torture sweep --out docs/results/torture_sweep.json
+    python -m scripts.torture soak --runs 200 --out docs/results/soak.json
 
 Ends with 1 if anything was not as promised. Every part is a file beside this one with `add_arguments` and `main`.
 """
@@ -12,6 +14,8 @@ from importlib import import_module
 
 PARTS = {
     "resume": "kill -9 at random points of runs of all four tasks: the resumed run equals the unbroken one to the bit",
+    "sweep": "kill -9 jobs of a sweep and then the launcher: the same command ends with every run, and none twice",
+    "soak": "many smoke runs in one sweep: no file, process or temporary file is left, and memory does not grow",
     "checkpoints": "kill -9 while checkpoints are written: one can be read afterwards, and no draft is left",
 }
 

@@ -17,7 +17,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,6 +44,21 @@ FORMAT = 1  # format of results.json; a reader refuses a format that it does not
 WANDB = "tasks.common.loggers.wandb_logger"
 
 
+def settings_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of results.json that say what a run is, of a resolved configuration."""
+    return {
+        "experiment": plain["name"],
+        "scale": plain["scale_name"],
+        "seed": plain["seed"],
+        "mask": plain["mask"],
+        "data": plain["data"],
+        "places": only_places(plain["data"]),  # settings of the data that no result depends on
+        "task": plain["task"],
+        "trainer": {key: value for key, value in plain["trainer"].items() if key != "default_root_dir"},
+        "tested": plain["test_checkpoint"],
+    }
+
+
 class RunRecord:
     """Writes and closes the record. On ranks other than the first it does everything but write.
 
@@ -58,15 +73,9 @@ class RunRecord:
             "format": FORMAT,
             "status": "running",
             "error": None,
-            "experiment": plain["name"],
-            "scale": plain["scale_name"],
-            "seed": plain["seed"],
-            "mask": plain["mask"],
-            "data": plain["data"],
-            "places": only_places(plain["data"]),  # settings of the data that no result depends on
-            "task": plain["task"],
-            "trainer": {key: value for key, value in plain["trainer"].items() if key != "default_root_dir"},
+            **settings_of(plain),
             "metrics": {},
+            "optimized": {},
             "floors": {},
             "analysis": {},
             "paper": published(cfg),
@@ -75,7 +84,6 @@ class RunRecord:
             "seconds": {},
             "peak_memory": {},
             "checkpoints": {},
-            "tested": plain["test_checkpoint"],
             "versions": environment.versions(),
             "git": environment.git_state(),
             "command": environment.command(),

@@ -1,53 +1,86 @@
 """After a multirun: the table of its runs (`python -m scripts.report`), in the multirun's folder and on the screen."""
 
 import atexit
+import contextlib
+import io
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from configs.resolvers import ROOT
+from tasks.common.cells import CELLS, note_job
 
 log = logging.getLogger(__name__)
 
-RUNS = "runs.txt"  # in the multirun's folder: the folder of every job, one per line
 TABLE = "table.md"
+GOING_ON = "hydra_plugins.lcaam_sweeps.going_on.GoingOnLauncher"
 
 
 class SweepTable(Callback):
-    """Notes the folder of every job, in whichever process it ran, and makes the table when all are done."""
+    """Notes what every job does, in whichever process it runs, and makes the table when all are done."""
 
-    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        """Makes the table at the program's end if a job fails: Hydra then does not call `on_multirun_end`."""
-        atexit.register(make_table, Path(config.hydra.sweep.dir))
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Puts GoingOnLauncher around the chosen launcher.
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
-        """Appends the job's folder, as a line that does not mix with other jobs' lines. A single run notes nothing."""
-        if config.hydra.mode.name != "MULTIRUN":
-            return
-        notes = Path(config.hydra.sweep.dir) / RUNS
-        notes.parent.mkdir(parents=True, exist_ok=True)
-        with notes.open("a", encoding="utf-8") as file:
-            file.write(f"{config.hydra.runtime.output_dir}\n")
+        The table is made at the program's end if a job fails: Hydra then does not call `on_multirun_end`.
+        """
+        with read_write(config), open_dict(config):
+            launcher = {"_target_": GOING_ON, "_recursive_": False, "launcher": config.hydra.launcher}
+            config.hydra.launcher = launcher
+        if first_rank():
+            atexit.register(make_table, Path(config.hydra.sweep.dir))
 
-    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Notes the job's folder and process. A single run notes nothing."""
+        if is_job(config):
+            facts = {"folder": config.hydra.runtime.output_dir, "process": os.getpid()}
+            note_job(Path(config.hydra.sweep.dir), config.hydra.job.num, **facts)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Notes why a job failed."""
+        if is_job(config) and job_return.status == JobStatus.FAILED:
+            note_job(Path(config.hydra.sweep.dir), config.hydra.job.num, error=reason(job_return))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes the table."""
-        atexit.unregister(make_table)
-        make_table(Path(config.hydra.sweep.dir))
+        if first_rank():
+            atexit.unregister(make_table)
+            make_table(Path(config.hydra.sweep.dir))
+
+
+def is_job(config: DictConfig) -> bool:
+    """Whether this is the first rank of a multirun's job."""
+    return config.hydra.mode.name == "MULTIRUN" and first_rank()
+
+
+def first_rank() -> bool:
+    """Whether no other process of the same run writes what this one would."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def reason(done: JobReturn) -> str:
+    """The error of a failed job, in one line."""
+    with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints that there is an error whenever it is asked for
+        try:
+            _ = done.return_value
+        except Exception as error:
+            return f"{type(error).__name__}: {error}".removeprefix("CompactHydraException: ")
+    return ""
 
 
 def make_table(folder: Path) -> None:
-    """Makes the table of the jobs noted in a multirun's folder. A sweep has none if all its runs failed, or if they
-    still wait on a cluster."""
-    notes = folder / RUNS
-    if not notes.is_file():
+    """Makes the table of a multirun's folder, and its line about what is missing."""
+    if not (folder / CELLS).is_file():
         return
-    folders = notes.read_text(encoding="utf-8").splitlines()
-    command = [sys.executable, "-m", "scripts.report", *folders, "--out", str(folder.absolute() / TABLE)]
+    command = [sys.executable, "-m", "scripts.report", "--sweep", str(folder.absolute())]
+    command += ["--out", str(folder.absolute() / TABLE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         log.warning("no table of this multirun: %s", done.stderr.strip())

@@ -13,7 +13,7 @@ def test_a_plain_value_is_marked(argument: str) -> None:
 
 @pytest.mark.parametrize(
     "argument",
-    ["experiment=madv2_lcaam", "mask=none,lcaam", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "scale=mini",
+    ["experiment=madv2_lcaam", "mask=none,lcaam", "hydra/launcher=local", "hydra.launcher.n_jobs=2", "scale=mini",
      "+x=1", "++x=1", "~logger.wandb", "-m", "--cfg", "job", "--config-name=eval", "scale@_global_=x"],
 )  # fmt: skip
 def test_a_choice_or_a_flag_is_not(argument: str) -> None:

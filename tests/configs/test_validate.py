@@ -112,9 +112,31 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("trainer.val_check_interval=-5", "trainer.val_check_interval: -5 is out of range"),
         ("callbacks.checkpoint.monitor=val/los", "callbacks.checkpoint.monitor: the task never logs 'val/los'; did"),
         ("optimized_metric=train/lss", "optimized_metric: the task never logs 'train/lss'; did you mean 'train/loss'?"),
+        ("optimized_metric=val/ciderr", "the task never logs 'val/ciderr'; did you mean 'val/cider'?"),
+        ("optimized_metric=mAPP", "optimized_metric: the task never logs 'mAPP' (it logs train/loss,"),
+        ("optimized_metric=cider", "measured on the test set, where nothing may be chosen; allowed: val/cider"),
+        ("optimized_metric=test/test_loss", "'test/test_loss' is measured on the test set"),
     ],
 )
 def test_a_wrong_value_or_key_is_named(compose_run: Compose, override: str, message: str) -> None:
+    assert message in complaint(compose_run("experiment=madv2_lcaam", "scale=mini", override))
+
+
+def test_a_run_that_is_older_than_a_setting_is_valid(compose_run: Compose) -> None:
+    cfg = compose_run("experiment=madv2_lcaam", "scale=mini")
+    del cfg["sweep"]
+    validate(cfg)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sweep.skip_completd=true", "sweep.skip_completd: unknown key; did you mean 'skip_completed'?"),
+        ("sweep.skip_completed=yes_please", "sweep.skip_completed: 'yes_please' is not"),
+        ("sweep.known=rows.csv", "sweep.known: 'rows.csv' is not"),
+    ],
+)
+def test_a_mistyped_setting_of_a_sweep_is_named(compose_run: Compose, override: str, message: str) -> None:
     assert message in complaint(compose_run("experiment=madv2_lcaam", "scale=mini", override))
 
 
@@ -173,7 +195,7 @@ def test_a_contradiction_is_explained(compose_run: Compose, overrides: list[str]
         ["seed=4294967295", "data.seed=0", "task.dropout=0", "task.warmup=0", "task.weight_decay=0"],
         ["task.betas=[0,0.999]", "data.num_workers=0", "data.eval_batch_size=1", "trainer.val_check_interval=1"],
         ["callbacks.checkpoint.monitor=val/token_accuracy", "optimized_metric=train/loss_epoch"],
-        ["optimized_metric=cider"],
+        ["optimized_metric=val/cider"],
         ["optimized_metric=null"],
         ["callbacks=early_stopping", "callbacks.checkpoint.monitor=null"],
     ],
