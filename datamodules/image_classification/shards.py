@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError, some
+from datamodules.formats.guard import reading
 from datamodules.loading import Draw, Draws
 
 NEEDED = "columns image (a struct with the member bytes) and label (an integer)"
@@ -82,7 +83,7 @@ class ImageShards:
         """The opened file and its label column. Raises DataError."""
         import pyarrow as pa
 
-        try:
+        with reading(f"{path} cannot be read as Parquet"):
             file = parquet().ParquetFile(path)
             schema = file.schema_arrow
             image, label = (schema.field(name).type if name in schema.names else None for name in ("image", "label"))
@@ -91,9 +92,7 @@ class ImageShards:
             if label is None or not pa.types.is_integer(label):
                 raise DataError(f"{path}: the column label is {label}; needed are {NEEDED}.")
             column = file.read(columns=["label"], use_threads=False).column("label")
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {error}.") from error
-        values = column.to_numpy().astype(np.float64)  # null becomes NaN
+            values = column.to_numpy().astype(np.float64)  # null becomes NaN
         if len(bad := np.flatnonzero(~(values >= 0))):
             raise DataError(
                 f"{path}: label {column[int(bad[0])]} in row {bad[0]} ({len(bad)} such rows). Class numbers start at "
@@ -125,20 +124,16 @@ class ImageShards:
 
     def _group(self, group: int):
         """The bytes column of a row group, from memory if it was read lately."""
-        import pyarrow as pa
-
         if self._process != os.getpid():
             self._forget()  # a forked worker shares no file position with its parent
         if group not in self._held:
             number, inside = self._places[group]
             path = self.files[number]
-            try:
+            with reading(f"{path}, row group {inside}, cannot be read"):
                 if number not in self._open:
                     self._open = {number: parquet().ParquetFile(path)}
                 table = self._open[number].read_row_group(inside, columns=["image.bytes"], use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{path}, row group {inside}, cannot be read: {error}.") from error
-            self._held[group] = table.column("image").combine_chunks().field("bytes")
+                self._held[group] = table.column("image").combine_chunks().field("bytes")
             while len(self._held) > self.cached:
                 self._held.popitem(last=False)
         self._held.move_to_end(group)

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.errors import DataError
+from datamodules.formats.json_text import parse_json
+from datamodules.formats.text import read_lines
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file beside `path` and renames it: a reader sees the old content or the new, never half of it."""
@@ -18,12 +22,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as strict JSON: a NaN or an infinity becomes null."""
-    write_text(path, json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object per line."""
-    write_text(path, "".join(json.dumps(_strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 class JsonLines(list):
@@ -37,39 +41,27 @@ class JsonLines(list):
 def read_jsonl(path: str | Path) -> JsonLines:
     """The objects of a file, one per line; empty lines are skipped.
 
-    Raises ValueError: no such file, not UTF-8, a line that is not a JSON object.
+    Raises DataError: no such file, not UTF-8, a line that is not a JSON object.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable text file ({error})") from error
     rows, lines = [], []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028 in a query
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}): {line.strip()[:60]!r}"
-            ) from error
-        except RecursionError as error:
-            raise ValueError(f"{path}, line {number}: lists in lists, too deep to be read") from error
+    for number, line in read_lines(path):
+        row = parse_json(line, f"{path}, line {number}: not JSON: {line.strip()[:60]!r}")
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: needs a JSON object, got {line.strip()[:60]!r}")
+            raise DataError(f"{path}, line {number}: needs a JSON object, got {line.strip()[:60]!r}")
         rows.append(row)
         lines.append(number)
     return JsonLines(rows, path, lines)
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """`value` as strict JSON has it: plain values, None for a NaN or an infinity."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if hasattr(value, "item"):  # a scalar of NumPy or torch
-        return _strict(value.item())
+        return strict(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -79,7 +79,11 @@ def test_a_wrong_annotation_is_named_with_file_line_qid_and_vid(tmp_path, change
         ({"qid": 1.5}, "qid is 1.5, expected a whole number or a name"),
         ({"qid": True}, "qid is True"),
         ({"vid": 17}, "vid is 17, expected the name of a video"),
-        ({"vid": "../17"}, "vid is '../17', expected the name of a video"),
+        ({"qid": "../17"}, "qid: the id '../17' has a path separator"),
+        ({"vid": ".."}, "vid: the id '..' is no name"),
+        ({"vid": "/a"}, "vid: the id '/a' has a path separator"),
+        ({"vid": "a" * 5000}, "is longer than 200 bytes"),
+        ({"vid": "../17"}, "vid: the id '../17' has a path separator"),
     ],
 )
 def test_a_row_without_name_is_named_by_what_it_has(tmp_path, change, message):
