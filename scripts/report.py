@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from datamodules.errors import DataError
+from datamodules.formats.json_text import read_json
 from scripts.arguments import parser_for
 
 FORMAT = 1  # of results.json
@@ -31,8 +33,14 @@ def load(*folders: Path) -> tuple[list[dict], list[str]]:
     """The runs below the folders that count, oldest first, and one line about each of the others."""
     runs, others = [], []
     for path in sorted({path for folder in folders for path in folder.rglob("results.json")}):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        if run.get("format") != FORMAT:
+        try:
+            run = read_json(path)
+        except DataError as error:
+            others.append(str(error))
+            continue
+        if not isinstance(run, dict):
+            others.append(f"{path}: not the record of a run")
+        elif run.get("format") != FORMAT:
             others.append(f"{path}: format {run.get('format')}, this script reads {FORMAT}")
         elif run["status"] != "completed":
             others.append(f"{path}: {run['status']}")

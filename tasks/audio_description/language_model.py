@@ -15,7 +15,8 @@ from configs.knobs import Count
 from tasks.audio_description.lora import LoRA
 from tasks.audio_description.prefix import PrefixLlama
 from tasks.audio_description.quantization import Quantization, loading_options, tame
-from tasks.common.errors import CheckpointError, not_fetched
+from tasks.common.errors import CheckpointError
+from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained
 
 LLAMA_7B = {  # Touvron et al. 2023, table 2, and its config.json; as many key-value heads as heads
     "hidden_size": 4096,
@@ -100,15 +101,14 @@ def pretrained(
     to be quantised but is stored quantised already. Raises ConfigError if bitsandbytes or accelerate is not installed.
     """
     options = loading_options(quantization)
-    try:
+    key, what = "task.llm.pretrained", "a LLaMA-family model and its tokenizer"
+    check_files(key, name)
+    with from_pretrained(key, name, what, "config.json"):
         check_family(name, quantization)
+    with from_pretrained(key, name, what, "tokenizer*", "special_tokens_map.json"):
         tokenizer = AutoTokenizer.from_pretrained(name)
+    with from_pretrained(key, name, what, "config.json", "generation_config.json", *WEIGHTS):
         model, found = PrefixLlama.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        what = "a LLaMA-family model and its tokenizer"
-        raise CheckpointError(not_fetched("task.llm.pretrained", name, what, error)) from error
     if prefix_layers > (there_are := model.config.num_hidden_layers):
         raise CheckpointError(
             f"task.prefix_layers: {prefix_layers} is more than the language model has; allowed: 1 to {there_are}"
