@@ -21,6 +21,7 @@ from configs.guard import reading
 from configs.schema import validate
 
 LARGEST = 2**20  # bytes of a config.yaml; a run's has a few thousand
+DEEPEST = 50  # mappings and lists within each other; a run has about five
 NODES = ("data", "task", "mask", "trainer", "paths")  # what every run's configuration has
 TRAINED = ("mask", "num_keys")  # what every task's weights were made for; the classes add their `weights_depend_on`
 
@@ -63,8 +64,7 @@ def load(path: Path) -> DictConfig:
         if path.stat().st_size > LARGEST:
             raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; a run's configuration has a few thousand")
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(f"{path}: has references (*name), which no run writes into its configuration")
+        _refuse_bombs(path, text)
         cfg = OmegaConf.create(text)
         if not isinstance(cfg, DictConfig) or not all(isinstance(cfg._get_node(node), DictConfig) for node in NODES):
             raise ConfigError(f"{path}: not the configuration of a run, which has the mappings {listed(NODES)}")
@@ -76,6 +76,17 @@ def load(path: Path) -> DictConfig:
         )
     cfg.callbacks = cfg.logger = None
     return cfg
+
+
+def _refuse_bombs(path: Path, text: str) -> None:
+    """ConfigError for references, and for a depth that a reader would need minutes for."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path}: has references (*name), which no run writes into its configuration")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ConfigError(f"{path}: lists in lists, too deep to be read")
 
 
 def check(cfg: DictConfig) -> None:

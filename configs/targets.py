@@ -1,4 +1,4 @@
-"""Which `_target_` a configuration may name: what a shipped YAML names in the same group, and classes of listed bases.
+"""Which `_target_` a configuration may name: what a shipped YAML names at the same place, and classes of listed bases.
 
 A configuration is data that people send each other; `_target_: os.system` would make it a program, and so would many a
 function of this project that writes a file or starts a process. So a plain function may only be named where a shipped
@@ -33,7 +33,7 @@ PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 
 @cache
 def shipped() -> dict[str, frozenset[str]]:
-    """Every `_target_` of the YAML files beside this module, and the groups that it is named in.
+    """Every `_target_` of the YAML files beside this module, and the places that it is named at.
 
     configs/local/ belongs to the user and is left out.
     """
@@ -47,8 +47,14 @@ def shipped() -> dict[str, frozenset[str]]:
         package = PACKAGE.search(text)
         root = package[1] if package else ".".join(parts[:-1])
         for place, name in _named("" if root == "_global_" else root, OmegaConf.to_container(OmegaConf.load(path))):
-            found.setdefault(name, set()).add(place.split(".")[0])
-    return {name: frozenset(groups) for name, groups in found.items()}
+            found.setdefault(name, set()).add(place_of(place))
+    return {name: frozenset(places) for name, places in found.items()}
+
+
+def place_of(path: str) -> str:
+    """A node's path without what the user may choose: "callbacks.mine" is at "callbacks.*"."""
+    parts = re.sub(r"\[\d+\]", "", path).split(".")
+    return f"{parts[0]}.*" if len(parts) == 2 and f"{parts[0]}.*" in BASES else ".".join(parts)
 
 
 def _named(place: str, node: Any) -> Iterator[tuple[str, str]]:
@@ -71,12 +77,13 @@ def resolve(path: str, target: str) -> Callable:
     """
     if not isinstance(target, str):
         raise ConfigError(f"{path}._target_: {target!r} is not a string")
-    group = re.split(r"[.\[]", path)[0]
-    named_here = group in shipped().get(target, ())
+    place = place_of(path)
+    group = place.split(".")[0]
+    named_here = place in shipped().get(target, ())
     if not named_here and not _ours(target):
         raise ConfigError(
             f"{path}._target_: '{target}' is not allowed: a target must be named in a YAML file of configs/{group}/ or "
-            f"be in {listed(PACKAGES)}{nearest(target, _of_group(group))}"
+            f"be in {listed(PACKAGES)}{nearest(target, _shipped_at(place))}"
         )
     try:
         found = _locate(target)
@@ -92,18 +99,19 @@ def resolve(path: str, target: str) -> Callable:
         raise ConfigError(
             f"{path}._target_: '{target}' is not allowed: it leads to {home or '?'}, outside {listed(PACKAGES)}"
         )
-    bases = BASES.get(path) or BASES.get(f"{path.rpartition('.')[0]}.*") or PARTS
+    bases = BASES.get(place, PARTS)
     if not isinstance(found, type) or not issubclass(found, tuple(_locate(base) for base in bases)):
         what = "a class" if isinstance(found, type) else "a function"
         raise ConfigError(
             f"{path}._target_: '{target}' is not allowed: it is {what}, and what is built here is a class derived from "
-            f"{' or '.join(bases)}, or named in a YAML file of configs/{group}/{nearest(target, _of_group(group))}"
+            f"{' or '.join(bases)}, or named there in a YAML file of configs/{group}/"
+            f"{nearest(target, _shipped_at(place))}"
         )
     return found
 
 
-def _of_group(group: str) -> list[str]:
-    return [name for name, groups in shipped().items() if group in groups]
+def _shipped_at(place: str) -> list[str]:
+    return [name for name, places in shipped().items() if place in places]
 
 
 def _ours(name: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, near
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import read_json
 from datamodules.formats.numpy_files import map_npy
@@ -81,18 +81,25 @@ class PackedFeatures:
             array = map_npy(self.path, f"{self.path}: cannot be read, probably truncated; pack it again")
             if array.shape != self.shape or array.dtype != self.dtype:
                 raise DataError(
-                    f"{self.path}: {array.shape} {array.dtype}, but its index says {self.shape} {self.dtype}. "
+                    f"{self.path}: {array.shape} {array.dtype}, but its index {index_path(self.path).name} says "
+                    f"{self.shape} {self.dtype}. "
                     "The two files do not belong together; pack the stream again."
                 )
             self._array = array
         return self._array
 
+    def place(self, name: str) -> list[int]:
+        """First row and number of rows. DataError: a name that is not there."""
+        if name not in self.ids:
+            raise DataError(f"{index_path(self.path)}: no '{name}'.{near(name, self.ids)}")
+        return self.ids[name]
+
     def rows(self, name: str) -> int:
-        return self.ids[name][1]
+        return self.place(name)[1]
 
     def read(self, name: str, limit: int | None = None) -> np.ndarray:
         """The first `limit` rows of `name` (None: all), a copy, in the file's type."""
-        first, count = self.ids[name]
+        first, count = self.place(name)
         return np.array(self.array[first : first + (count if limit is None else min(limit, count))])
 
 

@@ -26,6 +26,8 @@ def decode(data: bytes, name: str) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library that sets it would turn damaged images into grey areas
     with reading(f"{name} cannot be decoded as an image ({len(data)} bytes)"):
         image = Image.open(io.BytesIO(data))
+        if image.format == "PNG":
+            Image.open(io.BytesIO(data)).verify()  # the checksums, which decoding does not compare
         image.load()
         return to_rgb(image, name)
 

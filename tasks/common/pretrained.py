@@ -61,10 +61,13 @@ def from_pretrained(key: str, name: str, what: str, *files: str) -> Iterator[Non
         if error.__cause__ is None:  # it explains itself
             raise
         told = reason(error.__cause__)
-        if not Path(name).is_dir():
+        there = (
+            sorted(path.name for pattern in files for path in Path(name).glob(pattern)) if Path(name).is_dir() else []
+        )
+        if not there:
             raise CheckpointError(
                 f"{key}: {name!r} is neither a folder with {what} nor one that can be fetched from the hub ({told})"
             ) from error.__cause__
-        there = sorted(path.name for pattern in files for path in Path(name).glob(pattern))
-        holds = f"{', '.join(there)} in it cannot be used" if there else f"none of {', '.join(files)} is in it"
-        raise CheckpointError(f"{key}: {name!r} is not a folder with {what}: {holds} ({told})") from error.__cause__
+        raise CheckpointError(
+            f"{key}: {name!r}: {', '.join(there)} cannot be used as {what} ({told})"
+        ) from error.__cause__
