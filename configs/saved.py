@@ -6,6 +6,7 @@ out: whoever tests a run again brings their own.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def open_run(settings: DictConfig, arguments: list[str]) -> tuple[DictConfig, Di
             OmegaConf.update(cfg, key, value, force_add=True)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-    _refuse_other_weights(saved, cfg)
+    with _of_file(path):
+        trained = _trained(saved, cfg)
+    _refuse_other_weights(saved, cfg, trained)
     parts = [key.split(".") for key in changes]
     return settings, cfg, {".".join(names[: i + 1]) for names in parts for i in range(len(names))}
 
@@ -91,10 +94,16 @@ def _refuse_bombs(path: Path, text: str) -> None:
 
 def check(cfg: DictConfig) -> None:
     """Validates an opened configuration. Raises ConfigError that names its file too."""
-    path = Path(cfg.paths.run_dir) / "config.yaml"
+    with _of_file(Path(cfg.paths.run_dir) / "config.yaml"):
+        validate(cfg)
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """Begins every message from inside with the file's name."""
     with reading(f"{path}: not the configuration of a run", ConfigError):
         try:
-            validate(cfg)
+            yield
         except ConfigError as error:
             raise ConfigError(f"{path}, with the changes of the command line:\n{error}") from error
 
@@ -132,10 +141,10 @@ def _parse(arguments: list[str], literal: Collection[str]) -> dict:
     return values
 
 
-def _refuse_other_weights(saved: DictConfig, changed: DictConfig) -> None:
+def _refuse_other_weights(saved: DictConfig, changed: DictConfig, trained: list[str]) -> None:
     """Raises ConfigError if a change asks for a model that the checkpoint's weights do not belong to."""
     problems = []
-    for key in _trained(saved, changed):
+    for key in trained:
         before, after = OmegaConf.select(saved, key), OmegaConf.select(changed, key)
         if before == after:
             continue

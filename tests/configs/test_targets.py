@@ -97,7 +97,7 @@ def test_none_of_all_callables_is_called_by_naming_it() -> None:
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        accepted("callbacks.x")
+        accepted("task.lr")
     finally:
         sys.setprofile(before)
     assert called == []

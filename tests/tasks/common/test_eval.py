@@ -192,7 +192,7 @@ def test_interpolations_of_a_folder_are_refused_and_not_looked_up(
         ("\x00", "not the configuration of a run"),
         ("a: !!python/object/apply:os.system [ls]", "not the configuration of a run"),
         ("a: &a [x, x]\nb: [*a, *a]", "has references"),
-        ("[" * 100_000, "not the configuration of a run"),
+        ("[" * 100_000, "lists in lists, too deep to be read"),
         ("a: " + "x" * 2**21, "a run's configuration has a few thousand"),
         ("data: {}\ntask: {}\nmask: {}\ntrainer: {}\npaths: {}", "with the changes of the command line"),
     ],
