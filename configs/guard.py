@@ -7,6 +7,7 @@ No list of exceptions is kept: a damaged file makes a library raise what its aut
 NumPy, KeyError from tokenizers, MemoryError where a header announces 10^12 rows, a panic of Rust code.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,6 @@ def reason(error: BaseException) -> str:
         return "lists in lists, too deep to be read"
     if isinstance(error, OSError) and error.strerror:
         return str(error.strerror)
-    text = " ".join(str(error).split())
+    text = re.sub(r" ?<[\w.]+ object at 0x[0-9a-f]+>", "", " ".join(str(error).split()))  # another one in every run
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()

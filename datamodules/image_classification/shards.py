@@ -117,7 +117,8 @@ class ImageShards:
     def read(self, index: int) -> bytes:
         """The image's bytes. Raises DataError if they are null or the shard is damaged."""
         group = int(self.groups[index])
-        value = self._group(group)[int(index - self._first[group])].as_py()
+        with reading(f"{self.where(index)} cannot be read"):
+            value = self._group(group)[int(index - self._first[group])].as_py()
         if value is None:
             raise DataError(f"{self.where(index)} has no bytes (its image is null, or names a file outside the shard).")
         return value

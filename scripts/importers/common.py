@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from configs.guard import reading
+from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
 if TYPE_CHECKING:  # it takes seconds to import
@@ -44,6 +45,7 @@ def read(path: Path) -> Any:
             ),
             torch.serialization.safe_globals(ALLOWED),
         ):
+            verify(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error.__cause__))

@@ -20,7 +20,8 @@ from tasks.audio_description.language_model import from_scratch, pretrained
 from tasks.audio_description.tokenizer import train
 from tasks.common import floors
 from tasks.common.build import build
-from tasks.common.checkpoints import load_module, read_checkpoint
+from tasks.common.checkpoint_files import read_checkpoint
+from tasks.common.checkpoints import load_module
 from tasks.common.files import write_json
 from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.predict import load
@@ -121,7 +122,7 @@ def pickle_that_asks(whole: bytes) -> bytes:
     return pickle.dumps(Evil(), protocol=2)
 
 
-ZIP = "torch does not compare the checksums of its zip files"
+ZIP = "parts of a zip file that no checksum covers: names, sizes"
 CODE = {"pickle": pickle_that_asks}
 MODELS = [
     Reader("checkpoint, eval", make_checkpoint, lambda path: everything_in(load_module(MomentRetrieval, path)), ZIP,

@@ -7,3 +7,7 @@ class NonFiniteLossError(RuntimeError):
 
 class CheckpointError(ValueError):
     """A checkpoint or a run folder is missing, incomplete or unreadable."""
+
+
+class StorageError(OSError):
+    """A file of the run cannot be written: no room, no permission."""

@@ -16,6 +16,7 @@ import torch
 
 from configs.guard import reading, reason
 from datamodules.formats.json_text import read_json
+from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -42,6 +43,7 @@ def check_files(key: str, name: str) -> None:
     for path in (path for pattern in WEIGHTS for path in sorted(folder.glob(pattern))):
         with reading(f"{key}: {path} is damaged or cut off, or no file of weights", CheckpointError):
             if path.suffix == ".bin":
+                verify(path)
                 torch.load(path, map_location="meta", weights_only=True)
             else:
                 from safetensors import safe_open

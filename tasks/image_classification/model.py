@@ -18,6 +18,7 @@ from configs.errors import ConfigError, nearest
 from configs.guard import reading
 from lcaam.controls import count
 from lcaam.integrations.timm import graft, graft_options
+from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def from_file(path: str) -> dict[str, Any]:
     if Path(path).suffix == ".npz":
         return {"file": path, "custom_load": True}
     with reading(f"task.weights: {path} holds no weights that can be read", CheckpointError):
+        verify(Path(path))
         state = dict(load_state_dict(path).items())
     for prefix in OWN_PREFIXES:
         if own := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:

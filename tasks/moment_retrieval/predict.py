@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from configs.guard import reading
-from tasks.common.checkpoints import read_checkpoint
+from tasks.common.checkpoint_files import read_checkpoint
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_saliency
 from tasks.moment_retrieval.module import MomentRetrieval
