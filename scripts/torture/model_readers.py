@@ -122,16 +122,15 @@ def pickle_that_asks(whole: bytes) -> bytes:
     return pickle.dumps(Evil(), protocol=2)
 
 
-ZIP = "parts of a zip file that no checksum covers: names, sizes"
 CODE = {"pickle": pickle_that_asks}
 MODELS = [
-    Reader("checkpoint, eval", make_checkpoint, lambda path: everything_in(load_module(MomentRetrieval, path)), ZIP,
-           CODE),
-    Reader("checkpoint, resume", make_checkpoint, lambda path: read_checkpoint(path, "cpu"), ZIP, CODE),
-    Reader("checkpoint, predict", make_checkpoint, lambda path: everything_in(load(path)), ZIP, CODE),
-    Reader("Swin weights", make_weights, read, ZIP, CODE),
+    Reader("checkpoint, eval", make_checkpoint, lambda path: everything_in(load_module(MomentRetrieval, path)),
+           asking=CODE),
+    Reader("checkpoint, resume", make_checkpoint, lambda path: read_checkpoint(path, "cpu"), asking=CODE),
+    Reader("checkpoint, predict", make_checkpoint, lambda path: everything_in(load(path)), asking=CODE),
+    Reader("Swin weights", make_weights, read, asking=CODE),
     Reader("LM model.safetensors", make_language_model("model.safetensors"), language_model, PAYLOAD),
-    Reader("LM pytorch_model.bin", make_language_model("pytorch_model.bin"), language_model, ZIP, CODE),
+    Reader("LM pytorch_model.bin", make_language_model("pytorch_model.bin"), language_model, asking=CODE),
     Reader("LM tokenizer.json", make_language_model("tokenizer.json"), language_model, LETTERS, DEEP),
     Reader("LM tokenizer_config.json", make_language_model("tokenizer_config.json"), language_model, LETTERS, DEEP),
     Reader("LM config.json", make_language_model("config.json"), language_model, LETTERS, DEEP),

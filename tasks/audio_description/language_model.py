@@ -16,7 +16,7 @@ from tasks.audio_description.lora import LoRA
 from tasks.audio_description.prefix import PrefixLlama
 from tasks.audio_description.quantization import Quantization, loading_options, tame
 from tasks.common.errors import CheckpointError
-from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained
+from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained, within
 
 LLAMA_7B = {  # Touvron et al. 2023, table 2, and its config.json; as many key-value heads as heads
     "hidden_size": 4096,
@@ -115,19 +115,20 @@ def pretrained(
         )
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(
-            f"task.llm.pretrained: {name!r} has no weights for {len(missing)} of the language model's parameters "
-            f"({', '.join(missing[:3])}{', ...' * (len(missing) > 3)}); they would be random"
+            f"task.llm.pretrained: {within(name, *WEIGHTS)} has no weights for {len(missing)} of the language model's "
+            f"parameters ({', '.join(missing[:3])}{', ...' * (len(missing) > 3)}); they would be random"
         )
+    words = within(name, "tokenizer*")
     if tokenizer.bos_token_id is None:
-        raise CheckpointError(f"the tokenizer of {name!r} has no beginning-of-sentence token; descriptions need one")
+        raise CheckpointError(f"the tokenizer of {words} has no beginning-of-sentence token; descriptions need one")
     if tokenizer.eos_token_id is None:
-        raise CheckpointError(f"the tokenizer of {name!r} has no end-of-sentence token; descriptions need one")
+        raise CheckpointError(f"the tokenizer of {words} has no end-of-sentence token; descriptions need one")
     if tokenizer.pad_token_id is None:
         # LLaMA has none; the token used instead is masked out and never counts in a loss
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer of {name!r} has {len(tokenizer)} tokens and its model {model.config.vocab_size}: they do "
+            f"the tokenizer of {words} has {len(tokenizer)} tokens and its model {model.config.vocab_size}: they do "
             "not belong together"
         )
     ids = {f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}

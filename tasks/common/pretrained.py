@@ -52,6 +52,12 @@ def check_files(key: str, name: str) -> None:
                     file.keys()
 
 
+def within(name: str, *files: str) -> str:
+    """A folder and those of its files, as messages name them; an id of the hub as it is."""
+    there = sorted(path.name for pattern in files for path in Path(name).glob(pattern))
+    return f"{name!r} ({', '.join(there)})" if there else repr(name)
+
+
 @contextmanager
 def from_pretrained(key: str, name: str, what: str, *files: str) -> Iterator[None]:
     """Raises CheckpointError for whatever transformers raises inside: it names the folder's `files`, or says that
