@@ -9,7 +9,7 @@ except what the weights were trained for (mask, data.tokens). Writes metrics.jso
 <run>/eval/<time>/, and leaves the run's own files alone.
 
 The folder may be a stranger's: no code of it runs, none of its callbacks and loggers is built, and nothing is written
-outside <run>/eval/ (generated data that are not there are made only where data.root=... or paths.data_dir=... says).
+outside <run>/eval/ (generated data that are not there are made only if data.root=... or paths.data_dir=... says where).
 """
 
 import sys

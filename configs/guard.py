@@ -4,7 +4,7 @@
         file = h5py.File(path)
 
 No list of exceptions is kept: a damaged file makes a library raise what its authors never thought of: TokenError from
-NumPy, KeyError from tokenizers, MemoryError where a header announces 10^12 rows, a panic of Rust code.
+NumPy, KeyError from tokenizers, MemoryError for a header that announces 10^12 rows, a panic of Rust code.
 """
 
 import re
@@ -22,7 +22,7 @@ def reading(problem: str, kind: type[Exception]) -> Iterator[None]:
         yield
     except (*ENDS, kind):
         raise
-    except BaseException as error:  # a panic of Rust code is no Exception
+    except BaseException as error:  # a panic of Rust code does not derive from Exception
         raise kind(f"{problem} ({reason(error)}).") from error
 
 

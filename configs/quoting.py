@@ -3,7 +3,7 @@
     resume=logs/run (2)/checkpoints/last.ckpt  ->  resume='logs/run (2)/checkpoints/last.ckpt'
 
 Hydra's grammar gives `=`, `,`, `(`, `{`, `#`, quotes and blanks a meaning, and this project's own run folders may lie
-below a folder with any of them. So the values of keys that are paths are quoted where Hydra would not read the same.
+below a folder with any of them. So the values of keys that are paths are quoted if Hydra would read something else.
 """
 
 import re
@@ -47,7 +47,7 @@ def unquoted(argument: str) -> str:
 
 
 def _escaped(path: str) -> str:
-    """Hydra reads \\' as a quote, and backslashes in pairs where a quote follows."""
+    """Hydra reads \\' as a quote, and backslashes before a quote in pairs."""
     return re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", path))
 
 

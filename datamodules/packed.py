@@ -114,7 +114,7 @@ def checked_index(index: Any, path: Path) -> tuple[tuple[int, int], np.dtype, di
     with reading(problem):
         dtype = np.dtype(index["dtype"])
     if not isinstance(ids, dict):
-        raise DataError(f"{problem} (its ids are no object).")
+        raise DataError(f"{problem} (its ids are not an object).")
     if wrong := [name for name, place in ids.items() if not _counts(place) or not place[1]]:
         raise DataError(f"{problem} ('{wrong[0]}' has {ids[wrong[0]]!r}, expected [first row, rows]).")
     return (shape[0], shape[1]), dtype, ids

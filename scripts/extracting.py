@@ -99,7 +99,7 @@ def keep_failures(folder: Path, failed: Mapping[str, str]) -> None:
 
 
 def shown(name: str) -> str:
-    """An id as messages show it: as it is, or quoted if it is no name."""
+    """An id as messages show it: as it is, or quoted if it cannot be a name."""
     return (f"{name[:80]!r}..." if len(name) > 80 else repr(name)) if misnamed(name) else name
 
 

@@ -81,5 +81,5 @@ def reasons(value: Any) -> bool:
 
 
 def checksum(value: Any) -> str:
-    """Of a value that JSON can hold."""
+    """The SHA-256 of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ LONGEST = 200  # bytes; most file systems allow 255, and an ending is added
 
 
 def file_name(name: Any, where: str) -> str:
-    """`name` as text. Raises DataError, which begins with `where`, if it is no name for a file in a given folder."""
+    """`name` as text. Raises DataError, which begins with `where`, if it cannot be the name of a file in a folder."""
     text = str(name)
     if what := misnamed(text):
         shown = repr(text) if len(text) <= 80 else f"{text[:80]!r}... ({len(text)} letters)"
@@ -23,7 +23,7 @@ def file_name(name: Any, where: str) -> str:
 def misnamed(name: str) -> str:
     """What is wrong with an id as the name of a file, or ""."""
     if name.strip() in ("", ".", ".."):
-        return "is no name"
+        return "is not a name"
     if "/" in name or "\\" in name:
         return "has a path separator"
     if not name.isprintable():

@@ -50,7 +50,7 @@ def modules() -> list[str]:
 
 @cache
 def callables() -> dict[str, object]:
-    """A dotted name of every callable that one reaches: of a module, and of a class that a module defines."""
+    """A dotted name of every callable in a module, and in a class that a module defines."""
     names = {}
     for module in modules():
         for name, value in vars(importlib.import_module(module)).items():

@@ -80,7 +80,7 @@ def test_a_wrong_annotation_is_named_with_file_line_qid_and_vid(tmp_path, change
         ({"qid": True}, "qid is True"),
         ({"vid": 17}, "vid is 17, expected the name of a video"),
         ({"qid": "../17"}, "qid: the id '../17' has a path separator"),
-        ({"vid": ".."}, "vid: the id '..' is no name"),
+        ({"vid": ".."}, "vid: the id '..' is not a name"),
         ({"vid": "/a"}, "vid: the id '/a' has a path separator"),
         ({"vid": "a" * 5000}, "is longer than 200 bytes"),
         ({"vid": "../17"}, "vid: the id '../17' has a path separator"),
