@@ -1,9 +1,9 @@
 """Which `_target_` a configuration may name: what a shipped YAML names at the same place, and classes of listed bases.
 
 A configuration is data that people send each other; `_target_: os.system` would make it a program, and so would many a
-function of this project that writes a file or starts a process. So a plain function may only be named at the
-places at which a shipped YAML names it (`progress_bar` among the callbacks). A class may be anybody's that lies in PACKAGES, also a new one in
-datamodules/<task>/ or tasks/<task>/, if it derives from what its place is for (BASES).
+function of this project that writes a file or starts a process. So a plain function may only be named at the places at
+which a shipped YAML names it (`progress_bar` among the callbacks). A class may be anybody's that lies in PACKAGES, also
+a new one in datamodules/<task>/ or tasks/<task>/, if it derives from what its place is for (BASES).
 
 The name is checked before anything is imported. The object that it leads to is checked again, since a name such as
 `tasks.some.module.os.system` begins in this project and ends outside it.

@@ -7,6 +7,7 @@ What Python's reader raises, also for lists 200,000 deep or a number of 5,000 di
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,17 @@ def read_json(path: Path, problem: str = "", *, errors: str = "strict", pairs: C
     return parse_json(text, problem, pairs)
 
 
-def parse_json(text: str, problem: str, pairs: Callable | None = None) -> Any:
+def parse_json(text: str | bytes, problem: str, pairs: Callable | None = None) -> Any:
     """The value that a text holds. Raises DataError: "<problem> (<reason>)"."""
     with reading(problem):
         return json.loads(text, object_pairs_hook=pairs)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a finite number, and not a whole number of hundreds of digits."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -8,7 +8,6 @@ A shard is read one row group at a time (those of the hub hold 100 images), so t
 hundred times the bytes. Training therefore shuffles groups, then rows within a window of groups (`GroupShuffle`).
 """
 
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 
 from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
+from datamodules.formats.json_text import parse_json
 from datamodules.loading import Draw, Draws
 
 NEEDED = "columns image (a struct with the member bytes) and label (an integer)"
@@ -159,10 +159,10 @@ def class_names(schema) -> list[str] | None:
     if text is None:
         return None
     try:
-        names = json.loads(text)["info"]["features"]["label"]["names"]
-    except (ValueError, KeyError, TypeError):
+        names = parse_json(text, "the metadata of the datasets library")["info"]["features"]["label"]["names"]
+        return [str(name) for name in names]
+    except (DataError, KeyError, TypeError):
         return None  # another version's form; the class numbers are still there
-    return [str(name) for name in names]
 
 
 class GroupShuffle(Draws):

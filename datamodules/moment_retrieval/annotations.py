@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, some
-from datamodules.formats.json_text import parse_json
+from datamodules.formats.json_text import is_number, parse_json
 from datamodules.formats.names import file_name
 from datamodules.formats.text import read_lines
 
@@ -87,10 +87,6 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _need(where: str, row: Mapping[str, Any], keys: tuple[str, ...], why: str = "") -> None:
     if missing := [key for key in keys if key not in row]:
         raise DataError(f"{where}: no key {some(missing)}{why}; it has {some(row, 12)}.")
@@ -109,7 +105,7 @@ def _check_moment(where: str, row: Mapping[str, Any]) -> None:
     file_name(row["vid"], f"{where}: vid")
     if not isinstance(row["query"], str) or not row["query"].strip():
         raise DataError(f"{where}: query is {row['query']!r}, expected a sentence.")
-    if not _is_number(row["duration"]) or row["duration"] <= 0:
+    if not is_number(row["duration"]) or row["duration"] <= 0:
         raise DataError(f"{where}: duration is {row['duration']!r}, expected seconds, more than 0.")
 
 
@@ -119,7 +115,7 @@ def _check_windows(where: str, row: Mapping[str, Any], slack: float) -> None:
     if not isinstance(windows, list):
         raise DataError(f"{where}: relevant_windows is {windows!r}, expected a list of [start, end].")
     for window in windows:
-        if not isinstance(window, list) or len(window) != 2 or not all(map(_is_number, window)):
+        if not isinstance(window, list) or len(window) != 2 or not all(map(is_number, window)):
             raise DataError(f"{where}: window {window!r}, expected [start, end] in seconds.")
         start, end = window
         if end <= start:
@@ -156,5 +152,5 @@ def _check_saliency(where: str, row: Mapping[str, Any], clip_length: float) -> N
                 f"{where}: saliency scores of clip {clip} are {given!r}, expected one per rater, as many as the "
                 f"first clip has ({scores[0]!r})."
             )
-        if not all(_is_number(score) and 0 <= score <= TOP_SCORE for score in given):
+        if not all(is_number(score) and 0 <= score <= TOP_SCORE for score in given):
             raise DataError(f"{where}: saliency scores of clip {clip} are {given}, expected 0 to {TOP_SCORE}.")

@@ -9,7 +9,6 @@ videos may also be a mapping from id to entry. Every defect is a DataError with 
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, near, some
-from datamodules.formats.json_text import read_json
+from datamodules.formats.json_text import is_number, read_json
 
 
 @dataclass(frozen=True)
@@ -200,9 +199,8 @@ def _texts(value: Any, where: str) -> list[str]:
 
 
 def _span(value: Any, where: str) -> tuple[float, float]:
-    numbers = isinstance(value, list) and len(value) == 2
-    numbers = numbers and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value)
-    if not numbers or not 0 <= value[0] < value[1] or not math.isfinite(value[1]):
+    numbers = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+    if not numbers or not 0 <= value[0] < value[1]:
         raise DataError(f"{where}: span {value!r}, expected [start, end] in seconds with 0 <= start < end.")
     return float(value[0]), float(value[1])
 

@@ -42,6 +42,8 @@ def read(tmp_path, *rows, **keywords):
         ({"query": "  "}, "query is '  ', expected a sentence"),
         ({"query": None}, "query is None, expected a sentence"),
         ({"duration": 0}, "duration is 0, expected seconds"),
+        ({"duration": 10**400}, "duration is 1000"),
+        ({"relevant_windows": [[4, 10**400]]}, "expected [start, end] in seconds"),
         ({"duration": "20"}, "duration is '20', expected seconds"),
         ({"duration": math.nan}, "duration is nan, expected seconds"),
         ({"relevant_windows": [[4, 8], [18, 22]]}, "window [18, 22] is outside the video, which has 20 s"),
