@@ -7,6 +7,9 @@
 The settings are those of configs/eval.yaml, taken literally; any other `key=value` changes the run's config.yaml,
 except what the weights were trained for (mask, data.tokens). Writes metrics.json and predictions/test.jsonl to
 <run>/eval/<time>/, and leaves the run's own files alone.
+
+The folder may be a stranger's: no code of it runs, none of its callbacks and loggers is built, and nothing is written
+outside <run>/eval/ (generated data that are not there are made only if data.root=... or paths.data_dir=... says where).
 """
 
 import sys
@@ -14,43 +17,60 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from configs.errors import ConfigError
 from configs.resolvers import ROOT, run_stamp
-from configs.saved import open_run
-from configs.schema import ConfigError, validate
+from configs.saved import check, open_run
 from datamodules.errors import DataError
 from tasks.common.errors import CheckpointError
+
+TRAINER, PROGRESS = "pytorch_lightning.Trainer", "tasks.common.progress.progress_bar"
+KEPT = (  # the trainer's settings that a test depends on
+    "accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic", "benchmark", "limit_test_batches",
+    "use_distributed_sampler", "inference_mode",
+)  # fmt: skip
 
 
 def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     """Tests one checkpoint and returns the folder with what it found. `changes`: the keys given on the command line."""
-    validate(cfg)
+    check(cfg)
 
     from hydra.utils import get_class
 
-    from tasks.common.build import build_datamodule, build_trainer
+    from datamodules.formats.kept import nothing_kept
+    from tasks.common.build import build_datamodule, build_trainer, derived
     from tasks.common.checkpoints import find_checkpoint, load_module
     from tasks.common.files import write_json, write_jsonl
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, published, show
+    from tasks.common.task import Task
 
     run = Path(settings.run)
     path = run if run.suffix == ".ckpt" else find_checkpoint(run, settings.checkpoint or cfg.test_checkpoint)
     task = {key: value for key, value in OmegaConf.to_container(cfg.task).items() if f"task.{key}" in changes}
-    module = load_module(get_class(cfg.task._target_), path, **task)
+    module = load_module(get_class(derived(cfg, "task", Task)._target_), path, **task)
 
     seed_run(cfg.seed, cfg.threads)
-    datamodule = build_datamodule(cfg)
-    cfg.logger = None
-    cfg.callbacks = {name: node for name, node in (cfg.callbacks or {}).items() if name == "progress_bar"}
-    trainer = build_trainer(cfg)
-    trainer.test(module, datamodule=datamodule, verbose=False)
-
     output = Path(settings.output or Path(cfg.paths.run_dir) / "eval" / run_stamp())
+    with nothing_kept(unless=changes):
+        datamodule = build_datamodule(cfg)
+        trainer = build_trainer(only_testing(cfg, changes, output))
+        trainer.test(module, datamodule=datamodule, verbose=False)
+
     write_json(output / "metrics.json", {"checkpoint": str(path), "changes": sorted(changes), **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
     title = f"{cfg.name}, {path.name}"
     show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output)
     return output
+
+
+def only_testing(cfg: DictConfig, changes: set[str], output: Path) -> DictConfig:
+    """The configuration whose trainer tests and does nothing else, with this project's own progress bar."""
+    trainer = {key: value for key, value in cfg.trainer.items() if key in KEPT or f"trainer.{key}" in changes}
+    trainer |= {"_target_": TRAINER, "default_root_dir": str(output), "enable_checkpointing": False}
+    return OmegaConf.merge(
+        OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("trainer", "callbacks", "logger")]),
+        {"trainer": trainer, "callbacks": {"progress_bar": {"_target_": PROGRESS}}, "logger": None},
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -14,12 +14,16 @@ are complete, the index last, so that no incomplete stream is ever read.
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, near
+from datamodules.formats.guard import reading
+from datamodules.formats.json_text import read_json
+from datamodules.formats.numpy_files import map_npy
 
 FORMAT = 1
 ENDING = ".packed.npy"
@@ -54,16 +58,15 @@ class PackedFeatures:
                     f"{file}: missing. A packed stream is two files, *{ENDING} and *.packed.json; "
                     "scripts/pack_features.py writes both."
                 )
-        try:
-            index = json.loads(index_path(path).read_text(encoding="utf-8"))
-            self.format, self.shape, self.dtype = index["format"], tuple(index["shape"]), np.dtype(index["dtype"])
-            self.ids: dict[str, list[int]] = index["ids"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{index_path(path)}: not the index of a packed stream ({error!r}).") from error
-        if self.format != FORMAT:
-            raise DataError(f"{index_path(path)}: format {self.format}, this version reads {FORMAT}. Pack it again.")
+        index = read_json(index_path(path), f"{index_path(path)}: not the index of a packed stream")
+        if isinstance(index, dict) and index.get("format", FORMAT) != FORMAT:
+            raise DataError(
+                f"{index_path(path)}: format {index['format']}, this version reads {FORMAT}. Pack it again."
+            )
+        self.shape, self.dtype, self.ids = checked_index(index, index_path(path))
         self._array: np.ndarray | None = None
         _ = self.array
+        each_row_once(self.ids, self.shape[0], index_path(path))
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_array": None}
@@ -75,25 +78,64 @@ class PackedFeatures:
     def array(self) -> np.ndarray:
         """All rows, (rows, width), mapped."""
         if self._array is None:
-            try:
-                array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise DataError(f"{self.path}: cannot be read, probably truncated ({error}). Pack it again.") from error
+            array = map_npy(self.path, f"{self.path}: cannot be read, probably truncated; pack it again")
             if array.shape != self.shape or array.dtype != self.dtype:
                 raise DataError(
-                    f"{self.path}: {array.shape} {array.dtype}, but its index says {self.shape} {self.dtype}. "
+                    f"{self.path}: {array.shape} {array.dtype}, but its index {index_path(self.path).name} says "
+                    f"{self.shape} {self.dtype}. "
                     "The two files do not belong together; pack the stream again."
                 )
             self._array = array
         return self._array
 
+    def place(self, name: str) -> list[int]:
+        """First row and number of rows. DataError: a name that is not there."""
+        if name not in self.ids:
+            raise DataError(f"{index_path(self.path)}: no '{name}'.{near(name, self.ids)}")
+        return self.ids[name]
+
     def rows(self, name: str) -> int:
-        return self.ids[name][1]
+        return self.place(name)[1]
 
     def read(self, name: str, limit: int | None = None) -> np.ndarray:
         """The first `limit` rows of `name` (None: all), a copy, in the file's type."""
-        first, count = self.ids[name]
+        first, count = self.place(name)
         return np.array(self.array[first : first + (count if limit is None else min(limit, count))])
+
+
+def checked_index(index: Any, path: Path) -> tuple[tuple[int, int], np.dtype, dict[str, list[int]]]:
+    """Shape, type and ids of an index. DataError: another form."""
+    problem = f"{path}: not the index of a packed stream"
+    if not isinstance(index, dict) or not {"format", "shape", "dtype", "ids"} <= index.keys():
+        raise DataError(f"{problem} (no object with the keys format, shape, dtype and ids).")
+    shape, ids = index["shape"], index["ids"]
+    if not isinstance(index["dtype"], str) or not _counts(shape):
+        raise DataError(f"{problem} (shape {shape!r} and dtype {index['dtype']!r}).")
+    with reading(problem):
+        dtype = np.dtype(index["dtype"])
+    if not isinstance(ids, dict):
+        raise DataError(f"{problem} (its ids are not an object).")
+    if wrong := [name for name, place in ids.items() if not _counts(place) or not place[1]]:
+        raise DataError(f"{problem} ('{wrong[0]}' has {ids[wrong[0]]!r}, expected [first row, rows]).")
+    return (shape[0], shape[1]), dtype, ids
+
+
+def each_row_once(ids: Mapping[str, list[int]], rows: int, path: Path) -> None:
+    """DataError unless the ids share all rows of the packed file, as they were packed one after another."""
+    problem, at = f"{path}: not the index of a packed stream", 0
+    for name, (first, count) in sorted(ids.items(), key=lambda item: item[1][0]):
+        if first != at:
+            raise DataError(
+                f"{problem} ('{name}' begins at row {first}, expected {at}: every row belongs to exactly one id)."
+            )
+        at += count
+    if at != rows:
+        raise DataError(f"{problem} (its ids have {at} rows together, and its shape says {rows}).")
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value is a list of two whole numbers, 0 or more."""
+    return isinstance(value, list) and len(value) == 2 and all(type(one) is int and one >= 0 for one in value)
 
 
 def pack(

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from datamodules.errors import DataError
+from datamodules.formats.guard import reading
 
 DEEP = 65535  # largest value of a 16-bit image
 
@@ -23,14 +24,12 @@ def decode(data: bytes, name: str) -> Image.Image:
     Raises DataError, with `name` in it: not an image, truncated or damaged, or without a known range of values.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library that sets it would turn damaged images into grey areas
-    try:
+    with reading(f"{name} cannot be decoded as an image ({len(data)} bytes)"):
         image = Image.open(io.BytesIO(data))
+        if image.format == "PNG":
+            Image.open(io.BytesIO(data)).verify()  # the checksums, which decoding does not compare
         image.load()
-    except MemoryError:
-        raise
-    except Exception as error:  # PIL raises half a dozen kinds
-        raise DataError(f"{name} cannot be decoded as an image ({len(data)} bytes): {error}.") from error
-    return to_rgb(image, name)
+        return to_rgb(image, name)
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -12,8 +12,6 @@ of the folder.
 import dataclasses
 import difflib
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.errors import DataError, some
+from datamodules.errors import DataError
+from datamodules.formats.names import file_name
+from datamodules.formats.numpy_files import read_npy, read_npz
 from datamodules.packed import PackedFeatures, packed_beside
 
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = "cannot be read, probably truncated or not fully downloaded"
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,14 @@ def open_stream(root: str | Path, name: str, settings: StreamSettings) -> "Folde
     raise DataError(f"stream {name}: neither a folder nor a packed file at {path.resolve()}")
 
 
-def read_array(path: Path, key: str, where: str) -> np.ndarray:
-    """The array of an .npy file, or array `key` of an .npz file. DataError: unreadable, or no such array."""
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        with np.load(path, allow_pickle=False) as arrays:
-            if key in arrays:
-                return arrays[key]
-            names = some(arrays) or "none"
-    except UNREADABLE as error:
-        raise DataError(f"{where}: cannot be read, probably truncated or not fully downloaded ({error}).") from error
-    raise DataError(f"{where}: no array '{key}'; it has {names}.")
+def read_array(path: Path, key: str, where: str, limit: int | None = None) -> np.ndarray:
+    """The first `limit` rows (None: all) of an .npy file, or of array `key` of an .npz file.
+
+    DataError: unreadable, or no such array.
+    """
+    if path.suffix == ".npy":
+        return read_npy(path, f"{where}: {UNREADABLE}", limit)
+    return read_npz(path, key, f"{where}: {UNREADABLE}", limit)
 
 
 class Stream:
@@ -105,8 +101,13 @@ class Stream:
         )  # fmt: skip
 
     def file_of(self, row: Mapping[str, Any]) -> str:
-        """Name of the file of an annotation row."""
-        return self.pattern.format(vid=row["vid"], qid=row["qid"])
+        """Name of the file of an annotation row. DataError: an id that leads to another folder."""
+        names = {
+            key: file_name(row[key], f"stream {self.name}, {key}")
+            for key in ("vid", "qid")
+            if f"{{{key}" in self.pattern
+        }
+        return self.pattern.format(**{"vid": row["vid"], "qid": row["qid"], **names})
 
     def checked(self, values: np.ndarray, where: str) -> np.ndarray:
         """(n, width) float32, n >= 1, finite; DataError otherwise."""
@@ -145,8 +146,7 @@ class FolderStream(Stream):
         """The first `limit` rows (None: all), (n, width) float32. DataError names the file and `about`."""
         path = self.path / file
         where = f"{path} ({about})"
-        values = read_array(path, self.key, where)
-        return self.checked(values[:limit] if values.ndim else values, where)
+        return self.checked(read_array(path, self.key, where, limit), where)
 
 
 class PackedStream(Stream):

@@ -17,8 +17,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
-from configs.saved import open_run
+from configs.saved import check, open_run
 from datamodules.errors import DataError
+from datamodules.formats.kept import nothing_kept
 from scripts.arguments import parser_for
 from tasks.common.build import build_datamodule
 from tasks.common.checkpoints import find_checkpoint, load_module
@@ -29,23 +30,26 @@ from tasks.image_classification.module import ImageClassification
 
 
 def opened(path: Path, changes: list[str]):
-    """The settings of a run's folder, or of the run that a checkpoint belongs to, and the module that it trained."""
-    _, cfg, _ = open_run(OmegaConf.create({"run": None}), [f"run={path}", *changes])
+    """The settings of a run's folder (or of a checkpoint's run), the module that it trained, and the changed keys."""
+    _, cfg, changed = open_run(OmegaConf.create({"run": None}), [f"run={path}", *changes])
     if cfg.task._target_ != "tasks.image_classification.module.ImageClassification":
         raise ConfigError(f"{path}: a run of {cfg.task._target_}; this script draws image classification")
+    check(cfg)
     checkpoint = path if path.suffix == ".ckpt" else find_checkpoint(path, cfg.test_checkpoint)
-    return cfg, load_module(ImageClassification, checkpoint).eval()
+    return cfg, load_module(ImageClassification, checkpoint).eval(), changed
 
 
 def draw(arguments: argparse.Namespace) -> list[Path]:
     """Writes the figures and returns their files."""
-    cfg, module = opened(arguments.run, arguments.changes)
+    cfg, module, changed = opened(arguments.run, arguments.changes)
     modules = {"": module}
     if arguments.beside:
-        other_cfg, other = opened(arguments.beside, [])
+        other_cfg, other, _ = opened(arguments.beside, [])
         own, others = (f"{c.name}\nseed {c.seed}, " for c in (cfg, other_cfg))
         modules = {others if others != own else f"{others}beside, ": other, own: module}
-    datamodule = build_datamodule(cfg)
+    with nothing_kept(unless=changed):
+        datamodule = build_datamodule(cfg)
+        datamodule.setup()
     if arguments.images < 1:
         raise ConfigError(f"--images {arguments.images}: at least 1")
     names = datamodule.facts()["class_names"] or [str(label) for label in range(datamodule.facts()["classes"])]

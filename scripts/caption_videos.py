@@ -19,8 +19,8 @@ from torch import Tensor
 
 import configs  # noqa: F401  (registers the resolvers that a saved configuration may use)
 from configs.errors import ConfigError
-from configs.saved import open_run
-from configs.schema import validate
+from configs.saved import check, open_run
+from datamodules.formats.kept import nothing_kept
 from scripts.arguments import parser_for
 from tasks.common.build import build
 from tasks.common.checkpoints import find_checkpoint, load_module
@@ -39,7 +39,7 @@ def load(checkpoint: str | Path, **decoding: Any) -> tuple[VideoCaptioning, Any]
     _, cfg, _ = open_run(OmegaConf.create({"run": "???"}), [f"run={checkpoint}"])
     if cfg.task.get("_target_") != MODULE:
         raise ConfigError(f"{checkpoint}: a run of {cfg.task.get('_target_')}, not of video captioning")
-    validate(cfg)
+    check(cfg)
     path = Path(checkpoint)
     path = find_checkpoint(path, "last") if path.is_dir() else path
     module = load_module(VideoCaptioning, path, decoding={**(cfg.task.get("decoding") or {}), **decoding})
@@ -97,7 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         except (RuntimeError, AssertionError) as error:  # torch raises either
             raise ConfigError(f"--device {chosen.device}: {str(error).splitlines()[0]}") from error
         for path in chosen.video:
-            batch = datamodule.example(path)
+            with nothing_kept():
+                batch = datamodule.example(path)
             try:
                 text = caption(module, batch)
             except ValueError as error:

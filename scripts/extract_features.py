@@ -25,7 +25,7 @@ from datamodules.video_captioning.clips import Pixels
 from datamodules.video_captioning.feature_files import write_features
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
 from scripts.arguments import parser_for
-from scripts.extracting import clips_of, finish, keep_settings, only_run, progress
+from scripts.extracting import clips_of, finish, keep_settings, only_run, progress, split_ids
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = ("tiny", "small", "base")
@@ -114,11 +114,12 @@ def main(arguments: list[str] | None = None) -> None:
         with only_run(chosen.out):
             settings = {key: getattr(chosen, key) for key in ("size", "frames", "image_size")}
             keep_settings(chosen.out, {**settings, "weights": named(chosen.weights)})
-            todo = [clip for clip in clips if not (chosen.out / f"{clip.id}.npy").is_file()]
+            named_clips, refused = split_ids(clips)
+            todo = [clip for clip in named_clips if not (chosen.out / f"{clip.id}.npy").is_file()]
             backbone = build(chosen.size, chosen.weights).to(chosen.device) if todo else None
             failed = extract_all(backbone, todo, pixels, chosen.out, chosen, console)
-            done, there = len(todo) - len(failed), len(clips) - len(todo)
-            finish(chosen.out, console, done=done, there=there, failed=failed)
+            done, there = len(todo) - len(failed), len(named_clips) - len(todo)
+            finish(chosen.out, console, done=done, there=there, failed=refused | failed)
     except KeyboardInterrupt:
         sys.exit("stopped; run the same command again to go on.")
     except (ValueError, OSError) as error:  # DataError, CheckpointError

@@ -25,7 +25,7 @@ from datamodules.errors import DataError
 from datamodules.video_captioning.captions import LAYOUTS, Clip
 from datamodules.video_captioning.sources import VideoFiles
 from scripts.arguments import parser_for
-from scripts.extracting import clips_of, finish, keep_settings, only_run, progress
+from scripts.extracting import clips_of, finish, keep_settings, only_run, progress, split_ids
 
 PARTIAL = ".partial"
 
@@ -86,11 +86,12 @@ def main(arguments: list[str] | None = None) -> None:
         with only_run(chosen.out):
             options = (chosen.frames, chosen.short_side, chosen.quality)
             keep_settings(chosen.out, dict(zip(("frames", "short_side", "quality"), options, strict=True)))
-            todo = [clip for clip in clips if not (chosen.out / clip.id).is_dir()]
+            named, refused = split_ids(clips)
+            todo = [clip for clip in named if not (chosen.out / clip.id).is_dir()]
             source = VideoFiles(chosen.videos, chosen.pattern)
             failed = extract_all(source, todo, chosen.out, options, min(chosen.workers, len(todo) or 1), console)
-            done, there = len(todo) - len(failed), len(clips) - len(todo)
-            finish(chosen.out, console, done=done, there=there, failed=failed)
+            done, there = len(todo) - len(failed), len(named) - len(todo)
+            finish(chosen.out, console, done=done, there=there, failed=refused | failed)
     except BrokenProcessPool:
         sys.exit("a worker was killed, perhaps for its memory; run again with fewer --workers, what is done stays.")
     except KeyboardInterrupt:

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import read_json
+from datamodules.formats.names import misnamed
 from datamodules.video_captioning.captions import Clip, fields_from, natural, read_captions
 from datamodules.video_captioning.sources import VIDEOS
 
@@ -43,6 +45,18 @@ def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Cli
     return [Clip(name, name, ()) for name in sorted(names, key=natural)]
 
 
+def split_ids(clips: Sequence[Clip]) -> tuple[list[Clip], dict[str, str]]:
+    """The clips that can be extracted, and what is wrong with the ids of the others: nothing is written for them."""
+    refused = {}
+    for clip in clips:
+        for name, of in ((clip.media, "its video's id"), (clip.id, "its id")):
+            if what := misnamed(name):
+                refused[clip.id] = f"{of} {what}; an id names a file and must not lead to another folder"
+            elif name.startswith(".") or name in (SETTINGS, FAILURES):
+                refused[clip.id] = f"{of} is the name of a file of the extraction's own"
+    return [clip for clip in clips if clip.id not in refused], refused
+
+
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
     """Creates `folder`. Raises DataError while another run writes into it."""
@@ -58,7 +72,9 @@ def keep_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """Writes the settings into `folder`. Raises DataError if it holds clips of other settings."""
     path = folder / SETTINGS
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path, f"{path}: not the settings of an extraction; remove it to begin anew")
+        if not isinstance(before, dict):
+            raise DataError(f"{path}: not the settings of an extraction; remove it to begin anew.")
         changed = [
             f"{key} {before.get(key)} (now {value})" for key, value in settings.items() if before.get(key) != value
         ]
@@ -74,11 +90,17 @@ def keep_failures(folder: Path, failed: Mapping[str, str]) -> None:
     path = folder / FAILURES
     if failed:
         lines = [
-            f"{name}\t{' '.join(why.split())}\n" for name, why in sorted(failed.items(), key=lambda x: natural(x[0]))
+            f"{shown(name)}\t{' '.join(why.split())}\n"
+            for name, why in sorted(failed.items(), key=lambda x: natural(x[0]))
         ]
         path.write_text("".join(lines), encoding="utf-8")
     else:
         path.unlink(missing_ok=True)
+
+
+def shown(name: str) -> str:
+    """An id as messages show it: as it is, or quoted if it cannot be a name."""
+    return (f"{name[:80]!r}..." if len(name) > 80 else repr(name)) if misnamed(name) else name
 
 
 def finish(folder: Path, console: Console, *, done: int, there: int, failed: Mapping[str, str]) -> None:
@@ -87,7 +109,7 @@ def finish(folder: Path, console: Console, *, done: int, there: int, failed: Map
     say = f"{folder}: {done} clips extracted, {there} were there, {len(failed)} failed"
     console.print(say, soft_wrap=True, highlight=False)
     if failed:
-        first = [f"{name}: {failed[name]}" for name in sorted(failed, key=natural)[:8]]
+        first = [f"{shown(name)}: {failed[name]}" for name in sorted(failed, key=natural)[:8]]
         sys.exit("\n".join([f"{len(failed)} clips failed, listed in {folder / FAILURES}:", *first]))
 
 

@@ -4,7 +4,6 @@ python -m scripts.figures                                what needs no run: fusi
 python -m scripts.figures --runs logs                    also sign_flips.png, from the results.json of trained runs
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from datamodules.formats.json_text import read_json
 from lcaam import ContextAwareMask, Fusion
 from lcaam.analysis import token_deviation
 from scripts.arguments import parser_for
@@ -88,7 +88,7 @@ def finish(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def masked_runs(folder: Path) -> list[dict]:
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("results.json"))]
+    runs = [read_json(path) for path in sorted(folder.rglob("results.json"))]
     return [run for run in runs if run["status"] == "completed" and any("sign_flips" in key for key in run["analysis"])]
 
 

@@ -11,7 +11,6 @@ file that is there is left alone; --force packs again, after feature files were 
 
 import shutil
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.errors import DataError, some
+from datamodules.formats.numpy_files import header_of_npy, header_of_npz
 from datamodules.packed import index_path, pack, packed_path
 from datamodules.streams import UNREADABLE, read_array
 from scripts.arguments import parser_for
@@ -46,29 +46,9 @@ class Folder:
 
 def shape_of(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of the array in a feature file, from its header. DataError: unreadable, no such array."""
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                return _header(file)
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if key not in names:
-                raise DataError(f"{path}: no array '{key}'; it has {some(names) or 'none'}. Name another with --key.")
-            with archive.open(f"{key}.npy") as file:
-                return _header(file)
-    except DataError:
-        raise
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read, probably truncated or not fully downloaded ({error}).") from error
-
-
-def _header(file) -> tuple[tuple[int, ...], np.dtype]:
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(file)
-    if version not in read:
-        raise ValueError(f"npy version {version}")
-    shape, _, dtype = read[version](file)
-    return shape, dtype
+    problem = f"{path}: {UNREADABLE}"
+    found = header_of_npy(path, problem) if path.suffix == ".npy" else header_of_npz(path, key, problem)
+    return found.shape, found.dtype
 
 
 def plan(files: list[Path], key: str, dtype: str) -> tuple[int, int, np.dtype]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, some
+from datamodules.formats.names import file_name
 from datamodules.moment_retrieval.arrays import moment_batches
 from datamodules.streams import read_array
 from scripts.arguments import parser_for
@@ -96,7 +97,8 @@ def rows_of(path: Path, vid: str) -> list[dict[str, Any]]:
 
 
 def feature_file(folder: Path, stem: str) -> Path:
-    """stem.npy if there is one, else stem.npz."""
+    """stem.npy if there is one, else stem.npz. DataError: an id that leads to another folder."""
+    file_name(stem, f"{folder}, query")
     file = folder / f"{stem}.npy"
     return file if file.is_file() else file.with_suffix(".npz")
 

@@ -22,6 +22,8 @@ import numpy as np
 from scipy import stats
 
 from configs.errors import listed, nearest
+from datamodules.errors import DataError
+from datamodules.formats.json_text import read_json
 from scripts.arguments import parser_for
 from tasks.common.cells import CELLS, commits_line, first_line, missing_lines, outcomes
 from tasks.common.known_runs import identity_of
@@ -37,8 +39,14 @@ def load(*folders: Path) -> tuple[list[dict], list[str]]:
     """The runs below the folders that count, each with its `folder`, oldest first, and a line about each other one."""
     runs, others = [], []
     for path in sorted({path for folder in folders for path in folder.rglob("results.json")}):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        if run.get("format") != FORMAT:
+        try:
+            run = read_json(path)
+        except DataError as error:
+            others.append(str(error))
+            continue
+        if not isinstance(run, dict):
+            others.append(f"{path}: not the record of a run")
+        elif run.get("format") != FORMAT:
             others.append(f"{path}: format {run.get('format')}, this script reads {FORMAT}")
         elif why := not_counted(run):
             others.append(f"{path}: {why}")

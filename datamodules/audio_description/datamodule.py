@@ -52,6 +52,7 @@ from datamodules.audio_description.titles import warn_of_shared_titles
 from datamodules.audio_description.tracks import Track
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.formats.guard import reading
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 
@@ -300,8 +301,10 @@ class Descriptions(Data):
         if self.mini is None or self.tracks != "both" or self.files.audio is None:
             return None
         self.setup()
-        table = pd.read_csv(self.folder / mini_madv2.ORACLE, dtype=str)
-        return dict(zip(table["ann_id"], table["text"], strict=True))
+        path = self.folder / mini_madv2.ORACLE
+        with reading(f"{path}: cannot be read"):
+            table = pd.read_csv(path, dtype=str)
+            return dict(zip(table["ann_id"], table["text"], strict=True))
 
     def train_dataloader(self) -> DataLoader:
         """The order depends on torch's seed and the epoch alone."""

@@ -15,8 +15,7 @@ import numpy as np
 
 from datamodules.audio_description.rows import MovieFeatures
 from datamodules.errors import DataError
-
-UNREADABLE = (OSError, RuntimeError, KeyError)  # h5py's errors about damaged files
+from datamodules.formats.guard import reading
 
 
 class FeatureFile(MovieFeatures):
@@ -33,40 +32,31 @@ class FeatureFile(MovieFeatures):
     @property
     def file(self) -> h5py.File:
         if self._owner != os.getpid():  # a handle must not cross a fork
-            try:
+            with reading(f"{self.path}: cannot be opened as HDF5, probably truncated or not fully downloaded"):
                 self._file = h5py.File(self.path, "r")
-            except OSError as error:
-                raise DataError(
-                    f"{self.path}: cannot be opened as HDF5, probably truncated or not fully downloaded ({error})."
-                ) from error
             self._owner = os.getpid()
         return self._file
 
     def movies(self) -> set[str]:
-        try:
+        with reading(f"{self.path}: its list of movies cannot be read"):
             return set(self.file)
-        except UNREADABLE as error:
-            raise DataError(f"{self.path}: its list of movies cannot be read ({error}).") from error
 
     def shape(self, movie: str) -> tuple[int, ...]:
-        try:
+        with reading(f"{self.path}: movie {movie} cannot be read"):
+            if not isinstance(self.file.get(movie, getlink=True), h5py.HardLink):
+                raise DataError(f"{self.path}: movie {movie} is a link, perhaps to another file, expected an array.")
             found = self.file[movie]
-        except UNREADABLE as error:
-            raise DataError(f"{self.path}: movie {movie} cannot be read ({error}).") from error
-        if not isinstance(found, h5py.Dataset):
-            raise DataError(
-                f"{self.path}: movie {movie} is a group with {', '.join(found) or 'nothing'} in it, expected an array."
-            )
-        self.numbers(movie, found.dtype)
-        return found.shape or ()  # an empty data space has None
+            if not isinstance(found, h5py.Dataset):
+                inside = ", ".join(found) or "nothing"
+                raise DataError(f"{self.path}: movie {movie} is a group with {inside} in it, expected an array.")
+            if found.external or found.is_virtual:
+                raise DataError(f"{self.path}: the rows of movie {movie} lie in another file.")
+            self.numbers(movie, found.dtype)
+            return found.shape or ()  # an empty data space has None
 
     def slice(self, movie: str, first: int, stop: int) -> np.ndarray:
-        try:
+        with reading(f"{self.path}: movie {movie}, rows {first} to {stop - 1} cannot be read"):
             return self.file[movie][first:stop]
-        except UNREADABLE as error:
-            raise DataError(
-                f"{self.path}: movie {movie}, rows {first} to {stop - 1} cannot be read ({error})."
-            ) from error
 
     def version(self) -> tuple[int, ...]:
         about = self.path.stat()

@@ -4,7 +4,6 @@ features = open_features("data/madv2/clip_L14_5fps", width=768)   # a folder, or
 features.read("0017", 100, 125)                                   # (25, 768) float32, only this slice is read
 """
 
-import tokenize
 import zlib
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import numpy as np
 
 from datamodules.audio_description.hdf5 import FeatureFile
 from datamodules.audio_description.rows import MovieFeatures
-from datamodules.errors import DataError
+from datamodules.formats.names import file_name
+from datamodules.formats.numpy_files import map_npy
 
 ENDING = ".npy"
 
@@ -44,14 +44,9 @@ class FeatureFolder(MovieFeatures):
         names = zlib.crc32(repr([name for name, _ in about]).encode())
         return (names, *(number for _, stat in about for number in (stat.st_size, stat.st_mtime_ns)))
 
+    def file_of(self, movie: str) -> Path:
+        return self.path / f"{file_name(movie, f'{self.path}, movie')}{ENDING}"
+
     def _map(self, movie: str) -> np.ndarray:
-        file = self.path / f"{movie}{ENDING}"
-        try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, tokenize.TokenError) as error:  # the header is a line of Python
-            raise DataError(
-                f"{file}: movie {movie} cannot be read, probably truncated or not fully downloaded ({error})."
-            ) from error
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"{file}: movie {movie} is an archive, expected one array.")
-        return array
+        file = self.file_of(movie)
+        return map_npy(file, f"{file}: movie {movie} cannot be read, probably truncated or not fully downloaded")

@@ -36,6 +36,10 @@ class MovieFeatures(ABC):
     def version(self) -> tuple[int, ...]:
         """Numbers that change when the features do: sizes and times of the files."""
 
+    def file_of(self, movie: str) -> Path:
+        """The file that holds a movie's rows."""
+        return self.path
+
     def lengths(self, movies: Iterable[str]) -> dict[str, int]:
         """Number of rows of each movie. DataError: movies that are missing (all named), no matrix, another width."""
         movies, there = list(movies), self.movies()
@@ -49,7 +53,7 @@ class MovieFeatures(ABC):
             shape = self.shape(movie)
             if len(shape) != 2 or shape[1] != self.width:
                 raise DataError(
-                    f"{self.path}: movie {movie} has shape {shape}, expected (rows, {self.width}). "
+                    f"{self.file_of(movie)}: movie {movie} has shape {shape}, expected (rows, {self.width}). "
                     "Set data.video_dim / data.audio_dim to the width of these features or use the matching file."
                 )
             found[movie] = shape[0]
@@ -60,10 +64,12 @@ class MovieFeatures(ABC):
         rows = self.slice(movie, first, stop).astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(rows).all(1))
         if len(bad):
-            raise DataError(f"{self.path}: movie {movie}, row {first + bad[0]}: not finite (NaN or infinity).")
+            raise DataError(
+                f"{self.file_of(movie)}: movie {movie}, row {first + bad[0]}: not finite (NaN or infinity)."
+            )
         return rows
 
     def numbers(self, movie: str, dtype: np.dtype) -> None:
         """DataError if the stored type is not a type of real numbers."""
         if not (np.issubdtype(dtype, np.floating) or np.issubdtype(dtype, np.integer)):
-            raise DataError(f"{self.path}: movie {movie} has values of type {dtype}, expected numbers.")
+            raise DataError(f"{self.file_of(movie)}: movie {movie} has values of type {dtype}, expected numbers.")

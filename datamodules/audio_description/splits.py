@@ -7,13 +7,13 @@ Every movie that is left out is counted and named in the log: listed movies with
 in no list. Ids that lost leading zeros stop the run.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.errors import DataError, near, some
+from datamodules.formats.json_text import read_json
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,7 @@ def read_splits(
 
 def read_lists(path: Path) -> dict[str, list[str]]:
     """Every list of the split file, with ids as text. DataError: not a json object of lists."""
-    try:
-        lists = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a JSON file ({error}).") from error
+    lists = read_json(path, f"{path}: not a JSON file")
     if not isinstance(lists, dict):
         raise DataError(f"{path}: expected {{list name: [movie ids]}}, found a {type(lists).__name__}.")
     return {name: [str(movie) for movie in ids] for name, ids in lists.items() if isinstance(ids, list)}

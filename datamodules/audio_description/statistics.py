@@ -3,19 +3,15 @@
 mean, std = training_statistics(track, Path("CLIP_L14_frames_features_5fps.h5"), ("segment_pad", 25, 5.0))
 """
 
-import contextlib
 import hashlib
-import logging
-import os
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.audio_description.tracks import Track
-
-log = logging.getLogger(__name__)
+from datamodules.formats.kept import read_kept, write_kept
 
 
 def training_statistics(track: Track, path: Path, about: tuple) -> tuple[Tensor, Tensor]:
@@ -26,17 +22,14 @@ def training_statistics(track: Track, path: Path, about: tuple) -> tuple[Tensor,
     key = hashlib.sha256(repr((*track.features.version(), *about)).encode())
     key.update(repr(track.movies).encode())
     key.update(track.rows.numpy().tobytes())
-    kept = path.with_name(f".{path.stem}-statistics-{key.hexdigest()[:12]}.npy")
-    if kept.is_file():
-        mean, std = torch.from_numpy(np.load(kept))
+    kept = path.with_name(f".{path.stem}-statistics-{key.hexdigest()[:12]}.json")
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and [len(part) for part in value] == 2 * [track.features.width]
+
+    if (found := read_kept(kept, fits)) is not None:
+        mean, std = torch.tensor(found, dtype=torch.float32)
         return mean, std
     mean, std = track.statistics()
-    draft = kept.with_suffix(f".{os.getpid()}.npy")
-    try:
-        np.save(draft, torch.stack([mean, std]).numpy())
-        draft.replace(kept)
-    except OSError as error:  # read-only folder (PermissionError) or mount (EROFS), full disk
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        log.info("the feature statistics cannot be kept (%s): the next run computes them again", error)
+    write_kept(kept, [mean.tolist(), std.tolist()])  # a float32 comes back from JSON as it was
     return mean, std

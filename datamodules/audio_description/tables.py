@@ -6,9 +6,6 @@ A csv names its columns in several ways (ANNOTATIONS: name -> what is accepted f
 {ann_id: {movie, movie_duration, timestamps: [start, end], sentence}}. Nothing is repaired or left out here.
 """
 
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,9 @@ from typing import Any
 import pandas as pd
 
 from datamodules.errors import DataError, near, some
+from datamodules.formats.guard import reading
+from datamodules.formats.json_text import read_json
+from datamodules.formats.text import last_byte, note_cut
 
 Aliases = Mapping[str, tuple[str, ...]]
 
@@ -28,8 +28,6 @@ ANNOTATIONS = {
 DURATION = {"duration": ("movie_duration", "duration")}  # seconds; read if it is there
 TIMES = ("timestamps", "ext_timestamps")  # keys of the json
 REPLACED = "\ufffd"  # replaces a byte that is not UTF-8
-UNREADABLE = (OSError, pd.errors.ParserError, pd.errors.EmptyDataError)
-UNREADABLE += (EOFError, zlib.error, zipfile.BadZipFile)  # from a damaged .csv.gz or .csv.zip, which pandas unpacks
 
 
 class Pairs(list):
@@ -69,12 +67,13 @@ def read_table(path: str | Path, aliases: Aliases, optional: Aliases = DURATION)
 
 
 def _of_csv(path: Path) -> pd.DataFrame:
-    try:  # the header as a row like all others: pandas would take the first of too many cells for the row's name
+    with reading(f"{path}: not a readable csv file"):
+        # the header as a row like all others: pandas would take the first of too many cells for the row's name
         cells = pd.read_csv(
             path, header=None, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace"
         )
-    except UNREADABLE as error:
-        raise DataError(f"{path}: not a readable csv file ({str(error).strip()}).") from error
+    if path.suffix == ".csv":  # a packed one has a checksum
+        note_cut(path, last_byte(path))
     header = cells.iloc[0].fillna("").str.strip()
     if len(twice := header[header.duplicated() & (header != "")]):
         raise DataError(f"{path}: more than one column is called {some(twice.unique())}.")
@@ -82,11 +81,7 @@ def _of_csv(path: Path) -> pd.DataFrame:
 
 
 def _of_json(path: Path, aliases: Aliases, optional: Aliases) -> pd.DataFrame:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            content = json.load(file, object_pairs_hook=Pairs)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable json file ({error}).") from error
+    content = read_json(path, errors="replace", pairs=Pairs)
     expected = "expected {ann_id: {movie, timestamps: [start, end], sentence}}"
     if not isinstance(content, Pairs):
         raise DataError(f"{path}: {expected}, found a {type(content).__name__}.")

@@ -4,12 +4,12 @@ titles = read_titles("data/madv2/mad2imdb.json")       # {"2738": "tt0114369", .
 shared_titles(titles, train, val)                      # ["tt0114369 (2738 and 1051)", ...]
 """
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import read_json
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +19,7 @@ TITLES = "mad2imdb.json"
 def read_titles(path: str | Path) -> dict[str, str]:
     """Movie id -> IMDb id. DataError: not a json object of texts."""
     path = Path(path)
-    try:
-        titles = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable json file ({error}).") from error
+    titles = read_json(path)
     if not isinstance(titles, dict) or any(isinstance(value, (dict, list)) for value in titles.values()):
         raise DataError(f"{path}: expected {{movie id: IMDb id}}.")
     return {movie: str(title) for movie, title in titles.items()}

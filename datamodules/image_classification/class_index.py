@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import parse_json
+from datamodules.formats.text import last_byte, note_cut, read_text
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,9 @@ class Classes:
 
 def read_class_index(path: Path) -> Classes:
     """The classes of a class index file. Raises DataError: another form, a number left out, a folder named twice."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark before the text
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"class index {path} cannot be read: {error}.") from error
-    pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)
+    # some editors put a byte order mark before the text
+    text = read_text(path, encoding="utf-8-sig", problem=f"class index {path} cannot be read")
+    pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
     if not pairs:
         raise DataError(f"class index {path} names no class.")
     folders = [folder for folder, _ in pairs]
@@ -44,10 +44,7 @@ def read_class_index(path: Path) -> Classes:
 
 def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
     form = 'expected {"0": ["folder", "name"], "1": ...} with the numbers 0 to n - 1'
-    try:
-        table = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"class index {path} is not JSON: {error}.") from error
+    table = parse_json(text, f"class index {path} is not JSON")
     if not isinstance(table, dict):
         raise DataError(f"class index {path} holds a {type(table).__name__}; {form}.")
     wanted = {str(number) for number in range(len(table))}
@@ -65,7 +62,8 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _from_lines(text: str) -> list[tuple[str, str]]:
+def _from_lines(path: Path, text: str) -> list[tuple[str, str]]:
+    note_cut(path, last_byte(path))
     pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
     return [(pair[0], pair[1].strip() if len(pair) > 1 else pair[0]) for pair in pairs]
 

@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader
 from configs.knobs import Colour, ColourSpread, Count, Interval, Natural, NotNegative, PositiveShare, Probability, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.formats.guard import reading
 from datamodules.image_classification.class_index import Classes, agree, known, read_class_index
 from datamodules.image_classification.folder import ImageFolder
 from datamodules.image_classification.linear import linear_answers
@@ -278,7 +279,8 @@ class Images(Data):
         if self.mini is None:
             return None
         self.setup()
-        with (self.folder / mini_imagenet1k.ORACLE).open(newline="") as file:
+        path = self.folder / mini_imagenet1k.ORACLE
+        with reading(f"{path}: cannot be read"), path.open(newline="") as file:
             return {row["name"]: int(row["label"]) for row in csv.DictReader(file)}
 
     def linear_floor(self) -> float | None:

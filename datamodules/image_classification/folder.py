@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError, some
+from datamodules.formats.guard import reading
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FLAT = (
@@ -86,11 +87,8 @@ class ImageFolder:
     def read(self, index: int) -> bytes:
         """The file's bytes. Raises DataError if it cannot be read."""
         path = self.where(index)
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123 (a Path per file costs more than reading a small one)
-                return file.read()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        with reading(f"{path} cannot be read"), open(path, "rb") as file:  # noqa: PTH123 (a Path costs more than a read)
+            return file.read()
 
     def stamps(self) -> Iterator[tuple[int, int]]:
         """Size and time of change of every file, which show if one was replaced."""

@@ -8,7 +8,6 @@ A shard is read one row group at a time (those of the hub hold 100 images), so t
 hundred times the bytes. Training therefore shuffles groups, then rows within a window of groups (`GroupShuffle`).
 """
 
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError, some
+from datamodules.formats.guard import reading
+from datamodules.formats.json_text import parse_json
 from datamodules.loading import Draw, Draws
 
 NEEDED = "columns image (a struct with the member bytes) and label (an integer)"
@@ -82,7 +83,7 @@ class ImageShards:
         """The opened file and its label column. Raises DataError."""
         import pyarrow as pa
 
-        try:
+        with reading(f"{path} cannot be read as Parquet"):
             file = parquet().ParquetFile(path)
             schema = file.schema_arrow
             image, label = (schema.field(name).type if name in schema.names else None for name in ("image", "label"))
@@ -91,9 +92,7 @@ class ImageShards:
             if label is None or not pa.types.is_integer(label):
                 raise DataError(f"{path}: the column label is {label}; needed are {NEEDED}.")
             column = file.read(columns=["label"], use_threads=False).column("label")
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {error}.") from error
-        values = column.to_numpy().astype(np.float64)  # null becomes NaN
+            values = column.to_numpy().astype(np.float64)  # null becomes NaN
         if len(bad := np.flatnonzero(~(values >= 0))):
             raise DataError(
                 f"{path}: label {column[int(bad[0])]} in row {bad[0]} ({len(bad)} such rows). Class numbers start at "
@@ -118,27 +117,24 @@ class ImageShards:
     def read(self, index: int) -> bytes:
         """The image's bytes. Raises DataError if they are null or the shard is damaged."""
         group = int(self.groups[index])
-        value = self._group(group)[int(index - self._first[group])].as_py()
+        with reading(f"{self.where(index)} cannot be read"):
+            value = self._group(group)[int(index - self._first[group])].as_py()
         if value is None:
             raise DataError(f"{self.where(index)} has no bytes (its image is null, or names a file outside the shard).")
         return value
 
     def _group(self, group: int):
         """The bytes column of a row group, from memory if it was read lately."""
-        import pyarrow as pa
-
         if self._process != os.getpid():
             self._forget()  # a forked worker shares no file position with its parent
         if group not in self._held:
             number, inside = self._places[group]
             path = self.files[number]
-            try:
+            with reading(f"{path}, row group {inside}, cannot be read"):
                 if number not in self._open:
                     self._open = {number: parquet().ParquetFile(path)}
                 table = self._open[number].read_row_group(inside, columns=["image.bytes"], use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{path}, row group {inside}, cannot be read: {error}.") from error
-            self._held[group] = table.column("image").combine_chunks().field("bytes")
+                self._held[group] = table.column("image").combine_chunks().field("bytes")
             while len(self._held) > self.cached:
                 self._held.popitem(last=False)
         self._held.move_to_end(group)
@@ -163,10 +159,10 @@ def class_names(schema) -> list[str] | None:
     if text is None:
         return None
     try:
-        names = json.loads(text)["info"]["features"]["label"]["names"]
-    except (ValueError, KeyError, TypeError):
+        names = parse_json(text, "the metadata of the datasets library")["info"]["features"]["label"]["names"]
+        return [str(name) for name in names]
+    except (DataError, KeyError, TypeError):
         return None  # another version's form; the class numbers are still there
-    return [str(name) for name in names]
 
 
 class GroupShuffle(Draws):

@@ -3,15 +3,14 @@
 check_images(ImageFolder(Path("data/imagenet1k/train")))    # {"n01440764/broken.JPEG": "... cannot be decoded ..."}
 """
 
-import contextlib
 import hashlib
-import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datamodules.errors import DataError
+from datamodules.formats.kept import read_kept, reasons, write_kept
 from datamodules.pixels import decode
 
 log = logging.getLogger(__name__)
@@ -56,16 +55,9 @@ def undecodable(source, keep: Path) -> dict[str, str]:
     for stamp in source.stamps():
         digest.update(repr(stamp).encode())
     kept = keep / f".undecodable-{digest.hexdigest()[:12]}.json"
-    if kept.is_file():
-        return json.loads(kept.read_text())
+    if (found := read_kept(kept, reasons)) is not None:
+        return found
     log.info("decoding all %d images once, to find those that cannot be (data.corrupt=skip)", len(source))
     found = check_images(source)
-    draft = kept.with_suffix(f".{os.getpid()}.json")
-    try:
-        draft.write_text(json.dumps(found, indent=1) + "\n")
-        draft.replace(kept)
-    except OSError as error:  # read-only folder (PermissionError) or mount (EROFS), full disk
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        log.info("the list of undecodable images cannot be kept (%s): the next run checks again", error)
+    write_kept(kept, found)
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from datamodules.errors import DataError, near
+from datamodules.formats.kept import may_keep
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +45,33 @@ def build_once(root: Path, name: str, key: Mapping, write: Callable[[Path], None
     final = Path(root) / f"{name}-{digest}"
     if final.is_dir():
         return final
+    if not may_keep():
+        raise DataError(
+            f"{final}: these generated data are not there, and a loaded run may not choose where to write them; name "
+            "the folder: data.root=... or paths.data_dir=..."
+        )
+    started = time.perf_counter()
+    try:
+        _write_locked(final, write)
+    except OSError as error:
+        raise DataError(
+            f"{final}: the generated data are not there and cannot be written ({error}); name another "
+            "folder: data.root=... or paths.data_dir=..."
+        ) from error
+    log.info("generated %s in %.1f s", final, time.perf_counter() - started)
+    return final
+
+
+def _write_locked(final: Path, write: Callable[[Path], None]) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(final.name + ".partial")
     with FileLock(final.with_name(final.name + ".lock")):
         if final.is_dir():  # another process wrote it while we waited
-            return final
+            return
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        started = time.perf_counter()
         try:
             write(partial)
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    log.info("generated %s in %.1f s", final, time.perf_counter() - started)
-    return final

@@ -10,13 +10,15 @@ Charades-STA, TACoS and ActivityNet Captions in this form have only windows. Eve
 line, qid and vid.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import is_number, parse_json
+from datamodules.formats.names import file_name
+from datamodules.formats.text import read_lines
 
 MOMENT = ("qid", "query", "vid", "duration")
 SALIENCY = ("relevant_clip_ids", "saliency_scores")
@@ -36,13 +38,7 @@ def read_moments(
     """
     path = Path(path)
     rows, lines = [], {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable text file ({error}).") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         row = _parse(path, number, line)
         where = f"{path}, line {number}"
         _check_moment(where, row)
@@ -85,17 +81,10 @@ def check_splits(rows: Mapping[str, list[dict[str, Any]]], files: Mapping[str, s
 
 
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error}): {line[:60]!r}.") from error
+    row = parse_json(line, f"{path}, line {number}: not JSON: {line[:60]!r}")
     if not isinstance(row, dict):
         raise DataError(f"{path}, line {number}: expected an object, found {line[:60]!r}.")
     return row
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _need(where: str, row: Mapping[str, Any], keys: tuple[str, ...], why: str = "") -> None:
@@ -110,11 +99,13 @@ def _check_moment(where: str, row: Mapping[str, Any]) -> None:
     _need(where, row, MOMENT)
     if isinstance(row["qid"], bool) or not isinstance(row["qid"], (int, str)) or row["qid"] == "":
         raise DataError(f"{where}: qid is {row['qid']!r}, expected a whole number or a name.")
-    if not isinstance(row["vid"], str) or not row["vid"] or row["vid"] in (".", "..") or "/" in row["vid"]:
+    file_name(row["qid"], f"{where}: qid")
+    if not isinstance(row["vid"], str) or not row["vid"]:
         raise DataError(f"{where}: vid is {row['vid']!r}, expected the name of a video (its feature files' name).")
+    file_name(row["vid"], f"{where}: vid")
     if not isinstance(row["query"], str) or not row["query"].strip():
         raise DataError(f"{where}: query is {row['query']!r}, expected a sentence.")
-    if not _is_number(row["duration"]) or row["duration"] <= 0:
+    if not is_number(row["duration"]) or row["duration"] <= 0:
         raise DataError(f"{where}: duration is {row['duration']!r}, expected seconds, more than 0.")
 
 
@@ -124,7 +115,7 @@ def _check_windows(where: str, row: Mapping[str, Any], slack: float) -> None:
     if not isinstance(windows, list):
         raise DataError(f"{where}: relevant_windows is {windows!r}, expected a list of [start, end].")
     for window in windows:
-        if not isinstance(window, list) or len(window) != 2 or not all(map(_is_number, window)):
+        if not isinstance(window, list) or len(window) != 2 or not all(map(is_number, window)):
             raise DataError(f"{where}: window {window!r}, expected [start, end] in seconds.")
         start, end = window
         if end <= start:
@@ -161,5 +152,5 @@ def _check_saliency(where: str, row: Mapping[str, Any], clip_length: float) -> N
                 f"{where}: saliency scores of clip {clip} are {given!r}, expected one per rater, as many as the "
                 f"first clip has ({scores[0]!r})."
             )
-        if not all(_is_number(score) and 0 <= score <= TOP_SCORE for score in given):
+        if not all(is_number(score) and 0 <= score <= TOP_SCORE for score in given):
             raise DataError(f"{where}: saliency scores of clip {clip} are {given}, expected 0 to {TOP_SCORE}.")

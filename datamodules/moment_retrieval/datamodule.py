@@ -22,7 +22,6 @@ Charades-STA, TACoS and ActivityNet Captions, as jsonl files of this kind, are r
     data.facts()                                         # {"video_dim", "text_dim", "clips", "tokens", ...}
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +32,8 @@ from torch.utils.data import DataLoader
 from configs.knobs import Count, Natural, NotNegative, Positive, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import parse_json
+from datamodules.formats.text import read_lines
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.moment_retrieval.annotations import check_splits, read_moments
@@ -206,8 +207,9 @@ class Moments(Data):
         if self.mini is None or not set(mini_qvhighlights.STREAMS) <= {stream.path for stream in self.streams.values()}:
             return None
         self._read()
-        lines = (self.folder / mini_qvhighlights.ORACLE).read_text(encoding="utf-8").splitlines()
-        return {row.pop("qid"): row for row in map(json.loads, lines)}
+        path = self.folder / mini_qvhighlights.ORACLE
+        rows = [parse_json(line, f"{path}, line {number}: not JSON") for number, line in read_lines(path)]
+        return {row.pop("qid"): row for row in rows}
 
     def train_dataloader(self) -> DataLoader:
         """Order and random labels depend on torch's seed and the epoch alone, for any number of workers."""

@@ -9,8 +9,6 @@ videos may also be a mapping from id to entry. Every defect is a DataError with 
 """
 
 import dataclasses
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, near, some
+from datamodules.formats.json_text import is_number, read_json
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,9 @@ def one_line(text: str) -> str:
 
 
 def natural(name: str) -> tuple:
-    """A sort key that puts video2 before video10."""
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+    """A sort key that puts video2 before video10, for numbers of any length."""
+    parts = ((part, part.lstrip("0")) for part in re.split(r"(\d+)", name))
+    return tuple((len(digits), digits) if part.isdecimal() else (-1, part) for part, digits in parts)
 
 
 def read_captions(paths: Iterable[str | Path], fields: Fields) -> list[Clip]:
@@ -100,10 +100,7 @@ def read_captions(paths: Iterable[str | Path], fields: Fields) -> list[Clip]:
 
 
 def _read(path: Path, fields: Fields) -> list[Clip]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable json file ({error}).") from error
+    content = read_json(path)
     entries = _entries(path, content, fields)
     if fields.sentences is not None:
         clips = _listed(path, content, entries, fields)
@@ -202,9 +199,8 @@ def _texts(value: Any, where: str) -> list[str]:
 
 
 def _span(value: Any, where: str) -> tuple[float, float]:
-    numbers = isinstance(value, list) and len(value) == 2
-    numbers = numbers and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value)
-    if not numbers or not 0 <= value[0] < value[1] or not math.isfinite(value[1]):
+    numbers = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+    if not numbers or not 0 <= value[0] < value[1]:
         raise DataError(f"{where}: span {value!r}, expected [start, end] in seconds with 0 <= start < end.")
     return float(value[0]), float(value[1])
 

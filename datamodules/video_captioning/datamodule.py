@@ -17,7 +17,6 @@ and the crop depend on (seed, epoch, clip) alone, for any number of workers; a r
 with the batches it would have had.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch.utils.data import DataLoader
 from configs.knobs import Colour, ColourSpread, Count, Natural, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import read_json
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.packed import packed_beside
@@ -252,7 +252,7 @@ class Captions(Data):
         if self.mini is None:
             return None
         self._read()
-        return json.loads((self.folder / mini_msrvtt.ORACLE).read_text(encoding="utf-8"))
+        return read_json(self.folder / mini_msrvtt.ORACLE)
 
     def example(self, path: str | Path) -> dict[str, Any]:
         """The batch, without captions, of one clip that need not be in the data: a video file, or a folder of frames.

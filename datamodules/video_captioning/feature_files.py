@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.formats.names import file_name
 from datamodules.packed import as_stored
 from datamodules.video_captioning.captions import Clip
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
@@ -29,6 +30,7 @@ def extracted(
 def write_features(folder: Path, name: str, values: np.ndarray) -> None:
     """folder/name.npy as float16, by one rename. Raises DataError: not finite, or too large for float16."""
     stored = as_stored(name, values, np.dtype(np.float16))
+    file_name(name, f"{folder}, clip")
     draft = folder / f".{name}.{os.getpid()}.partial"
     try:
         with draft.open("wb") as file:

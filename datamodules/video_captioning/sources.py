@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.formats.guard import reading
+from datamodules.formats.names import file_name
 from datamodules.pixels import decode
 from datamodules.video_captioning.captions import Clip, natural
 from datamodules.video_captioning.video import read_video, spread
@@ -43,14 +45,15 @@ class VideoFiles:
         self._endings: dict[str, str] | None = None
 
     def file(self, clip: Clip) -> Path:
-        """The clip's file; it need not be there."""
+        """The clip's file; it need not be there. DataError: an id that leads to another folder."""
+        video = file_name(clip.media, f"{self.path}, clip")
         if not self.pattern.endswith(".*"):
-            return self.path / self.pattern.format(video=clip.media)
+            return self.path / self.pattern.format(video=video)
         if self._endings is None:
             there = sorted(names_in(self.path))
             self._endings = {Path(name).stem: name for name in there if Path(name).suffix.lower() in VIDEOS}
-        stem = self.pattern[:-2].format(video=clip.media)
-        return self.path / self._endings.get(stem, self.pattern.format(video=clip.media))
+        stem = self.pattern[:-2].format(video=video)
+        return self.path / self._endings.get(stem, self.pattern.format(video=video))
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips whose file is not there."""
@@ -77,12 +80,13 @@ class FrameFolders:
         self.path = path
 
     def file(self, clip: Clip) -> Path:
-        return self.path / clip.id
+        """The clip's folder; it need not be there. DataError: an id that leads to another folder."""
+        return self.path / file_name(clip.id, f"{self.path}, clip")
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips whose folder is not there."""
         there = names_in(self.path)
-        return [clip for clip in clips if clip.id not in there]
+        return [clip for clip in clips if self.file(clip).name not in there]
 
     def stamp(self, clip: Clip) -> tuple[int, int]:
         """Number of entries and time of change of the folder."""
@@ -97,7 +101,12 @@ class FrameFolders:
         if not names:
             raise DataError(f"{folder}: no JPEG frames in it.")
         chosen = [names[index] for index in spread(len(names), count).tolist()]
-        images = {name: np.asarray(decode((folder / name).read_bytes(), str(folder / name))) for name in set(chosen)}
+        images = {name: np.asarray(decode(_bytes(folder / name), str(folder / name))) for name in set(chosen)}
         if len(sizes := {image.shape for image in images.values()}) > 1:
             raise DataError(f"{folder}: frames of different sizes: {sorted(size[:2] for size in sizes)}.")
         return np.stack([images[name] for name in chosen])
+
+
+def _bytes(path: Path) -> bytes:
+    with reading(f"{path}: cannot be read"):
+        return path.read_bytes()

@@ -48,7 +48,7 @@ def by_number(clips: Sequence[Clip], ranges: Mapping[str, Sequence[int]]) -> dic
     chosen: dict[str, list[Clip]] = {split: [] for split in ranges}
     outside = []
     for clip in clips:
-        number = re.search(r"(\d+)$", clip.media)
+        number = re.search(r"(?<!\d)0*(\d{1,18})$", clip.media)  # a longer number is in no range
         homes = [split for split, (first, last) in ranges.items() if number and first <= int(number[1]) <= last]
         if homes:
             chosen[homes[0]].append(clip)

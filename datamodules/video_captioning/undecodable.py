@@ -3,9 +3,7 @@
 unreadable(clips, input, keep=Path("data/msrvtt"))     # {"video12": "... cannot be decoded ..."}
 """
 
-import contextlib
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datamodules.errors import DataError
+from datamodules.formats.kept import read_kept, reasons, write_kept
 from datamodules.video_captioning.captions import Clip
 from datamodules.video_captioning.clips import Input
 
@@ -46,16 +45,9 @@ def unreadable(clips: Sequence[Clip], source: Input, stamps: Sequence[tuple], ke
     for clip, stamp in zip(clips, stamps, strict=True):
         digest.update(repr((clip.id, clip.span, stamp)).encode())
     kept = keep / f".unreadable-{digest.hexdigest()[:12]}.json"
-    if kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
+    if (found := read_kept(kept, reasons)) is not None:
+        return found
     log.info("reading all %d clips once, to find those that cannot be (data.corrupt=skip)", len(clips))
     found = check_clips(clips, source)
-    draft = kept.with_suffix(f".{os.getpid()}.json")
-    try:
-        draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        draft.replace(kept)
-    except OSError as error:  # read-only folder, full disk
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        log.info("the list of unreadable clips cannot be kept (%s): the next run checks again", error)
+    write_kept(kept, found)
     return found

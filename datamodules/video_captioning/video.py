@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.formats.guard import reading
 
 LOST = 0.1  # share of the announced frames that may be missing: cut files announce a few they cannot show
 
@@ -31,24 +32,19 @@ def read_video(path: str | Path, count: int, span: tuple[float, float] | None = 
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such video file.")
-    import av  # imported here: reading features needs no decoder
-
-    try:
+    size = path.stat().st_size
+    with reading(f"{path} cannot be decoded, probably truncated, damaged or not a video ({size} bytes)"):
         kept, total, announced = _decode(path, None, count, span)
         if total > 0 and not kept.keys() >= set(spread(total, count).tolist()):
             kept, _, _ = _decode(path, total, count, span)  # there are fewer or more than announced
-    except av.error.FFmpegError as error:
-        raise DataError(
-            f"{path} cannot be decoded, probably truncated, damaged or not a video ({path.stat().st_size} bytes): "
-            f"{error.strerror}."
-        ) from error
     if not total:
         raise DataError(f"{path}: no frames" + (" in it." if span is None else f" from {span[0]:g} to {span[1]:g} s."))
     if span is None and total < (1 - LOST) * announced:
         raise DataError(
             f"{path}: {total} of the {announced} frames that it announces can be decoded; truncated or damaged."
         )
-    return np.stack([kept[index] for index in spread(total, count).tolist()])
+    with reading(f"{path} cannot be decoded, probably damaged"):  # its pictures may be of different sizes
+        return np.stack([kept[index] for index in spread(total, count).tolist()])
 
 
 def _decode(
@@ -58,7 +54,7 @@ def _decode(
 
     total: None is the announced number, or 0 for a part.
     """
-    import av
+    import av  # imported here: reading features needs no decoder
 
     with av.open(str(path)) as container:
         if not container.streams.video:

@@ -1,7 +1,6 @@
 """Reads files that others released without running their code, and defines what an importer gives back."""
 
 import argparse
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import DictConfig
 
+from configs.guard import reading
 from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
@@ -38,22 +38,23 @@ def read(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
     try:
-        verify(path)
-        with torch.serialization.safe_globals(ALLOWED):
+        with (
+            reading(
+                f"{path} ({path.stat().st_size:,} bytes) is not a checkpoint of torch.save, or it is cut off",
+                CheckpointError,
+            ),
+            torch.serialization.safe_globals(ALLOWED),
+        ):
+            verify(path)
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-            AssertionError, pickle.UnpicklingError) as error:  # fmt: skip
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused:
-            raise CheckpointError(
-                f"{path}: its pickle asks for {refused[1]}, which loading would run; only tensors, plain values and "
-                "argparse.Namespace are read. Nothing of it was run"
-            ) from error
-        reason = str(error).splitlines()[0] if str(error) else "empty"
+    except CheckpointError as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error.__cause__))
+        if refused is None:
+            raise
         raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) is not a checkpoint of torch.save, or it is cut off "
-            f"({type(error).__name__}: {reason})"
-        ) from error
+            f"{path}: its pickle asks for {refused[1]}, which loading would run; only tensors, plain values and "
+            "argparse.Namespace are read. Nothing of it was run"
+        ) from error.__cause__
 
 
 def tensors_of(content: Any, key: str, source: str) -> dict[str, torch.Tensor]:

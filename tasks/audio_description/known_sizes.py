@@ -11,6 +11,7 @@ from transformers import AutoConfig
 
 from configs.errors import ConfigError, listed, nearest
 from tasks.audio_description.language_model import Sizes
+from tasks.common.pretrained import check_files
 
 NAMES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 B7, B13 = (4096, 11008, 32, 32, 32000), (5120, 13824, 40, 40, 32000)  # Touvron et al. 2023, table 2, and their configs
@@ -26,9 +27,10 @@ def sizes_of(name: str) -> dict[str, Any]:
     """Options of LlamaConfig for a folder, a known name or a hub id. ConfigError if none of them gives the sizes."""
     if name in KNOWN and not Path(name).is_dir():
         return dict(zip(NAMES, KNOWN[name], strict=True))
+    check_files("task.llm.pretrained", name)
     try:
         config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of many kinds, by what a config.json lacks
         raise ConfigError(
             f"task.llm.pretrained: {name!r} is neither a folder with a config.json nor known by its name"
             f"{nearest(name, KNOWN)} (known: {listed(KNOWN)}), and the hub did not answer. Give its sizes: "

@@ -15,7 +15,8 @@ from configs.knobs import Count
 from tasks.audio_description.lora import LoRA
 from tasks.audio_description.prefix import PrefixLlama
 from tasks.audio_description.quantization import Quantization, loading_options, tame
-from tasks.common.errors import CheckpointError, not_fetched
+from tasks.common.errors import CheckpointError
+from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained, within
 
 LLAMA_7B = {  # Touvron et al. 2023, table 2, and its config.json; as many key-value heads as heads
     "hidden_size": 4096,
@@ -100,34 +101,34 @@ def pretrained(
     to be quantised but is stored quantised already. Raises ConfigError if bitsandbytes or accelerate is not installed.
     """
     options = loading_options(quantization)
-    try:
+    key, what = "task.llm.pretrained", "a LLaMA-family model and its tokenizer"
+    check_files(key, name)
+    with from_pretrained(key, name, what, "config.json"):
         check_family(name, quantization)
+    with from_pretrained(key, name, what, "tokenizer*", "special_tokens_map.json"):
         tokenizer = AutoTokenizer.from_pretrained(name)
+    with from_pretrained(key, name, what, "config.json", "generation_config.json", *WEIGHTS):
         model, found = PrefixLlama.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        what = "a LLaMA-family model and its tokenizer"
-        raise CheckpointError(not_fetched("task.llm.pretrained", name, what, error)) from error
     if prefix_layers > (there_are := model.config.num_hidden_layers):
         raise CheckpointError(
             f"task.prefix_layers: {prefix_layers} is more than the language model has; allowed: 1 to {there_are}"
         )
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(
-            f"task.llm.pretrained: {name!r} has no weights for {len(missing)} of the language model's parameters "
-            f"({', '.join(missing[:3])}{', ...' * (len(missing) > 3)}); they would be random"
+            f"task.llm.pretrained: {within(name, *WEIGHTS)} has no weights for {len(missing)} of the language model's "
+            f"parameters ({', '.join(missing[:3])}{', ...' * (len(missing) > 3)}); they would be random"
         )
+    words = within(name, "tokenizer*")
     if tokenizer.bos_token_id is None:
-        raise CheckpointError(f"the tokenizer of {name!r} has no beginning-of-sentence token; descriptions need one")
+        raise CheckpointError(f"the tokenizer of {words} has no beginning-of-sentence token; descriptions need one")
     if tokenizer.eos_token_id is None:
-        raise CheckpointError(f"the tokenizer of {name!r} has no end-of-sentence token; descriptions need one")
+        raise CheckpointError(f"the tokenizer of {words} has no end-of-sentence token; descriptions need one")
     if tokenizer.pad_token_id is None:
         # LLaMA has none; the token used instead is masked out and never counts in a loss
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer of {name!r} has {len(tokenizer)} tokens and its model {model.config.vocab_size}: they do "
+            f"the tokenizer of {words} has {len(tokenizer)} tokens and its model {model.config.vocab_size}: they do "
             "not belong together"
         )
     ids = {f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}

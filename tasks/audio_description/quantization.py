@@ -7,7 +7,6 @@ scale per 64 of them and products in bfloat16. Embeddings, norms and lm_head sta
     quantization_of(llm)  # "nf4"
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
 from configs.errors import ConfigError
+from datamodules.formats.json_text import read_json
 
 Quantization = Literal["none", "int8", "nf4"]
 
@@ -110,7 +110,7 @@ class StoredWeights:
         index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
         self.files: dict[str, Path] = {}
         if index.is_file():
-            self.files = {key: folder / file for key, file in json.loads(index.read_text())["weight_map"].items()}
+            self.files = {key: folder / file for key, file in read_json(index)["weight_map"].items()}
         elif single.is_file():
             with safe_open(single, "pt") as file:
                 self.files = dict.fromkeys(file.keys(), single)

@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tasks.common.caption_tokens import plain_tokens
 from tasks.common.errors import CheckpointError
+from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -241,15 +242,10 @@ def load_encoder(name: str) -> tuple[Any, Any]:
         raise CheckpointError(
             f"BERTScore needs the package transformers: pip install transformers ({error})"
         ) from error
-    try:
+    check_files("BERTScore", name)
+    with from_pretrained("BERTScore", name, "an encoder and its tokenizer", "config.json", "tokenizer*", *WEIGHTS):
         tokenizer = AutoTokenizer.from_pretrained(name)
         network, found = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # of many kinds, by what a folder lacks
-        said = str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"BERTScore: {name!r} is neither a folder with an encoder and its tokenizer nor one that can be fetched "
-            f"from the hub ({type(error).__name__}: {said})"
-        ) from error
     if not hasattr(getattr(network, "encoder", None), "layer"):
         raise CheckpointError(
             f"BERTScore needs an encoder such as BERT or RoBERTa, with its layers at encoder.layer; "

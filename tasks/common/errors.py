@@ -11,9 +11,3 @@ class CheckpointError(ValueError):
 
 class StorageError(OSError):
     """A file of the run cannot be written: no room, no permission."""
-
-
-def not_fetched(key: str, name: str, what: str, error: Exception) -> str:
-    """The message if transformers finds `what` neither in a folder called `name` nor on the hub."""
-    reason = str(error).splitlines()[0]
-    return f"{key}: {name!r} is neither a folder with {what} nor one that can be fetched from the hub ({reason})"

@@ -11,6 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from datamodules.errors import DataError
+from datamodules.formats.json_text import parse_json
+from datamodules.formats.text import read_lines
 from tasks.common.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -131,34 +134,21 @@ class JsonLines(list):
 def read_jsonl(path: str | Path) -> JsonLines:
     """The objects of a file, one per line; empty lines are skipped.
 
-    Raises ValueError: no such file, not UTF-8, a line that is not a JSON object.
+    Raises DataError: no such file, not UTF-8, a line that is not a JSON object.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable text file ({error})") from error
     rows, lines = [], []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also split at U+2028 in a query
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}): {line.strip()[:60]!r}"
-            ) from error
-        except RecursionError as error:
-            raise ValueError(f"{path}, line {number}: lists in lists, too deep to be read") from error
+    for number, line in read_lines(path):
+        row = parse_json(line, f"{path}, line {number}: not JSON: {line.strip()[:60]!r}")
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: needs a JSON object, got {line.strip()[:60]!r}")
+            raise DataError(f"{path}, line {number}: needs a JSON object, got {line.strip()[:60]!r}")
         rows.append(row)
         lines.append(number)
     return JsonLines(rows, path, lines)
 
 
 def strict(value: Any) -> Any:
-    """`value` as JSON's values: a NaN or an infinity becomes null."""
+    """`value` as strict JSON has it: plain values, None for a NaN or an infinity."""
     if isinstance(value, Mapping):
         return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

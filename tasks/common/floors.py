@@ -17,9 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
 
 from datamodules.contract import only_places
+from datamodules.errors import DataError
+from datamodules.formats.json_text import read_json
+from datamodules.formats.kept import checksum
 from tasks.common.build import build_module, build_trainer
 from tasks.common.captions import has_java
-from tasks.common.files import write_json
+from tasks.common.files import strict, write_json
 from tasks.common.remarks import quiet
 from tasks.common.seeding import seed_run
 
@@ -49,8 +52,8 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
     identity = what_it_depends_on(blind)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(cfg.paths.data_dir) / "floors" / f"{digest}.json"
-    if path.is_file():  # this also works in a folder that can only be read
-        return read(path)
+    if kept := read(path):  # this also works in a folder that can only be read
+        return kept
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,21 +61,37 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
         except OSError as error:
             log.info("the input-blind floor is trained for this run only: %s cannot be written (%s)", path, error)
             return train_blind(blind, datamodule)
-        if path.is_file():
-            return read(path)
+        if kept := read(path):
+            return kept
         log.info("training the input-blind floor (once per data configuration)")
         metrics = train_blind(blind, datamodule)
         try:
-            write_json(path, {"metrics": metrics, **identity})
+            write_json(path, {"metrics": metrics, "sha256": checksum(strict(metrics)), **identity})
         except OSError as error:  # a full disk must not lose a finished run
             log.info("the input-blind floor is not kept: %s cannot be written (%s)", path, error)
             return metrics
-        return read(path)
+        return read(path) or metrics
 
 
-def read(path: Path) -> dict[str, float]:
-    """The metrics of a floor that is kept."""
-    return json.loads(path.read_text(encoding="utf-8"))["metrics"]
+def read(path: Path) -> dict[str, float | None] | None:
+    """The metrics of a floor that is kept; None if it is not there, or damaged, which is said."""
+    if not path.is_file():
+        return None
+    try:
+        kept = read_json(path)
+    except DataError as error:
+        log.warning("%s The floor is trained again.", error)
+        return None
+    metrics = kept.get("metrics") if isinstance(kept, dict) else None
+    whole = isinstance(metrics, dict) and metrics and all(_is_score(value) for value in metrics.values())
+    if not whole or kept.get("sha256", checksum(metrics)) != checksum(metrics):  # older floors have no checksum
+        log.warning("%s: not the scores that were kept there, so it is damaged. The floor is trained again.", path)
+        return None
+    return metrics
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def blind_config(cfg: DictConfig) -> DictConfig:

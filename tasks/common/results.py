@@ -36,6 +36,7 @@ from tasks.common.errors import StorageError
 from tasks.common.files import strict, write_json, write_text
 from tasks.common.interrupts import INTERRUPTS, interruption, requeue
 from tasks.common.resume import Resumed
+from tasks.common.run_folder import refuse_taken
 from tasks.common.table import published
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,8 @@ class RunRecord:
         self._start = time.perf_counter()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        if rank_zero_only.rank == 0:
+            refuse_taken(self.folder, self.fields["resumed_from"])
         self.update(status="running")
         if rank_zero_only.rank == 0:
             write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))

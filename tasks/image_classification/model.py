@@ -5,7 +5,6 @@
 """
 
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor
 
 from configs.errors import ConfigError, nearest
+from configs.guard import reading
 from lcaam.controls import count
 from lcaam.integrations.timm import graft, graft_options
 from tasks.common.checkpoint_files import verify
@@ -74,7 +74,7 @@ def build_vit(
         raise ConfigError(
             f"timm's {name} does not take img_size, drop_path_rate and task.model_options={options or {}}: {error}"
         ) from error
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:  # of many kinds, by what a file of weights lacks
         if not (pretrained or weights):
             raise ConfigError(
                 f"timm cannot build task.model_name={name} with task.model_options={options or {}} for images of "
@@ -125,15 +125,9 @@ def from_file(path: str) -> dict[str, Any]:
         raise CheckpointError(f"task.weights: there is no file {Path(path).resolve()}")
     if Path(path).suffix == ".npz":
         return {"file": path, "custom_load": True}
-    try:
+    with reading(f"task.weights: {path} holds no weights that can be read", CheckpointError):
         verify(Path(path))
         state = dict(load_state_dict(path).items())
-    except (
-        AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError
-    ) as error:  # fmt: skip
-        raise CheckpointError(
-            f"task.weights: {path} holds no weights that can be read ({first_line(error)})"
-        ) from error
     for prefix in OWN_PREFIXES:
         if own := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:
             state = own

@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from configs.guard import reading
 from tasks.common.checkpoint_files import read_checkpoint
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_saliency
@@ -46,11 +47,9 @@ def load(path: str | Path) -> MomentRetrieval:
         raise CheckpointError(
             f"{path} is a checkpoint of another task than moment retrieval: its data has no {', '.join(missing)}"
         )
-    try:
+    with reading(f"{path} does not fit MomentRetrieval", CheckpointError):
         model = MomentRetrieval(**settings)  # Lightning's own loading refuses a checkpoint that it did not write
         model.load_state_dict(content["state_dict"])
-    except (RuntimeError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} does not fit MomentRetrieval: {error}") from error
     model.eval()
     if "streams" not in facts:
         model.hparams.facts = {**model.hparams.facts, **_streams(path, facts["video_dim"])}

@@ -217,7 +217,7 @@ class Table:
         value = self.value(i, key)
         try:
             array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             array = None
         if array is not None and array.size == 0 and shape and array.ndim == 1:
             return array

@@ -22,7 +22,8 @@ from configs.errors import ConfigError
 from lcaam.controls import count
 from lcaam.plan import mask_options, mask_parameters
 from lcaam.stack import find_kind
-from tasks.common.errors import CheckpointError, not_fetched
+from tasks.common.errors import CheckpointError
+from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained
 from tasks.video_captioning.beam_search import Captions, Special, generate
 from tasks.video_captioning.bert import BertStack, may_attend
 from tasks.video_captioning.masking import IGNORED
@@ -214,10 +215,9 @@ def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:
     """Copies embeddings, layers and head of a pretrained BERT into `model`."""
     from transformers import AutoConfig, BertForMaskedLM
 
-    try:
+    check_files("task.bert", name)
+    with from_pretrained("task.bert", name, "a BERT", "config.json"):
         found = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(not_fetched("task.bert", name, "a BERT", error)) from error
     if found.model_type != "bert":
         raise CheckpointError(f"task.bert: {name!r} is a model of type {found.model_type!r}, expected 'bert'")
     other = [
@@ -227,10 +227,8 @@ def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:
     ]
     if other:
         raise CheckpointError(f"task.bert: {name!r} is of other sizes than the model: {', '.join(other)}")
-    try:
+    with from_pretrained("task.bert", name, "a BERT's weights", "config.json", *WEIGHTS):
         bert = BertForMaskedLM.from_pretrained(name)
-    except OSError as error:
-        raise CheckpointError(f"task.bert: no weights in {name!r} ({str(error).splitlines()[0]})") from error
     model.embeddings.load_state_dict(bert.bert.embeddings.state_dict())
     for layer, theirs in zip(model.stack.layers, bert.bert.encoder.layer, strict=False):
         layer.load_state_dict(theirs.state_dict(), strict=False)  # a control's module is not in it

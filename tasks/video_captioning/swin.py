@@ -7,7 +7,6 @@ torch.Size([1, 784, 1024])
 weights: the name of weights in torchvision, or a file from torchvision, Video Swin (Kinetics-600) or SwinBERT.
 """
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.video import Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights, SwinTransformer3d
 
+from configs.guard import reading
 from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
@@ -174,14 +174,9 @@ def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
 
 def read(path: Path) -> Mapping[str, Any]:
     """The state dict in a file, alone or as its "state_dict" or "model". Tensors and plain values only are read."""
-    try:
+    with reading(f"{path} is not a file of weights, or it is cut off", CheckpointError):
         verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "empty"
-        raise CheckpointError(
-            f"{path} is not a file of weights, or it is cut off ({type(error).__name__}: {reason})"
-        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             return content[key]

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tasks.common.errors import CheckpointError, not_fetched
+from tasks.common.errors import CheckpointError
+from tasks.common.pretrained import check_files, from_pretrained
 from tasks.video_captioning.beam_search import Special
 
 SPECIAL = {  # ids 0 to 4
@@ -49,13 +50,13 @@ def pretrained(name: str) -> PreTrainedTokenizerFast:
     """A tokenizer with BERT's special tokens, from a folder or the hub. CheckpointError: not found, or without them."""
     from transformers import AutoTokenizer
 
-    try:
+    what = (
+        "a tokenizer (bert-base-uncased's tokenizer.json or vocab.txt; task.tokenizer=null learns one from the "
+        "training captions)"
+    )
+    check_files("task.tokenizer", name)
+    with from_pretrained("task.tokenizer", name, what, "tokenizer*", "vocab.txt", "special_tokens_map.json"):
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{not_fetched('task.tokenizer', name, 'a tokenizer', error)}; give a folder with bert-base-uncased's "
-            "tokenizer.json or vocab.txt, or task.tokenizer=null, which learns one from the training captions"
-        ) from error
     if lacking := [token for token in SPECIAL if getattr(tokenizer, token, None) is None]:
         raise CheckpointError(f"tokenizer: {name!r} has no {', '.join(lacking)}: it is not a BERT's")
     if not tokenizer.is_fast:

@@ -261,7 +261,7 @@ def test_a_mistyped_target_of_ours_is_named(compose_run: Compose) -> None:
 
 def test_an_optimiser_of_torch_and_a_shipped_target_are_allowed() -> None:
     assert targets.resolve("x", "torch.optim.AdamW").__name__ == "AdamW"
-    assert targets.resolve("x", "pytorch_lightning.callbacks.EarlyStopping").__name__ == "EarlyStopping"
+    assert targets.resolve("callbacks.x", "pytorch_lightning.callbacks.EarlyStopping").__name__ == "EarlyStopping"
 
 
 def test_validation_changes_nothing(compose_run: Compose) -> None:

@@ -163,6 +163,7 @@ WRONG_TRUTHS = {
     "NaN window": (lambda t: change(t, 2, relevant_windows=[[math.nan, 5]]), "line 3", "relevant_windows has nan"),
     "duration": (lambda t: change(t, 0, duration=-1), "line 1", "duration must be above 0, got -1"),
     "text duration": (lambda t: change(t, 0, duration="long"), "line 1", "duration must be seconds, got 'long'"),
+    "huge duration": (lambda t: change(t, 0, duration=10**400), "line 1", "duration must be seconds, got 1000000"),
     "clip outside": (
         lambda t: change(t, 1, relevant_clip_ids=[0, 10]),
         "line 2",

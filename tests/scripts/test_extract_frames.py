@@ -126,6 +126,32 @@ def test_segments_of_annotations_are_clips(videos, tmp_path):
     assert light[0] < light[1] < light[2]
 
 
+PATHS = ["../out", "/tmp/outside", "..", "a/../../b", "a\\b", "x" * 5000, ".extraction.lock", "failures.txt"]
+
+
+def test_ids_that_are_paths_are_refused_by_name_and_the_other_clips_go_on(videos, tmp_path, capsys):
+    """Nothing is written outside the folder."""
+    place = tmp_path / "place"
+    place.mkdir()
+    entries = {name: ["a man runs"] for name in [*PATHS, "v10"]}
+    path = write_json(place / "captions.json", {name: {"captions": texts} for name, texts in entries.items()})
+    before = {file for file in tmp_path.rglob("*") if place not in file.parents}
+    assert run(videos, place / "frames", "--annotations", path, "--layout", "captions") == 1
+    assert f"1 clips extracted, 0 were there, {len(PATHS)} failed" in capsys.readouterr().out
+    assert names(place / "frames") == ["extraction.json", "failures.txt", "v10"]
+    told = (place / "frames" / "failures.txt").read_text().splitlines()
+    assert len(told) == len(PATHS) and all("id" in line.split("\t")[1] for line in told)
+    assert {file for file in tmp_path.rglob("*") if place not in file.parents} == before
+
+
+def test_damaged_settings_of_an_extraction_are_named(videos, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for text in ("{", "[1]", "[" * 100_000):
+        (tmp_path / "frames" / "extraction.json").write_text(text)
+        with pytest.raises(SystemExit, match=r"extraction.json: not the settings of an extraction; remove it"):
+            main([str(videos), str(tmp_path / "frames")])
+
+
 @pytest.mark.parametrize(
     "prepare, message",
     [

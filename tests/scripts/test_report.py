@@ -212,3 +212,10 @@ def test_an_empty_folder_is_an_error_a_shell_can_see(tmp_path):
 def test_an_unknown_baseline_names_what_there_is():
     with pytest.raises(ValueError, match="no completed run of the baseline 'bose'; there are base"):
         report([run()], None, "bose")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000])
+def test_a_damaged_record_is_listed_and_the_others_count(tmp_path, text) -> None:
+    (tmp_path / "results.json").write_text(text)
+    runs, others = load(tmp_path)
+    assert runs == [] and len(others) == 1 and str(tmp_path / "results.json") in others[0]

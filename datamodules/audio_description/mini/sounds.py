@@ -14,6 +14,7 @@ import numpy as np
 from scipy import fft
 
 from datamodules.errors import DataError, some
+from datamodules.formats.guard import reading
 
 RATE = 8000  # samples per second
 ROW = 1600  # samples per feature row: 5 rows per second
@@ -95,13 +96,10 @@ def read_word(path: Path, seconds: float) -> np.ndarray:
 
     DataError: wrong rate, channels or bits; truncated; silent.
     """
-    try:
-        with wave.open(str(path), "rb") as file:
-            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            frames = file.getnframes()
-            samples = file.readframes(frames)
-    except (wave.Error, EOFError) as error:
-        raise DataError(f"{path}: not a readable wav file ({error!r}).") from error
+    with reading(f"{path}: not a readable wav file"), wave.open(str(path), "rb") as file:
+        rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+        frames = file.getnframes()
+        samples = file.readframes(frames)
     if rate != RATE:
         raise DataError(f"{path}: sample rate {rate} Hz, expected {RATE} Hz. Resample the recordings first.")
     if (channels, width) != (1, 2):

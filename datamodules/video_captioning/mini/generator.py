@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.errors import DataError
+from datamodules.formats.json_text import read_json
 from datamodules.mini.digits import SPLITS, digit_images
 from datamodules.mini.store import build_once
 from datamodules.packed import pack, packed_path
@@ -123,7 +124,7 @@ def _write(folder: Path, settings: MiniSettings, seed: int) -> None:
 
 def features_of(folder: Path, frames: np.ndarray) -> np.ndarray:
     """(G, D) float16 features of another clip's frames (F, S, S, 3) uint8, as those of the set in `folder` are made."""
-    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    meta = read_json(folder / META)
     return Patches(len(frames), frames.shape[1], np.array(meta["scale"]))(frames).astype(np.float16)
 
 

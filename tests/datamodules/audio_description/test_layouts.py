@@ -90,7 +90,7 @@ DAMAGE = {
         lambda path: np.save(path, np.array([{}]), allow_pickle=True), r"0017\.npy: movie 0017 cannot be read",
     ),
     "another width": (
-        lambda path: np.save(path, np.load(path)[:, :63]), r"pictures_npy: movie 0017 has shape \(\d+, 63\), expected",
+        lambda path: np.save(path, np.load(path)[:, :63]), r"0017\.npy: movie 0017 has shape \(\d+, 63\), expected",
     ),
     "texts": (lambda path: np.save(path, np.array([["a"]])), r"movie 0017 has values of type <U1, expected numbers"),
 }  # fmt: skip
@@ -110,7 +110,7 @@ def test_nan_in_an_npy_file_is_named_with_its_row(open_data, folder):
     values = np.load(path)
     values[5] = np.nan
     np.save(path, values)
-    with pytest.raises(DataError, match=rf"{name}: movie {path.stem}, row 5: not finite"):
+    with pytest.raises(DataError, match=rf"{name}/{path.name}: movie {path.stem}, row 5: not finite"):
         list(open_data(video_features=name, in_memory=False).test_dataloader())
 
 

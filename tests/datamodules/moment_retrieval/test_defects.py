@@ -42,6 +42,8 @@ def read(tmp_path, *rows, **keywords):
         ({"query": "  "}, "query is '  ', expected a sentence"),
         ({"query": None}, "query is None, expected a sentence"),
         ({"duration": 0}, "duration is 0, expected seconds"),
+        ({"duration": 10**400}, "duration is 1000"),
+        ({"relevant_windows": [[4, 10**400]]}, "expected [start, end] in seconds"),
         ({"duration": "20"}, "duration is '20', expected seconds"),
         ({"duration": math.nan}, "duration is nan, expected seconds"),
         ({"relevant_windows": [[4, 8], [18, 22]]}, "window [18, 22] is outside the video, which has 20 s"),
@@ -79,7 +81,11 @@ def test_a_wrong_annotation_is_named_with_file_line_qid_and_vid(tmp_path, change
         ({"qid": 1.5}, "qid is 1.5, expected a whole number or a name"),
         ({"qid": True}, "qid is True"),
         ({"vid": 17}, "vid is 17, expected the name of a video"),
-        ({"vid": "../17"}, "vid is '../17', expected the name of a video"),
+        ({"qid": "../17"}, "qid: the id '../17' has a path separator"),
+        ({"vid": ".."}, "vid: the id '..' is not a name"),
+        ({"vid": "/a"}, "vid: the id '/a' has a path separator"),
+        ({"vid": "a" * 5000}, "is longer than 200 bytes"),
+        ({"vid": "../17"}, "vid: the id '../17' has a path separator"),
     ],
 )
 def test_a_row_without_name_is_named_by_what_it_has(tmp_path, change, message):

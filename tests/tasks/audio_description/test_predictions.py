@@ -199,7 +199,7 @@ def test_references_without_a_word_are_refused(tmp_path, capsys):
     "lines, message",
     [
         ('{"movie": "a"', "line 1: not JSON"),
-        ("[" * 100_000, "line 1: lists in lists, too deep to be read"),
+        ("[" * 100_000, "(lists in lists, too deep to be read)"),
         ("", "has no rows"),
         (
             '{"movie": "a", "reference": "x", "generated": "y"}\n{"movie": "a", "reference": "x"}',

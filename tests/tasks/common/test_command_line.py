@@ -44,3 +44,25 @@ def test_a_multirun_goes_on_past_a_failing_job_and_tells(tmp_path: Path) -> None
     (record,) = tmp_path.glob("logs/custom/smoke/seed*/*/results.json")
     assert record.parts[-3] == "seed0"
     assert '"status": "completed"' in record.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_run_its_resumption_and_its_evaluation_below_a_folder_of_any_letters(tmp_path: Path) -> None:
+    place = tmp_path / 'it\'s a=b, (1) {c} [d] #ü 走る "x"'
+    settings = [
+        "experiment=qvhighlights_lcaam",
+        "scale=smoke",
+        "logger=csv",
+        "callbacks.figures=null",
+        "floors.enabled=false",
+    ]
+    folders = [f"paths.log_dir={place}/logs", f"paths.data_dir={place}/data"]
+    done = started("train.py", *settings, *folders, folder=ROOT)
+    assert done.returncode == 0, done.stderr
+    (record,) = place.glob("logs/qvhighlights_lcaam/smoke/seed0/*/results.json")
+    resumed = started("train.py", *settings, *folders, f"resume={record.parent}/checkpoints/last.ckpt")
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(list(place.glob("logs/qvhighlights_lcaam/smoke/seed0/*/results.json"))) == 2
+    tested = started("eval.py", f"run={record.parent}")
+    assert tested.returncode == 0, tested.stderr
+    assert list(record.parent.glob("eval/*/metrics.json"))

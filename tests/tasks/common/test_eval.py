@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -127,3 +128,77 @@ def test_a_pickle_that_would_run_code_is_refused(run: Path) -> None:
     (run / "checkpoints" / "evil.ckpt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(CheckpointError, match="evil.ckpt .* cannot be read"):
         evaluated(f"run={run}", "checkpoint=evil")
+
+
+# -- a stranger's folder ----------------------------------------------------------------------------------------------
+
+
+def changed(run: Path, key: str, value: object) -> None:
+    """Writes a value into the run's config.yaml, as it is."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(cfg, key, value, force_add=True)
+    OmegaConf.save(cfg, run / "config.yaml")
+
+
+def writing(path: Path) -> dict[str, dict]:
+    """Nodes that would leave something at `path` if they were built."""
+    return {
+        "writer": {"_target_": "tasks.common.files.write_text", "path": str(path), "text": "ran"},
+        "wandb": {"_target_": "tasks.common.loggers.wandb_logger", "folder": str(path), "project": "p", "name": "n",
+                  "group": "g", "job_type": "j", "tags": []},
+        "files": {"_target_": "os.makedirs", "name": str(path)},
+    }  # fmt: skip
+
+
+def test_none_of_a_folder_s_callbacks_and_loggers_is_built(run: Path, tmp_path: Path) -> None:
+    expected = evaluated(f"run={run}")["error"]
+    changed(run, "callbacks", writing(tmp_path / "ran"))
+    changed(run, "logger", writing(tmp_path / "ran"))
+    changed(run, "trainer.default_root_dir", str(tmp_path / "ran"))
+    changed(run, "trainer.profiler", "advanced")
+    before = {path for path in run.rglob("*") if "eval" not in path.parts}
+    assert evaluated(f"run={run}")["error"] == expected
+    assert not (tmp_path / "ran").exists()
+    assert {path for path in run.rglob("*") if "eval" not in path.parts} == before
+
+
+@pytest.mark.parametrize("place", ["data", "task", "data.name", "task.lr", "trainer.strategy", "mask.init", "name"])
+@pytest.mark.parametrize("node", ["writer", "wandb", "files"])
+def test_no_function_that_a_folder_names_is_called(run: Path, tmp_path: Path, place: str, node: str) -> None:
+    changed(run, place, writing(tmp_path / "ran")[node])
+    with pytest.raises(ConfigError, match=re.escape(str(run / "config.yaml"))):
+        evaluated(f"run={run}")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("asked", ["oc.env:LCAAM_SECRET", "project_root:", "run_stamp:", "seed", "oc.env:NONE,${seed}"])
+@pytest.mark.parametrize("key", ["name", "task.lr", "data.tokens", "callbacks.csv.folder"])
+def test_interpolations_of_a_folder_are_refused_and_not_looked_up(
+    run: Path, monkeypatch: pytest.MonkeyPatch, key: str, asked: str
+) -> None:
+    monkeypatch.setenv("LCAAM_SECRET", "the secret")
+    changed(run, key, f"${{{asked}}}")
+    with pytest.raises(ConfigError, match=rf"config.yaml: {key}: an interpolation") as caught:
+        evaluated(f"run={run}")
+    assert "secret" not in str(caught.value).lower().replace("lcaam_secret", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "not the configuration of a run, which has the mappings"),
+        ("[1, 2]", "not the configuration of a run"),
+        ("a: [", "not the configuration of a run"),
+        ("\x00", "not the configuration of a run"),
+        ("a: !!python/object/apply:os.system [ls]", "not the configuration of a run"),
+        ("a: &a [x, x]\nb: [*a, *a]", "has references"),
+        ("[" * 100_000, "lists in lists, too deep to be read"),
+        ("a: " + "x" * 2**21, "a run's configuration has a few thousand"),
+        ("data: {}\ntask: {}\nmask: {}\ntrainer: {}\npaths: {}", "with the changes of the command line"),
+    ],
+)
+def test_a_damaged_configuration_is_named(run: Path, text: str, told: str) -> None:
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{run / 'config.yaml'}")) as caught:
+        evaluated(f"run={run}")
+    assert told in str(caught.value)

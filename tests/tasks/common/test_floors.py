@@ -139,3 +139,22 @@ def test_a_rank_of_several_trains_no_floor_on_its_own(monkeypatch: pytest.Monkey
     assert floors.all_floors(None, Module(), TinyData()) == {"constant": {"error": 1.0}}
     assert "runs of one process only" in caplog.text
     assert not trainings
+
+
+DAMAGED = ["", "{", "[1]", '{"metrics": {}}', '{"metrics": {"error": "1"}}', '{"metrics": 3}', "[" * 100_000]
+
+
+def test_a_damaged_floor_is_trained_again_and_said(tiny_run: TinyRun, trainings: list, caplog) -> None:
+    cfg = tiny_run()
+    value = floors.blind_floor(cfg, TinyData())
+    (path,) = (Path(cfg.paths.data_dir) / "floors").glob("*.json")
+    whole = path.read_text()
+    other = whole.replace(str(value["error"])[:4], "9.75", 1)
+    assert other != whole
+    for number, text in enumerate([*DAMAGED, other], start=2):
+        path.write_text(text)
+        caplog.clear()
+        assert floors.blind_floor(cfg, TinyData()) == value
+        assert len(trainings) == number
+        assert str(path) in caplog.text and "The floor is trained again." in caplog.text
+        assert path.read_text() == whole

@@ -297,7 +297,7 @@ def test_a_pretrained_bert_that_is_missing_or_of_other_sizes_is_refused(tmp_path
     with pytest.raises(CheckpointError, match="is a model of type 'roberta', expected 'bert'"):
         captioner(pretrained=str(tmp_path))
     bert_config(layers=2).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="task.bert: no weights in"):
+    with pytest.raises(CheckpointError, match="task.bert: .*cannot be used as a BERT's weights"):
         captioner(pretrained=str(tmp_path))
     BertForMaskedLM(bert_config(layers=3)).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"of other sizes than the model: layers=2 \(its own: 3\)"):
