@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 
 from configs.errors import ConfigError
 from datamodules.contract import Data
+from tasks.common import ddp
 from tasks.common.remarks import drop_remarks
 from tasks.common.task import Task
 
@@ -53,6 +54,7 @@ def build_module(cfg: DictConfig, datamodule: Data) -> Task:
 def build_trainer(cfg: DictConfig) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
     drop_remarks()
+    ddp.register()
     callbacks: list[Callback] = build_all(cfg.callbacks)
     loggers: list[Logger] = build_all(cfg.logger)
     return build(cfg.trainer, callbacks=callbacks, logger=loggers or False)

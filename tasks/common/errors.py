@@ -9,6 +9,10 @@ class CheckpointError(ValueError):
     """A checkpoint or a run folder is missing, incomplete or unreadable."""
 
 
+class OtherRankError(RuntimeError):
+    """Another rank of this run failed; the message says which, and why."""
+
+
 def not_fetched(key: str, name: str, what: str, error: Exception) -> str:
     """The message if transformers finds `what` neither in a folder called `name` nor on the hub."""
     reason = str(error).splitlines()[0]

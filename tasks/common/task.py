@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
 from configs.errors import ConfigError
 from configs.knobs import out_of_range
@@ -62,7 +63,11 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def training_loss(self, batch: dict, index: int) -> Tensor:
-        """The loss of one batch, a scalar; the frame logs it and adds the masks' regularisers."""
+        """The loss of one batch, a scalar; the frame logs it and adds the masks' regularisers.
+
+        Over several ranks the mean of their losses counts: a mean over anything but samples is multiplied by
+        tasks.common.gather.share_of_items, so that ranks together train as one process with their batches in one.
+        """
 
     @abstractmethod
     def masks(self) -> Iterable[LayerMasks]:
@@ -117,7 +122,8 @@ class Task(pl.LightningModule):
 
     def training_step(self, batch: dict, index: int) -> Tensor:
         loss = self.training_loss(batch, index)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size_of(batch))
+        options = {"prog_bar": True, "batch_size": size_of(batch), "sync_dist": True}  # batches are equally large
+        self.log("train/loss", loss, on_step=True, on_epoch=True, **options)
         if weight := self.hparams.mask.get("sparsity"):
             loss = loss + weight * sum(masks.sparsity_loss() for masks in self.masks())
         return loss
@@ -131,8 +137,18 @@ class Task(pl.LightningModule):
         self.predictions, self.test_metrics = [], {}
 
     def gather_predictions(self) -> list[dict]:
-        """The predictions of all processes, each row once."""
-        return gather_rows(self.predictions, self.row_id)
+        """The predictions of all processes, each row once, in the order of the data."""
+        loader = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        sampler = getattr(loader, "sampler", None)
+        samples = list(sampler) if isinstance(sampler, DistributedSampler) else []  # of this process, in its order
+        places = [place for one in samples for place in (one if isinstance(one, list) else [one])]
+        return gather_rows(self.predictions, self.row_id, places)
+
+    def log_of_all(self, stage: str, values: Mapping[str, float], **options: Any) -> None:
+        """Logs values that all ranks have alike, such as metrics over all of them, as <stage>/<name>."""
+        # the largest of equal values is that value; their mean would be rounded
+        of_all = {"sync_dist": True, "reduce_fx": "max"}
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, **of_all, **options)
 
     def report(self, scores: Mapping[str, float], loss: float) -> None:
         """Keeps the metrics of a test: its scores, its loss, and the loss of the training."""
