@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from configs.command_line import marked
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
-from tasks.common.errors import CheckpointError, NonFiniteLossError
+from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -78,7 +78,7 @@ def main(cfg: DictConfig) -> float | None:
     """The command line: an error that explains itself is printed without a stack trace."""
     try:
         return train(cfg)
-    except (ConfigError, DataError, NonFiniteLossError, CheckpointError) as error:
+    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, OtherRankError) as error:
         raise CompactHydraException(str(error)) from error
 
 

@@ -6,8 +6,8 @@
         record.update(metrics=module.test_metrics)
 
 `status` is `running` from the first line on, `completed` at the end, or `failed`, with the error, if one was raised
-(Ctrl-C and SIGTERM included). A run that was killed outright stays `running`. Tables, report and dashboard read only
-these files.
+(Ctrl-C and SIGTERM included). A run that was killed outright stays `running`. Of several ranks the error of the one
+that failed first is recorded (other_ranks.py). Tables, report and dashboard read only these files.
 """
 
 import signal
@@ -26,7 +26,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from datamodules.contract import only_places
 from tasks.common import environment
+from tasks.common.errors import OtherRankError
 from tasks.common.files import write_json, write_text
+from tasks.common.other_ranks import KILLED, OtherRanks, are_several, lost_connection, message_of
 from tasks.common.table import published
 
 FORMAT = 1  # format of results.json; a reader refuses a format that it does not know
@@ -91,6 +93,7 @@ class RunRecord:
 
     def __enter__(self) -> "RunRecord":
         self._start = time.perf_counter()
+        self._others = OtherRanks(self.folder, self._other_failed) if are_several(self.config["trainer"]) else None
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self.update(status="running")
@@ -106,12 +109,20 @@ class RunRecord:
             signal.signal(signal.SIGTERM, self._previous)
         self.fields["seconds"]["total"] = round(time.perf_counter() - self._start, 3)
         self.fields["peak_memory"] = environment.peak_memory()
+        if isinstance(error, SystemExit) and error.__context__ is not None:
+            error = error.__context__  # Lightning turns Ctrl-C during training into SystemExit
+        cause = self._others.end(error) if self._others is not None else None
         if error is None:
             self.update(status="completed")
             return
-        if isinstance(error, SystemExit) and error.__context__ is not None:
-            error = error.__context__  # Lightning turns Ctrl-C during training into SystemExit
-        self.update(status="failed", error={"type": type(error).__name__, "message": str(error)})
+        if cause is not None:
+            self._other_failed(cause)
+            raise OtherRankError(message_of(cause)) from error
+        message = f"{error} ({KILLED})" if lost_connection(error) else str(error)
+        self.update(status="failed", error={"type": type(error).__name__, "message": message})
+
+    def _other_failed(self, cause: dict[str, Any]) -> None:
+        self.update(status="failed", error={name: cause[name] for name in ("type", "message", "rank")})
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
