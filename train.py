@@ -4,7 +4,8 @@
     python train.py experiment=madv2_multi_lcaam scale=mini        generated data, a small model, minutes on a CPU
     python train.py -m experiment=madv2_baseline,madv2_multi_lcaam scale=mini seed=0,1,2,3 hydra/launcher=joblib
     python train.py experiment=madv2_lcaam mask.fusion=gate mask.depth=3 seed=3
-    python train.py experiment=madv2_lcaam resume=logs/madv2_lcaam/paper/seed0/<time>/checkpoints/last.ckpt
+    python train.py experiment=madv2_lcaam resume=logs/madv2_lcaam/paper/seed0/<time>    goes on with an unfinished run
+    python train.py experiment=madv2_lcaam resume=auto             goes on with the newest one of these settings
     torchrun --nproc_per_node=4 train.py experiment=madv2_multi_lcaam trainer=ddp
 
 What it leaves behind: logs/<experiment>/<scale>/seed<k>/<time>/ with config.yaml, results.json, metrics.csv,
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 from configs.command_line import marked
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
-from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError
+from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError, StorageError
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -30,30 +31,39 @@ def train(cfg: DictConfig) -> float | None:
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
     from tasks.common.analysis_figures import statistics
     from tasks.common.build import build_datamodule, build_module, build_trainer
-    from tasks.common.checkpoints import checkpoint_to_resume, checkpoint_to_test, save_last, saved_checkpoints
+    from tasks.common.checkpoints import checkpoint_to_test, saved_checkpoints
+    from tasks.common.exact_resume import ExactResume
     from tasks.common.files import write_jsonl
     from tasks.common.floors import all_floors
-    from tasks.common.loggers import log_settings, log_summary, wandb_closed
+    from tasks.common.interrupts import exit_codes
+    from tasks.common.loggers import continue_csv, log_settings, log_summary, wandb_closed
     from tasks.common.results import RunRecord
+    from tasks.common.resume import resumed
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, show
 
-    with RunRecord(cfg) as record, wandb_closed():
+    earlier = resumed(cfg)
+    with exit_codes(), RunRecord(cfg, earlier) as record, wandb_closed():
         seed_run(cfg.seed, cfg.threads)
-        resumed = checkpoint_to_resume(cfg.resume)
         datamodule = build_datamodule(cfg)  # missing or bad data stops here
         module = build_module(cfg, datamodule)
         record.update(parameters=module.parts())
-        trainer = build_trainer(cfg)
+        source = earlier and earlier.path
+        trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.fields["wandb"])
+        if earlier is not None:
+            earlier.bring_to(record.folder / "checkpoints")
+            continue_csv(trainer, source.parent.parent, earlier.step)
         log_settings(trainer, record.config | {name: record.fields[name] for name in ("git", "command")})
 
         with record.timed("fit"):
-            trainer.fit(module, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
-            save_last(trainer)
-        # before the test, which sets the callbacks back to where the tested checkpoint was saved
-        record.update(checkpoints=saved_checkpoints(trainer, record.folder), analysis=statistics(trainer))
+            try:
+                trainer.fit(module, datamodule=datamodule, ckpt_path=source, weights_only=True)
+            finally:  # also of a run that is stopped
+                record.update(checkpoints=saved_checkpoints(trainer, record.folder))
+        record.update(analysis=statistics(trainer))
         optimized = trainer.callback_metrics.get(cfg.optimized_metric)
         with record.timed("test"):
+            # read before the test, which sets the callbacks back to where the tested checkpoint was saved
             tested = checkpoint_to_test(trainer, cfg.test_checkpoint)
             trainer.test(module, datamodule=datamodule, ckpt_path=tested, weights_only=True, verbose=False)
         record.update(metrics=module.test_metrics)
@@ -78,7 +88,7 @@ def main(cfg: DictConfig) -> float | None:
     """The command line: an error that explains itself is printed without a stack trace."""
     try:
         return train(cfg)
-    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, OtherRankError) as error:
+    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, StorageError, OtherRankError) as error:
         raise CompactHydraException(str(error)) from error
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
@@ -103,23 +104,29 @@ def ranks() -> tuple[int, int]:
     return 1, 0
 
 
-def loader(dataset: Dataset, batch_size: int, *, train: bool, workers: int, draws: Draws | None = None) -> DataLoader:
+def own_generator() -> torch.Generator:
+    """For a loader's own draws (its workers' seeds): from torch's global generator they would shift the dropout of a
+    run that is resumed or has other workers."""
+    return torch.Generator().manual_seed(torch.initial_seed())
+
+
+def loader(dataset: Dataset, batch_size: int, *, workers: int, draws: Draws | None = None) -> DataLoader:
     """A loader of a data set whose `__getitems__` returns batches.
 
-    For training, samples come in the order of `draws`, or shuffled by torch's global generator; the last short batch is
-    left out (unless it is the only one). For evaluation, they come in order; `Unrepeated` shares them among the ranks.
+    For training, samples come in the order of `draws`, and the last short batch is left out (unless it is the only
+    one). For evaluation (no draws) they come in order, and `Unrepeated` shares them among the ranks.
     """
-    sampler = draws
-    if sampler is None and not train and ranks()[0] > 1:
-        sampler = Unrepeated(dataset, batch_size)
-    kind = DataLoader if draws is None else Resumable
+    if draws is not None:
+        kind, sampler = Resumable, draws
+    else:
+        kind, sampler = DataLoader, Unrepeated(dataset, batch_size) if ranks()[0] > 1 else None
     return kind(
         dataset,
         batch_size,
-        shuffle=train and sampler is None,
         sampler=sampler,
-        drop_last=train and len(dataset if draws is None else draws) >= batch_size,
+        drop_last=draws is not None and len(draws) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=whole,
+        generator=own_generator(),
     )

@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from torch.utils.data import DataLoader
 
 from configs.knobs import Count, Natural, Positive, Seed
@@ -51,7 +52,7 @@ from datamodules.audio_description.titles import warn_of_shared_titles
 from datamodules.audio_description.tracks import Track
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
-from datamodules.loading import loader
+from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 
 log = logging.getLogger(__name__)
@@ -303,7 +304,9 @@ class Descriptions(Data):
         return dict(zip(table["ann_id"], table["text"], strict=True))
 
     def train_dataloader(self) -> DataLoader:
-        return loader(self.segments["train"], self.batch_size, train=True, workers=self.num_workers)
+        """The order depends on torch's seed and the epoch alone."""
+        draws = Draws(self.segments["train"], torch.initial_seed(), *ranks())
+        return loader(self.segments["train"], self.batch_size, workers=self.num_workers, draws=draws)
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_loader("val")
@@ -315,4 +318,4 @@ class Descriptions(Data):
         segments, options = self.segments[split], {"workers": self.num_workers}
         if self.previous == "predicted":
             return recurrent_loader(segments, segments.movie, self.eval_batch_size, **options)
-        return loader(segments, self.eval_batch_size, train=False, **options)
+        return loader(segments, self.eval_batch_size, **options)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.errors import DataError
-from datamodules.loading import ranks, whole
+from datamodules.loading import own_generator, ranks, whole
 
 
 class InStep(DistributedSampler):
@@ -69,4 +69,5 @@ def recurrent_loader(dataset: Dataset, movies: Sequence[str], batch_size: int, *
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=whole,
+        generator=own_generator(),
     )

@@ -10,10 +10,11 @@ from torch.utils.data import Dataset
 
 from datamodules.audio_description.context import Texts
 from datamodules.audio_description.tracks import Track
+from datamodules.loading import Draw
 
 
 class Segments(Dataset):
-    """Segments in (movie, start) order. A list as index gives a batch; an int gives a batch of one."""
+    """Segments in (movie, start) order. A list as index gives a batch; an int or a `Draw` gives a batch of one."""
 
     def __init__(self, table: pd.DataFrame, video: Track, audio: Track, context: Mapping[str, Texts] | None = None):
         """context: batch key -> the texts of each segment (context.py)."""
@@ -24,11 +25,12 @@ class Segments(Dataset):
     def __len__(self) -> int:
         return len(self.text)
 
-    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Any]:
-        return self.__getitems__([index] if isinstance(index, int) else index)
+    def __getitem__(self, item: int | Draw | list) -> dict[str, Any]:
+        return self.__getitems__(item if isinstance(item, list) else [item])
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """The batch of these segments. The DataLoader calls it with the indices of a batch."""
+    def __getitems__(self, items: Sequence[int | Draw]) -> dict[str, Any]:
+        """The batch of these segments. The DataLoader calls it with the items of a batch; none draws anything."""
+        indices = [item.index if isinstance(item, Draw) else int(item) for item in items]
         video, video_keep = self.video.batch(indices)
         audio, audio_keep = self.audio.batch(indices)
         return {

@@ -299,10 +299,10 @@ class Images(Data):
         draws = Draws(pictures, seed, *ranks())
         if pictures.held is None and pictures.source.groups is not None:
             draws = GroupShuffle(pictures.source.groups[pictures.rows], self.shuffle_groups, seed, *ranks())
-        return loader(pictures, self.batch_size, train=True, workers=self.num_workers, draws=draws)
+        return loader(pictures, self.batch_size, workers=self.num_workers, draws=draws)
 
     def val_dataloader(self) -> DataLoader:
-        return loader(self.pictures["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return loader(self.pictures["val"], self.eval_batch_size, workers=self.num_workers)
 
     def test_dataloader(self) -> DataLoader:
-        return loader(self.pictures["test"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return loader(self.pictures["test"], self.eval_batch_size, workers=self.num_workers)

@@ -212,13 +212,13 @@ class Moments(Data):
     def train_dataloader(self) -> DataLoader:
         """Order and random labels depend on torch's seed and the epoch alone, for any number of workers."""
         draws = Draws(self.moments["train"], torch.initial_seed(), *ranks())
-        return loader(self.moments["train"], self.batch_size, train=True, workers=self.num_workers, draws=draws)
+        return loader(self.moments["train"], self.batch_size, workers=self.num_workers, draws=draws)
 
     def val_dataloader(self) -> DataLoader:
-        return loader(self.moments["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return loader(self.moments["val"], self.eval_batch_size, workers=self.num_workers)
 
     def test_dataloader(self) -> DataLoader:
-        return loader(self.moments["test"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return loader(self.moments["test"], self.eval_batch_size, workers=self.num_workers)
 
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int

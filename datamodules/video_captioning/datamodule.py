@@ -288,13 +288,13 @@ class Captions(Data):
     def train_dataloader(self) -> DataLoader:
         """Order, captions and crops depend on torch's seed and the epoch alone, for any number of workers."""
         draws = Draws(self.clips["train"], torch.initial_seed(), *ranks())
-        return loader(self.clips["train"], self.batch_size, train=True, workers=self.num_workers, draws=draws)
+        return loader(self.clips["train"], self.batch_size, workers=self.num_workers, draws=draws)
 
     def val_dataloader(self) -> DataLoader:
-        return loader(self.clips["val"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return loader(self.clips["val"], self.eval_batch_size, workers=self.num_workers)
 
     def test_dataloader(self) -> DataLoader:
-        return loader(self.clips["test"], self.eval_batch_size, train=False, workers=self.num_workers)
+        return loader(self.clips["test"], self.eval_batch_size, workers=self.num_workers)
 
 
 def longest(clip: Clip) -> int:

@@ -14,7 +14,9 @@ from pytorch_lightning.loggers import Logger
 from configs.errors import ConfigError
 from datamodules.contract import Data
 from tasks.common import ddp
+from tasks.common.checkpoint_files import CheckpointFiles
 from tasks.common.remarks import drop_remarks
+from tasks.common.results import WANDB
 from tasks.common.task import Task
 
 
@@ -51,10 +53,23 @@ def build_module(cfg: DictConfig, datamodule: Data) -> Task:
     )
 
 
-def build_trainer(cfg: DictConfig) -> Trainer:
-    """Lightning's Trainer with the configured callbacks and loggers."""
+def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) -> Trainer:
+    """Lightning's Trainer with the configured callbacks and loggers.
+
+    more: callbacks before them. wandb: the id of the W&B run.
+    """
     drop_remarks()
     ddp.register()
-    callbacks: list[Callback] = build_all(cfg.callbacks)
-    loggers: list[Logger] = build_all(cfg.logger)
-    return build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    callbacks: list[Callback] = [*more, *build_all(cfg.callbacks)]
+    loggers: list[Logger] = build_loggers(cfg.logger, wandb)
+    trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    trainer.strategy.checkpoint_io = CheckpointFiles()
+    return trainer
+
+
+def build_loggers(nodes: DictConfig | None, wandb: str | None) -> list[Logger]:
+    """The loggers of a group of nodes; W&B's gets the id of its run."""
+    given = [node for node in (nodes or {}).values() if node is not None]
+    return [
+        instantiate(node, _convert_="all", **({"id": wandb} if node.get("_target_") == WANDB else {})) for node in given
+    ]

@@ -13,6 +13,10 @@ class OtherRankError(RuntimeError):
     """Another rank of this run failed; the message says which, and why."""
 
 
+class StorageError(OSError):
+    """A file of the run cannot be written: no room, no permission."""
+
+
 def not_fetched(key: str, name: str, what: str, error: Exception) -> str:
     """The message if transformers finds `what` neither in a folder called `name` nor on the hub."""
     reason = str(error).splitlines()[0]

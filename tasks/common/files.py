@@ -1,29 +1,99 @@
 """Files that are written whole or not at all, and JSON lines that know their line in the file."""
 
+import errno
 import json
+import logging
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.common.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file beside `path` and renames it: a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    """Writes a file beside `path` and renames it: a reader sees the old content or the new, never half of it.
+
+    Raises StorageError if it cannot be written; `path` is then as it was.
+    """
+    draft = draft_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            synced(file)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise StorageError(why_not_written(path, error)) from error
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def draft_of(path: Path) -> Path:
+    """Where this process writes what becomes `path`: in the same folder, so that renaming it moves no bytes."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def synced(place: Any) -> None:
+    """Hands an open file, or the names in a folder, to the disk."""
+    if isinstance(place, Path):
+        try:
+            number = os.open(place, os.O_RDONLY)
+        except OSError:  # a system that opens no folders
+            return
+        try:
+            os.fsync(number)
+        except OSError:
+            log.debug("%s: this file system does not sync folders", place)
+        finally:
+            os.close(number)
+        return
+    place.flush()
+    os.fsync(place.fileno())
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def why_not_written(path: Path, error: OSError) -> str:
+    """One line: the file, the reason, and if there is no room the folder's file system and what is free on it."""
+    reason = error.strerror or str(error)
+    if error.errno not in NO_ROOM:
+        return f"{path} cannot be written: {reason}"
+    folder = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
+    usage = shutil.disk_usage(folder)
+    mount = next(place for place in (folder, *folder.parents) if os.path.ismount(place))
+    return (
+        f"{path} cannot be written: {reason}. {usage.free:,} of {usage.total:,} bytes are free on the file system of "
+        f"{folder} (mounted at {mount}): make room, or choose another folder with paths.log_dir=..."
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as strict JSON: a NaN or an infinity becomes null."""
-    write_text(path, json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object per line."""
-    write_text(path, "".join(json.dumps(_strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 class JsonLines(list):
@@ -63,13 +133,14 @@ def read_jsonl(path: str | Path) -> JsonLines:
     return JsonLines(rows, path, lines)
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """`value` as JSON's values: a NaN or an infinity becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if hasattr(value, "item"):  # a scalar of NumPy or torch
-        return _strict(value.item())
+        return strict(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -67,6 +67,15 @@ def share_of_items(count: Tensor | int) -> Tensor | float:
     return torch.distributed.get_world_size() * mine / total.clamp(min=1)
 
 
+def mean_of_ranks(value: Tensor) -> Tensor:
+    """The mean of the ranks' scalars, without a gradient. All ranks call this function."""
+    mean = value.detach().clone()
+    if several_ranks():
+        torch.distributed.all_reduce(mean)
+        mean /= torch.distributed.get_world_size()
+    return mean
+
+
 def largest(number: int) -> int:
     """The largest `number` of all ranks, which all call this function."""
     if not several_ranks():

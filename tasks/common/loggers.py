@@ -1,5 +1,6 @@
 """Where metrics go: a plain CSV file, and Weights & Biases without ever asking for a key."""
 
+import csv
 import netrc
 import os
 import sys
@@ -19,9 +20,19 @@ def csv_logger(folder: str) -> CSVLogger:
 
 
 def wandb_logger(
-    folder: str, project: str, name: str, group: str, job_type: str, tags: list[str], entity: str | None = None
+    folder: str,
+    project: str,
+    name: str,
+    group: str,
+    job_type: str,
+    tags: list[str],
+    entity: str | None = None,
+    id: str | None = None,
 ) -> WandbLogger:
-    """A W&B run whose files lie in `folder`/wandb; `wandb sync` uploads an offline one later."""
+    """A W&B run whose files lie in `folder`/wandb; `wandb sync` uploads an offline one later.
+
+    id: the W&B run that it is, which a resumed run continues; results.json has it.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     return WandbLogger(
         save_dir=folder,
@@ -31,6 +42,8 @@ def wandb_logger(
         job_type=job_type,
         tags=tags,
         entity=entity,
+        id=id,
+        resume="allow",  # a run of this id that is there already goes on
         mode=wandb_mode(),
         settings={"quiet": True},  # the closing table says it better
     )
@@ -52,6 +65,26 @@ def logged_in() -> bool:
         return path is not None and host in netrc.netrc(path).hosts
     except netrc.NetrcParseError:  # unreadable for W&B as well
         return False
+
+
+def continue_csv(trainer: Trainer, run: Path, step: int) -> None:
+    """Puts the rows that an earlier run logged up to `step` updates before this run's own in metrics.csv."""
+    path = run / "metrics.csv"
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+    if not loggers or not trainer.is_global_zero or not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if (row.get("step") or "").isdigit() and int(row["step"]) < step:
+            values = {name: number(text) for name, text in row.items() if name and name != "step" and text}
+            for logger in loggers:
+                logger.log_metrics(values, int(row["step"]))
+
+
+def number(text: str) -> float:
+    """The number that a cell of metrics.csv holds; whole ones stay whole, so that it is written as it was."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def log_settings(trainer: Trainer, settings: Mapping[str, Any]) -> None:

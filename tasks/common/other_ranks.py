@@ -103,5 +103,10 @@ def lost_connection(error: BaseException) -> bool:
     return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
+def failure(cause: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the record of a run in which another rank failed."""
+    return {"status": "failed", "error": {name: cause[name] for name in ("type", "message", "rank")}}
+
+
 def message_of(cause: Mapping[str, Any]) -> str:
     return f"rank {cause['rank']} failed with {cause['type']}: {cause['message']}"

@@ -6,42 +6,52 @@
         record.update(metrics=module.test_metrics)
 
 `status` is `running` from the first line on, `completed` at the end, or `failed`, with the error, if one was raised
-(Ctrl-C and SIGTERM included). A run that was killed outright stays `running`. Of several ranks the error of the one
-that failed first is recorded (other_ranks.py). Tables, report and dashboard read only these files.
+(Ctrl-C and other signals included). A run that was killed outright stays `running`. Of several ranks, the error of the
+one that failed first is recorded (other_ranks.py). Tables, report and dashboard read only these files.
+
+`resumed_from` is the checkpoint of an earlier run that this one goes on from, or null; `seconds` and `metrics.csv` are
+then of all parts. `identity` is the hash of the settings (configs/identity.py), `wandb` the id of the W&B run.
 """
 
-import signal
-import threading
+import json
+import logging
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from configs.identity import deciding, identity
 from datamodules.contract import only_places
 from tasks.common import environment
-from tasks.common.errors import OtherRankError
-from tasks.common.files import write_json, write_text
-from tasks.common.other_ranks import KILLED, OtherRanks, are_several, lost_connection, message_of
+from tasks.common.checkpoint_files import LAST
+from tasks.common.errors import OtherRankError, StorageError
+from tasks.common.files import strict, write_json, write_text
+from tasks.common.interrupts import INTERRUPTS, interruption, requeue
+from tasks.common.other_ranks import KILLED, OtherRanks, are_several, failure, lost_connection, message_of
+from tasks.common.resume import Resumed
 from tasks.common.table import published
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1  # format of results.json; a reader refuses a format that it does not know
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: a scheduler's end of the job unwinds like Ctrl-C, so the record is closed."""
+WANDB = "tasks.common.loggers.wandb_logger"
 
 
 class RunRecord:
-    """Writes and closes the record. On ranks other than the first it does everything but write."""
+    """Writes and closes the record. On ranks other than the first it does everything but write.
 
-    def __init__(self, cfg: DictConfig) -> None:
+    resumed: the earlier run that this one goes on with; its seconds and its W&B run are continued.
+    """
+
+    def __init__(self, cfg: DictConfig, resumed: Resumed | None = None) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         self.config: dict[str, Any] = plain
         self.folder = Path(plain["paths"]["run_dir"])
@@ -71,7 +81,33 @@ class RunRecord:
             "git": environment.git_state(),
             "command": environment.command(),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "identity": identity(plain),
+            "resumed_from": None if resumed is None else str(resumed.path.absolute()),
+            "wandb": self._wandb_run(resumed),
         }
+        self._before = {} if resumed is None else resumed.seconds
+        self._running: dict[str, float] = {}  # when the parts that are going on began
+        self._start = time.perf_counter()
+
+    def _wandb_run(self, resumed: Resumed | None) -> str | None:
+        used = any(node and node.get("_target_") == WANDB for node in (self.config["logger"] or {}).values())
+        return ((resumed and resumed.state["wandb"]) or secrets.token_hex(4)) if used else None
+
+    def facts(self) -> dict[str, Any]:
+        """What every checkpoint keeps of this run (tasks/common/exact_resume.py)."""
+        return {"settings": deciding(self.config), "wandb": self.fields["wandb"]}
+
+    def lapsed(self) -> dict[str, float]:
+        """Seconds so far, by part and `total`, of this run and the earlier ones that it goes on with."""
+        now = time.perf_counter()
+        own = {
+            **self.fields["seconds"],
+            **{part: self._so_far(part, now - since) for part, since in self._running.items()},
+        }
+        return {**own, "total": self._so_far("total", now - self._start)}
+
+    def _so_far(self, part: str, seconds: float) -> float:
+        return round(self._before.get(part, 0.0) + seconds, 3)
 
     def update(self, **fields: Any) -> None:
         """Sets fields and writes them at once."""
@@ -85,45 +121,62 @@ class RunRecord:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Records the seconds of a part as `seconds.<part>`."""
-        start = time.perf_counter()
+        self._running[part] = time.perf_counter()
         try:
             yield
         finally:
-            self.fields["seconds"][part] = round(time.perf_counter() - start, 3)
+            self.fields["seconds"][part] = self._so_far(part, time.perf_counter() - self._running.pop(part))
 
     def __enter__(self) -> "RunRecord":
         self._start = time.perf_counter()
-        self._others = OtherRanks(self.folder, self._other_failed) if are_several(self.config["trainer"]) else None
+        self._others = None
+        if are_several(self.config["trainer"]):
+            self._others = OtherRanks(self.folder, lambda cause: self._close(**failure(cause)))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self.update(status="running")
         if rank_zero_only.rank == 0:
             write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
-        self._previous = None
-        if threading.current_thread() is threading.main_thread():  # signals belong to it
-            self._previous = signal.signal(signal.SIGTERM, _terminate)
+        self._signals = INTERRUPTS.installed()
+        self._signals.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-        self.fields["seconds"]["total"] = round(time.perf_counter() - self._start, 3)
+        self._signals.__exit__(None, None, None)
+        self.fields["seconds"]["total"] = self.lapsed()["total"]
         self.fields["peak_memory"] = environment.peak_memory()
-        if isinstance(error, SystemExit) and error.__context__ is not None:
-            error = error.__context__  # Lightning turns Ctrl-C during training into SystemExit
         cause = self._others.end(error) if self._others is not None else None
         if error is None:
             self.update(status="completed")
             return
+        stopped = interruption(error)
+        told = (stopped or error) if cause is None else OtherRankError(message_of(cause))
+        message = f"{told} ({KILLED})" if cause is None and lost_connection(told) else str(told)
+        own = {"status": "failed", "error": {"type": type(told).__name__, "message": message}}
+        self._close(**(own if cause is None else failure(cause)))
+        last = self.folder / "checkpoints" / LAST
+        if rank_zero_only.rank == 0 and last.is_file():
+            log.warning("the run ended early (%s); it goes on with resume=%s", type(told).__name__, self.folder)
+        if stopped is not None and rank_zero_only.rank == 0:
+            self._requeue(str(stopped))
         if cause is not None:
-            self._other_failed(cause)
-            raise OtherRankError(message_of(cause)) from error
-        message = f"{error} ({KILLED})" if lost_connection(error) else str(error)
-        self.update(status="failed", error={"type": type(error).__name__, "message": message})
+            raise told from error
 
-    def _other_failed(self, cause: dict[str, Any]) -> None:
-        self.update(status="failed", error={name: cause[name] for name in ("type", "message", "rank")})
+    def _close(self, **fields: Any) -> None:
+        """As `update`, but on a full disk it writes over the bytes that are there, in a shorter form."""
+        try:
+            self.update(**fields)
+        except StorageError as error:
+            log.error("%s", error)
+            path = self.folder / "results.json"
+            if path.is_file():
+                with path.open("r+", encoding="utf-8") as file:
+                    file.write(json.dumps(strict(self.fields), ensure_ascii=False, allow_nan=False) + "\n")
+                    file.truncate()
 
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated("SIGTERM")
+    def _requeue(self, signal: str) -> None:
+        if signal != "SIGUSR1":
+            return
+        if self.config["resume"] != "auto":
+            log.warning("the SLURM job is put into the queue again, and will begin anew: it has no resume=auto")
+        requeue()

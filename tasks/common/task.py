@@ -26,7 +26,8 @@ from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from lcaam import LayerMasks
 from tasks.common.cost import CostHooks
-from tasks.common.gather import gather_rows
+from tasks.common.epoch_loss import EpochLoss
+from tasks.common.gather import gather_rows, mean_of_ranks
 
 
 class Task(pl.LightningModule):
@@ -57,6 +58,7 @@ class Task(pl.LightningModule):
         super().__init__()
         self.predictions: list[dict] = []
         self.test_metrics: dict[str, float] = {}
+        self.epoch_loss = EpochLoss()
         self.last_train_loss: float | None = None  # mean over the last epoch, as far as it got
 
     # -- what each task answers itself --------------------------------------------------------------------------------
@@ -122,16 +124,26 @@ class Task(pl.LightningModule):
 
     def training_step(self, batch: dict, index: int) -> Tensor:
         loss = self.training_loss(batch, index)
-        options = {"prog_bar": True, "batch_size": size_of(batch), "sync_dist": True}  # batches are equally large
-        self.log("train/loss", loss, on_step=True, on_epoch=True, **options)
+        self.epoch_loss.update(loss, size_of(batch))
+        told = mean_of_ranks(loss)
+        self.log("train/loss", told, on_step=True, on_epoch=False, logger=False)
+        self.log("train/loss_step", told, on_step=True, on_epoch=False, prog_bar=True)
         if weight := self.hparams.mask.get("sparsity"):
             loss = loss + weight * sum(masks.sparsity_loss() for masks in self.masks())
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        self.epoch_loss.reset()
+
     def on_train_epoch_end(self) -> None:
-        # a run that was resumed at an epoch's boundary has no loss yet
-        if (loss := self.trainer.callback_metrics.get("train/loss_epoch")) is not None:
-            self.last_train_loss = float(loss)
+        self.last_train_loss = self.epoch_loss.mean()
+        if self.last_train_loss is not None:
+            self.log("train/loss", self.last_train_loss, logger=False)
+            self.log("train/loss_epoch", self.last_train_loss)
+
+    def on_fit_end(self) -> None:
+        # a run that was resumed after its last step, before the end of the epoch: no hook of the epoch is called
+        self.last_train_loss = self.epoch_loss.mean()
 
     def on_test_epoch_start(self) -> None:
         self.predictions, self.test_metrics = [], {}

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from tasks.common.checkpoints import read_checkpoint
+from tasks.common.checkpoint_files import read_checkpoint
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_saliency
 from tasks.moment_retrieval.module import MomentRetrieval

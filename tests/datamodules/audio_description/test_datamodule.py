@@ -96,6 +96,22 @@ def test_training_order_follows_torch_seed(open_data):
     assert len(set(order(0))) == 120 // 8 * 8
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_resumes_goes_on_after_its_last_batch(open_data, workers):
+    data = open_data(in_memory=False, num_workers=workers)
+    whole = {}
+    for epoch in range(2):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        whole[epoch] = [batch["ann_id"] for batch in loader]
+    assert whole[0] != whole[1]
+    for epoch, given in ((0, 4), (1, 1)):
+        loader = data.train_dataloader()
+        loader.load_state_dict({"epoch": epoch, "batches": given})
+        loader.sampler.set_epoch(epoch)
+        assert [batch["ann_id"] for batch in loader] == whole[epoch][given:]
+
+
 def test_workers_and_none_give_the_same_batches(open_data):
     alone, helped = open_data(in_memory=False), open_data(in_memory=False, num_workers=2)
     for a, b in zip(alone.test_dataloader(), helped.test_dataloader(), strict=True):

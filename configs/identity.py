@@ -1,0 +1,113 @@
+"""What a run is, apart from where it runs and what it shows: two runs with one identity end with the same numbers.
+
+    identity(cfg)                    '5f0c1e9a77b3d2c4', also the field `identity` of results.json
+    differences(saved, cfg)          [("task.lr", 0.002, 0.1)]
+
+A sweep recognises its finished cells by the identity, `resume=auto` its run, and `resume=` refuses what differs.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+FORMAT = 1  # raise it when a change of the code gives the same settings other results
+ROOT_KEYS = ("name", "scale_name", "seed", "threads", "num_keys", "test_checkpoint", "mask", "task")
+UNSEEN_TRAINER = (  # arguments of the Trainer that change what is shown or where, not what is computed
+    "default_root_dir",
+    "enable_checkpointing",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "profiler",
+)
+UNSEEN_CALLBACKS = (  # callbacks that watch and do not act
+    "pytorch_lightning.callbacks.DeviceStatsMonitor",
+    "pytorch_lightning.callbacks.LearningRateMonitor",
+    "pytorch_lightning.callbacks.ModelSummary",
+    "pytorch_lightning.callbacks.RichModelSummary",
+    "pytorch_lightning.callbacks.RichProgressBar",
+    "pytorch_lightning.callbacks.TQDMProgressBar",
+    "tasks.common.analysis_figures.AnalysisFigures",
+    "tasks.common.last_checkpoint.LastCheckpoint",
+    "tasks.common.non_finite.NonFiniteLoss",
+    "tasks.common.progress.ModelSummary",
+    "tasks.common.progress.progress_bar",
+)
+CHECKPOINT = "pytorch_lightning.callbacks.ModelCheckpoint"
+CHOOSING = ("monitor", "mode", "save_top_k")  # by which a ModelCheckpoint finds the best weights
+
+
+def identity(cfg: DictConfig | Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of a configuration's settings that can change its results, the seed included."""
+    text = json.dumps({"format": FORMAT, **deciding(cfg)}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def deciding(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that can change a run's results, as plain values.
+
+    Left out are paths, loggers, floors, `resume`, the paper's figures, the settings of the data that no result depends
+    on (`Data.places`), and what the lists above name.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else dict(cfg)
+    best = plain.get("test_checkpoint") == "best"
+    nodes = {name: _acting(node, best) for name, node in (plain.get("callbacks") or {}).items()}
+    found = {key: plain.get(key) for key in ROOT_KEYS}
+    found["data"] = _data(plain["data"])
+    found["trainer"] = {key: value for key, value in plain["trainer"].items() if key not in UNSEEN_TRAINER}
+    found["callbacks"] = {name: node for name, node in nodes.items() if node}
+    return _normal(found)
+
+
+def differences(before: DictConfig | Mapping, after: DictConfig | Mapping) -> list[tuple[str, Any, Any]]:
+    """The deciding settings in which two configurations differ: key, the first's value, the second's ("-": none)."""
+    return apart(deciding(before), after)
+
+
+def apart(before: Mapping[str, Any], after: DictConfig | Mapping) -> list[tuple[str, Any, Any]]:
+    """`differences` from settings that `deciding` gave earlier, such as a checkpoint's."""
+    first, second = dict(_leaves(before)), dict(_leaves(deciding(after)))
+    keys = dict.fromkeys((*first, *second))
+    pairs = [(key, first.get(key, "-"), second.get(key, "-")) for key in keys]
+    return [(key, old, new) for key, old, new in pairs if old != new]
+
+
+def _data(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The data's settings without its places. Real data may be moved, but its folder keeps its name."""
+    from configs.targets import resolve  # imports the data module, and with it torch
+
+    places = getattr(resolve("data", node["_target_"]), "places", ("root", "num_workers"))
+    kept = {key: value for key, value in node.items() if key not in places}
+    if "mini" in node and node["mini"] is None and node.get("root"):
+        kept["root"] = Path(node["root"]).name
+    return kept
+
+
+def _acting(node: Mapping[str, Any] | None, best: bool) -> dict[str, Any]:
+    """What of a callback's node can change results; empty if nothing can."""
+    if not node or node.get("_target_") in UNSEEN_CALLBACKS:
+        return {}
+    if node.get("_target_") == CHECKPOINT:
+        return {key: node[key] for key in CHOOSING if key in node} if best else {}
+    return dict(node)
+
+
+def _normal(value: Any) -> Any:
+    """JSON's values, with 1.0 as 1: a whole number written either way is one setting."""
+    if isinstance(value, Mapping):
+        return {str(key): _normal(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_normal(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

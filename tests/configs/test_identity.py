@@ -1,0 +1,77 @@
+"""A run's identity: the same for what cannot change results, another for what can, and the same in every process."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from configs.identity import differences, identity
+from tests.programs import started
+
+SMOKE = ("experiment=qvhighlights_lcaam", "scale=smoke")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1",
+        "task.lr=0.5",
+        "mask.fusion=add",
+        "mask.depth=5",
+        "data.batch_size=3",
+        "data.seed=5",
+        "trainer.max_steps=7",
+        "trainer.accumulate_grad_batches=2",
+        "test_checkpoint=best",
+        "threads=2",
+        "callbacks=early_stopping",
+        "name=another",
+    ],
+)
+def test_what_can_change_results_changes_the_identity(compose_run, change):
+    run, other = compose_run(*SMOKE), compose_run(*SMOKE, change)
+    assert identity(run) != identity(other)
+    assert differences(run, other) and not differences(run, run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "paths.log_dir=elsewhere",
+        "paths.data_dir=elsewhere",
+        "data.num_workers=3",
+        "resume=some.ckpt",
+        "floors.enabled=false",
+        "logger=many",
+        "callbacks.figures=null",
+        "callbacks.checkpoint.monitor=train/loss",
+        "trainer.log_every_n_steps=9",
+        "optimized_metric=mAP",
+        "trainer.gradient_clip_val=1",
+    ],
+)
+def test_what_cannot_change_results_does_not_change_it(compose_run, change):
+    assert identity(compose_run(*SMOKE)) == identity(compose_run(*SMOKE, change))
+
+
+def test_the_checkpoint_rule_counts_where_the_best_weights_are_tested(compose_run):
+    best = (*SMOKE, "test_checkpoint=best")
+    assert identity(compose_run(*best)) != identity(compose_run(*best, "callbacks.checkpoint.mode=max"))
+
+
+def test_real_data_may_be_moved_but_is_not_other_data(compose_run):
+    real = ("experiment=qvhighlights_lcaam",)
+    assert identity(compose_run(*real)) == identity(compose_run(*real, "paths.data_dir=/elsewhere"))
+    assert identity(compose_run(*real)) != identity(compose_run(*real, "data.root=/elsewhere/other_features"))
+
+
+def test_a_saved_configuration_and_another_process_give_the_same(compose_run, tmp_path):
+    cfg = compose_run(*SMOKE)
+    saved = tmp_path / "config.yaml"
+    saved.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    code = "import sys; from configs.identity import identity; from omegaconf import OmegaConf as o\n"
+    done = started("-c", code + "print(identity(o.load(sys.argv[1])))", str(saved), PYTHONHASHSEED="7")
+    assert done.stdout.strip() == identity(cfg), done.stderr
+
+
+def test_a_difference_names_the_key_and_both_values(compose_run):
+    run, other = compose_run(*SMOKE), compose_run(*SMOKE, "task.lr=0.5", "+task.unheard=1")
+    assert differences(run, other) == [("task.lr", run.task.lr, 0.5), ("task.unheard", "-", 1)]
