@@ -63,7 +63,6 @@ def train(cfg: DictConfig) -> float | None:
         record.update(analysis=statistics(trainer))
         optimized = trainer.callback_metrics.get(cfg.optimized_metric)
         with record.timed("test"):
-            # read before the test, which sets the callbacks back to where the tested checkpoint was saved
             tested = checkpoint_to_test(trainer, cfg.test_checkpoint)
             trainer.test(module, datamodule=datamodule, ckpt_path=tested, weights_only=True, verbose=False)
         record.update(metrics=module.test_metrics)

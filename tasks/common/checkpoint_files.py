@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from tasks.common.errors import CheckpointError, StorageError
-from tasks.common.files import alive, draft_of, synced, why_not_written
+from tasks.common.files import alive, discard, draft_of, synced, why_not_written
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         draft.replace(path)
         synced(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         left = f"; the checkpoint before it is whole: {path}" if path.exists() else ""
         raise StorageError(f"{why_not_written(path, error)}{left}") from error
     except BaseException:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise
 
 
@@ -100,7 +100,7 @@ def bring(path: Path, name: Path) -> None:
             shutil.copyfile(path, draft)
         draft.replace(name)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise StorageError(why_not_written(name, error)) from error
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,22 @@ def write_text(path: Path, text: str) -> None:
             synced(file)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise StorageError(why_not_written(path, error)) from error
     except BaseException:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise
 
 
 def draft_of(path: Path) -> Path:
     """Where this process writes what becomes `path`: in the same folder, so that renaming it moves no bytes."""
     return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def discard(draft: Path) -> None:
+    """Removes a draft that will not become a file, if there is one."""
+    with suppress(OSError):
+        draft.unlink()
 
 
 def synced(place: Any) -> None:
