@@ -12,8 +12,8 @@ class Unrepeated(DistributedSampler):
     """Of the batches that one process would have, rank r of R gets batches r, r + R, ...; nothing is repeated.
 
     So a batch holds the same samples for any number of ranks, and its padding, its losses and what a model says of it
-    are the same too. A rank may have one batch less than another, or none. It is a DistributedSampler by type, so that
-    Lightning does not replace it with its own, which pads by repetition.
+    are the same too. A rank may have one batch less than another, or none; `most` is how many the first one has. It is
+    a DistributedSampler by type, so that Lightning does not replace it with its own, which pads by repetition.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, num_replicas: int | None = None, rank: int | None = None):
@@ -21,6 +21,7 @@ class Unrepeated(DistributedSampler):
         starts = range(self.rank * batch_size, len(dataset), self.num_replicas * batch_size)
         self.samples = [sample for start in starts for sample in range(len(dataset))[start : start + batch_size]]
         self.num_samples, self.total_size = len(self.samples), len(dataset)
+        self.most = -(-len(dataset) // (self.num_replicas * batch_size))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.samples)

@@ -2,6 +2,7 @@
 
     python -m scripts.torture resume --kills 10 --out docs/results/resume.md
     python -m scripts.torture checkpoints --kills 100 --other /dev/shm
+    python -m scripts.torture ranks --out docs/results/ranks.md
 
 Ends with 1 if anything was not as promised. Every part is a file beside this one with `add_arguments` and `main`.
 """
@@ -12,6 +13,7 @@ from importlib import import_module
 
 PARTS = {
     "resume": "kill -9 at random points of runs of all four tasks: the resumed run equals the unbroken one to the bit",
+    "ranks": "two and three ranks against one process: predictions, metrics, and weights after a training",
     "checkpoints": "kill -9 while checkpoints are written: one can be read afterwards, and no draft is left",
 }
 

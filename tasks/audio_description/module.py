@@ -30,7 +30,7 @@ from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
 from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
-from tasks.audio_description.sharding import is_sharded, shard
+from tasks.audio_description.sharding import is_sharded, missing_batches, shard
 from tasks.common.captions import best_constant, score_captions
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
@@ -126,6 +126,7 @@ class AudioDescription(Task):
         self.decoding = Decoding(**(decoding or {}))
         self.prompts = PromptBuilder(self.tokenizer, prompt, Context(**(context or {})))
         self.history: History | None = None  # what this model said before, if that is its context
+        self.evaluated = 0  # batches of this validation or test
 
         backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
@@ -193,6 +194,7 @@ class AudioDescription(Task):
         ids, keep = (x.to(self.device) for x in self.prompts.for_generation(self.prompt_rows(batch)))
         options = self.decoding.generate_options(prompt_length=ids.shape[1])
         options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
+        options["synced_gpus"] = is_sharded(self.model)  # all ranks write until the longest sentence has ended
         out = self.model.llm.generate(input_ids=ids, attention_mask=keep, **options, **self.prefix(batch))
         sentences = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         return [sentence.strip() for sentence in sentences]
@@ -222,14 +224,15 @@ class AudioDescription(Task):
         return self.sentence_loss(batch, over_ranks=True)
 
     def on_validation_epoch_start(self) -> None:
-        self.history = self.new_history()
+        self.history, self.evaluated = self.new_history(), 0
 
     def validation_step(self, batch: dict, index: int) -> None:
         text = self.hparams.validate_text and not self.trainer.sanity_checking
-        self.evaluate("val", batch, self.val_accuracy, self.val_loss, text)
+        self.evaluate(batch, self.val_accuracy, self.val_loss, text)
 
-    def evaluate(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric, text: bool) -> None:
+    def evaluate(self, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric, text: bool) -> None:
         """Counts the loss and keeps the generated sentences for the scores (`text`), later rows' context, or both."""
+        self.evaluated += 1
         if self.history is not None:
             batch = {**batch, "previous": self.history.before(batch["movie"])}
         mean.update(self.sentence_loss(batch, accuracy), len(batch["text"]))
@@ -240,6 +243,17 @@ class AudioDescription(Task):
             self.history.add(rows)
         if text:
             self.predictions += rows
+
+    def catch_up(self, text: bool) -> None:
+        """Calls a sharded model as often as the rank that has the most batches; what it says does not count."""
+        if not is_sharded(self.model):
+            return
+        loader = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        for _ in range(missing_batches(self.trainer, self.evaluated)):
+            batch = self.transfer_batch_to_device(loader.dataset[[0]], self.device, 0)
+            self.sentence_loss(batch)
+            if text or self.history is not None:
+                self.describe(batch)
 
     def new_history(self) -> History | None:
         """An empty history if the data have previous=predicted, which an evaluation may choose for any model."""
@@ -258,6 +272,7 @@ class AudioDescription(Task):
         return found["loss"], found["token_accuracy"]
 
     def on_validation_epoch_end(self) -> None:
+        self.catch_up(self.hparams.validate_text and not self.trainer.sanity_checking)
         self.counted("val", self.val_accuracy, self.val_loss)
         rows, self.predictions = self.gather_predictions(), []
         if rows:
@@ -265,12 +280,13 @@ class AudioDescription(Task):
 
     def on_test_epoch_start(self) -> None:
         super().on_test_epoch_start()
-        self.history = self.new_history()
+        self.history, self.evaluated = self.new_history(), 0
 
     def test_step(self, batch: dict, index: int) -> None:
-        self.evaluate("test", batch, self.test_accuracy, self.test_loss, text=True)
+        self.evaluate(batch, self.test_accuracy, self.test_loss, text=True)
 
     def on_test_epoch_end(self) -> None:
+        self.catch_up(text=True)
         self.predictions = sorted(self.gather_predictions(), key=lambda row: (row["movie"], row["start"]))
         scores = on_first_rank(lambda: self.score(self.predictions))
         self.log_of_all("test", scores)

@@ -42,7 +42,8 @@ def test_in_training_the_batches_of_all_ranks_are_those_of_one_process_with_larg
             sampler.set_epoch(epoch)
         shares = [[batch for batch in in_batches(sampler, size) if len(batch) == size] for sampler in samplers]
         whole = [batch for batch in in_batches(alone, size * ranks) if len(batch) == size * ranks]
-        assert [sorted(sum(batches, [])) for batches in zip(*shares, strict=True)] == [sorted(b) for b in whole]
+        together = [sorted(draw for batch in batches for draw in batch) for batches in zip(*shares, strict=True)]
+        assert together == [sorted(batch) for batch in whole]
         assert len({len(sampler) for sampler in samplers}) == 1
 
 
