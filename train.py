@@ -23,7 +23,7 @@ from configs.command_line import marked
 from configs.extras import missing_extra
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
-from tasks.common.errors import CheckpointError, NonFiniteLossError, StorageError
+from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError, StorageError
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -89,7 +89,7 @@ def main(cfg: DictConfig) -> float | None:
     """The command line: an error that explains itself is printed without a stack trace."""
     try:
         return train(cfg)
-    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, StorageError) as error:
+    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, StorageError, OtherRankError) as error:
         raise CompactHydraException(str(error)) from error
 
 

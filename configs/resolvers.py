@@ -3,6 +3,7 @@
 They do not need Hydra's own `${hydra:...}`, so that a plain `hydra.compose(...)` resolves as well.
 """
 
+import itertools
 import os
 from datetime import datetime
 from pathlib import Path
@@ -11,13 +12,28 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
+ASKED = itertools.count()  # all ranks ask for the same values in the same order
 
 
 def run_stamp() -> str:
-    """A folder name that no other run has: the time to the microsecond, and the rank if it is not 0."""
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    """A folder name that no other run has: the first rank's time to the microsecond, and the rank if it is not 0."""
+    stamp = of_first_rank(datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f"))
     rank = os.environ.get("RANK", "0")
     return stamp if rank == "0" else f"{stamp}-rank{rank}"
+
+
+def of_first_rank(value: str) -> str:
+    """The first rank's value, in every process that torchrun started; the value itself in any other process."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return value
+    from torch.distributed import TCPStore  # only here: torch takes seconds to import
+
+    # torchrun's own store, which is there before the ranks know each other, and outlives a restart of them
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    key = f"lcaam/{os.environ['TORCHELASTIC_RESTART_COUNT']}/{next(ASKED)}"
+    if os.environ["RANK"] == "0":
+        store.set(key, value)
+    return store.get(key).decode()
 
 
 def run_dir(base: str) -> str:

@@ -9,18 +9,27 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 class Unrepeated(DistributedSampler):
-    """Rank r of R gets samples r, r + R, ... in order and nothing is repeated, so ranks may differ by one sample.
+    """Of the batches that one process would have, rank r of R gets batches r, r + R, ...; nothing is repeated.
 
-    It is a DistributedSampler by type, so that Lightning does not replace it with its own, which pads by repetition.
+    So a batch holds the same samples for any number of ranks, and its padding, its losses and what a model says of it
+    are the same too. A rank may have one batch less than another, or none; `most` is how many the first one has. It is
+    a DistributedSampler by type, so that Lightning does not replace it with its own, which pads by repetition.
     """
 
-    def __init__(self, dataset: Dataset, num_replicas: int | None = None, rank: int | None = None):
+    def __init__(self, dataset: Dataset, batch_size: int, num_replicas: int | None = None, rank: int | None = None):
         super().__init__(dataset, num_replicas, rank, shuffle=False)
-        self.num_samples = len(range(self.rank, len(dataset), self.num_replicas))
-        self.total_size = len(dataset)
+        starts = range(self.rank * batch_size, len(dataset), self.num_replicas * batch_size)
+        self.samples = [sample for start in starts for sample in range(len(dataset))[start : start + batch_size]]
+        self.num_samples, self.total_size = len(self.samples), len(dataset)
+        self.most = -(-len(dataset) // (self.num_replicas * batch_size))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))
+        return iter(self.samples)
+
+    def __len__(self) -> int:
+        """At least 1 if there are samples at all: Lightning leaves out the hooks of a rank that has no batch, and in
+        them all ranks meet."""
+        return max(self.num_samples, min(1, self.total_size))
 
 
 class Draw(NamedTuple):
@@ -34,13 +43,15 @@ class Draw(NamedTuple):
 class Draws(DistributedSampler):
     """A permutation of the samples that depends on (seed, epoch) alone, as `Draw`s; rank r of R gets every R-th.
 
-    All ranks get the same number of samples: if R does not divide the number of samples, the first ones of the
-    permutation come again. Lightning calls `set_epoch`, and does not replace the sampler since it is a
+    So the batches of all ranks are together the batch of one process that is R times as large. All ranks get the same
+    number of samples: if R does not divide the number of samples, the last ones of the permutation are left out. Only
+    of fewer than R samples some come twice. Lightning calls `set_epoch`, and does not replace the sampler since it is a
     DistributedSampler by type; a loop of your own calls `loader.sampler.set_epoch(epoch)`.
     """
 
     def __init__(self, dataset: Dataset, seed: int, num_replicas: int = 1, rank: int = 0):
-        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        whole = len(dataset) >= num_replicas
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=whole)
         self.skip = 0  # samples of this rank that the next pass leaves out, once
 
     def __iter__(self) -> Iterator[Draw]:
@@ -109,7 +120,7 @@ def loader(dataset: Dataset, batch_size: int, *, workers: int, draws: Draws | No
     if draws is not None:
         kind, sampler = Resumable, draws
     else:
-        kind, sampler = DataLoader, Unrepeated(dataset) if ranks()[0] > 1 else None
+        kind, sampler = DataLoader, Unrepeated(dataset, batch_size) if ranks()[0] > 1 else None
     return kind(
         dataset,
         batch_size,

@@ -19,8 +19,8 @@ class InStep(DistributedSampler):
     """Yields batches: lists of up to `batch_size` segments of different movies.
 
     As soon as a movie ends the next takes its place, the longest first, so most batches are full. Ranks get movies of
-    about equally many segments; their numbers of batches differ. It is a DistributedSampler by type, so that Lightning
-    does not replace it with its own.
+    about equally many segments; their numbers of batches differ, and `most` is the largest. It is a DistributedSampler
+    by type, so that Lightning does not replace it with its own.
     """
 
     def __init__(self, movies: Sequence[str], batch_size: int, num_replicas: int = 1, rank: int = 0):
@@ -37,7 +37,8 @@ class InStep(DistributedSampler):
         shares: list[list[list[int]]] = [[] for _ in range(num_replicas)]
         for movie in sorted(rows.values(), key=len, reverse=True):
             min(shares, key=lambda share: sum(map(len, share))).append(movie)
-        self.batches = in_step(shares[rank], batch_size)
+        of_ranks = [in_step(share, batch_size) for share in shares]
+        self.batches, self.most = of_ranks[rank], max(map(len, of_ranks))
         self.num_samples = self.total_size = len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -169,8 +169,8 @@ class GroupShuffle(Draws):
     """Training order that reads every row group once: groups are shuffled, then rows within windows of groups.
 
     groups (N,): the row group of each sample; window: number of groups that are mixed. A rank gets a run of groups, and
-    every rank the same number of samples (if they cannot be divided equally, the first ones come again at the end). The
-    order depends on (seed, epoch) alone.
+    every rank the same number of samples (if they cannot be divided equally, the last ones are left out). The order
+    depends on (seed, epoch) and the number of ranks alone.
     """
 
     def __init__(self, groups: np.ndarray, window: int, seed: int, num_replicas: int = 1, rank: int = 0):

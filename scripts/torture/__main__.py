@@ -5,6 +5,7 @@
     python -m scripts.torture sweep --out docs/results/torture_sweep.json
     python -m scripts.torture soak --runs 200 --out docs/results/soak.json
     python -m scripts.torture files
+    python -m scripts.torture ranks --out docs/results/ranks.md
 
 Ends with 1 if anything was not as promised. Every part is a file beside this one with `add_arguments` and `main`.
 """
@@ -17,6 +18,7 @@ PARTS = {
     "resume": "kill -9 at random points of runs of all four tasks: the resumed run equals the unbroken one to the bit",
     "sweep": "kill -9 jobs of a sweep and then the launcher: the same command ends with every run, and none twice",
     "soak": "many smoke runs in one sweep: no file, process or temporary file is left, and memory does not grow",
+    "ranks": "two and three ranks against one process: predictions, metrics, and weights after a training",
     "checkpoints": "kill -9 while checkpoints are written: one can be read afterwards, and no draft is left",
     "files": "more than 2,000 damaged files over every reader: a right result, or one message with the file's name",
 }

@@ -30,10 +30,11 @@ from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
 from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
-from tasks.audio_description.sharding import is_sharded, shard
+from tasks.audio_description.sharding import is_sharded, missing_batches, shard
 from tasks.common.captions import best_constant, score_captions
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
+from tasks.common.gather import on_first_rank, share_of_items
 from tasks.common.measured import measured
 from tasks.common.optimisation import adamw
 from tasks.common.task import Task, first_of
@@ -125,6 +126,7 @@ class AudioDescription(Task):
         self.decoding = Decoding(**(decoding or {}))
         self.prompts = PromptBuilder(self.tokenizer, prompt, Context(**(context or {})))
         self.history: History | None = None  # what this model said before, if that is its context
+        self.evaluated = 0  # batches of this validation or test
 
         backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
@@ -173,12 +175,18 @@ class AudioDescription(Task):
         logits = self.model.llm(input_ids=inputs, use_cache=False, **self.prefix(batch)).logits
         return logits.flatten(0, 1).float(), labels.flatten()
 
-    def sentence_loss(self, batch: dict, accuracy: MulticlassAccuracy | None = None) -> Tensor:
-        """Mean cross-entropy (nats per token, the end of the sentence included); also updates `accuracy`."""
+    def sentence_loss(
+        self, batch: dict, accuracy: MulticlassAccuracy | None = None, over_ranks: bool = False
+    ) -> Tensor:
+        """Mean cross-entropy (nats per token, the end of the sentence included); also updates `accuracy`.
+
+        over_ranks: scaled so that the mean of all ranks' losses is the mean over all their tokens.
+        """
         logits, labels = self.predict_tokens(batch)
         if accuracy is not None:
             accuracy.update(logits, labels)
-        return F.cross_entropy(logits, labels, ignore_index=IGNORED)
+        loss = F.cross_entropy(logits, labels, ignore_index=IGNORED)
+        return loss * share_of_items((labels != IGNORED).sum()) if over_ranks else loss
 
     @torch.no_grad()
     def describe(self, batch: dict) -> list[str]:
@@ -186,6 +194,7 @@ class AudioDescription(Task):
         ids, keep = (x.to(self.device) for x in self.prompts.for_generation(self.prompt_rows(batch)))
         options = self.decoding.generate_options(prompt_length=ids.shape[1])
         options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
+        options["synced_gpus"] = is_sharded(self.model)  # all ranks write until the longest sentence has ended
         out = self.model.llm.generate(input_ids=ids, attention_mask=keep, **options, **self.prefix(batch))
         sentences = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         return [sentence.strip() for sentence in sentences]
@@ -212,20 +221,21 @@ class AudioDescription(Task):
             shard(self.model, self.device_mesh["data_parallel"])
 
     def training_loss(self, batch: dict, index: int) -> Tensor:
-        return self.sentence_loss(batch)
+        return self.sentence_loss(batch, over_ranks=True)
 
     def on_validation_epoch_start(self) -> None:
-        self.history = self.new_history()
+        self.history, self.evaluated = self.new_history(), 0
 
     def validation_step(self, batch: dict, index: int) -> None:
         text = self.hparams.validate_text and not self.trainer.sanity_checking
-        self.evaluate("val", batch, self.val_accuracy, self.val_loss, text)
+        self.evaluate(batch, self.val_accuracy, self.val_loss, text)
 
-    def evaluate(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric, text: bool) -> None:
-        """Logs the loss and keeps the generated sentences for the scores (`text`), for later rows' context, or both."""
+    def evaluate(self, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric, text: bool) -> None:
+        """Counts the loss and keeps the generated sentences for the scores (`text`), later rows' context, or both."""
+        self.evaluated += 1
         if self.history is not None:
             batch = {**batch, "previous": self.history.before(batch["movie"])}
-        self.log_evaluation(stage, batch, accuracy, mean)
+        mean.update(self.sentence_loss(batch, accuracy), len(batch["text"]))
         if not text and self.history is None:
             return
         rows = self.rows(batch)
@@ -234,6 +244,17 @@ class AudioDescription(Task):
         if text:
             self.predictions += rows
 
+    def catch_up(self, text: bool) -> None:
+        """Calls a sharded model as often as the rank that has the most batches; what it says does not count."""
+        if not is_sharded(self.model):
+            return
+        loader = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        for _ in range(missing_batches(self.trainer, self.evaluated)):
+            batch = self.transfer_batch_to_device(loader.dataset[[0]], self.device, 0)
+            self.sentence_loss(batch)
+            if text or self.history is not None:
+                self.describe(batch)
+
     def new_history(self) -> History | None:
         """An empty history if the data have previous=predicted, which an evaluation may choose for any model."""
         datamodule = self.trainer.datamodule
@@ -241,31 +262,36 @@ class AudioDescription(Task):
         predicted = facts.get("previous", "none") == "predicted" and not self.hparams.blind
         return History(facts["previous_count"]) if predicted else None
 
-    def log_evaluation(self, stage: str, batch: dict, accuracy: MulticlassAccuracy, mean: MeanMetric) -> None:
-        loss, size = self.sentence_loss(batch, accuracy), len(batch["text"])
-        mean.update(loss, size)
-        self.log(f"{stage}/loss", mean, batch_size=size, prog_bar=True)
-        self.log(f"{stage}/token_accuracy", accuracy, batch_size=size)
+    def counted(self, stage: str, accuracy: MulticlassAccuracy, mean: MeanMetric) -> tuple[float, float]:
+        """Loss and token accuracy (in [0, 1]) over the batches of all ranks, which are logged."""
+        found = {"loss": float(mean.compute()), "token_accuracy": float(accuracy.compute())}
+        mean.reset()
+        accuracy.reset()
+        for name, value in found.items():
+            self.log_of_all(stage, {name: value}, prog_bar=name == "loss")
+        return found["loss"], found["token_accuracy"]
 
     def on_validation_epoch_end(self) -> None:
-        if self.predictions:
-            scores = self.score(self.gather_predictions())
-            self.log_dict({f"val/{name}": value for name, value in scores.items()}, rank_zero_only=True)
-            self.predictions = []
+        self.catch_up(self.hparams.validate_text and not self.trainer.sanity_checking)
+        self.counted("val", self.val_accuracy, self.val_loss)
+        rows, self.predictions = self.gather_predictions(), []
+        if rows:
+            self.log_of_all("val", on_first_rank(lambda: self.score(rows)))
 
     def on_test_epoch_start(self) -> None:
         super().on_test_epoch_start()
-        self.history = self.new_history()
+        self.history, self.evaluated = self.new_history(), 0
 
     def test_step(self, batch: dict, index: int) -> None:
-        self.evaluate("test", batch, self.test_accuracy, self.test_loss, text=True)
+        self.evaluate(batch, self.test_accuracy, self.test_loss, text=True)
 
     def on_test_epoch_end(self) -> None:
+        self.catch_up(text=True)
         self.predictions = sorted(self.gather_predictions(), key=lambda row: (row["movie"], row["start"]))
-        scores = self.score(self.predictions)
-        self.log_dict({f"test/{name}": value for name, value in scores.items()}, rank_zero_only=True)
-        scores["token_accuracy"] = 100 * float(self.test_accuracy.compute())
-        self.report(scores, float(self.trainer.callback_metrics["test/loss"]))
+        scores = on_first_rank(lambda: self.score(self.predictions))
+        self.log_of_all("test", scores)
+        loss, accuracy = self.counted("test", self.test_accuracy, self.test_loss)
+        self.report({**scores, "token_accuracy": 100 * accuracy}, loss)
 
     def configure_optimizers(self):
         return adamw(self, steps=self.training_steps, **self.settings("lr", "weight_decay", "betas", "warmup"))

@@ -6,6 +6,7 @@ Frozen weights are sharded like trained ones. A layer's weights are whole only w
 projected inside the layers (prefix.Prompts).
 """
 
+from pytorch_lightning import Trainer
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
@@ -30,6 +31,20 @@ def shard(model: Describer, mesh: DeviceMesh) -> None:
         fully_shard(part, mesh=mesh)
     for method in ("prefix", "constant_prefix"):  # not called through forward
         register_fsdp_forward_method(model, method)
+
+
+def missing_batches(trainer: Trainer, done: int) -> int:
+    """How many batches more than `done` the rank with the most has in this validation or test.
+
+    A sharded model runs only where all ranks call it, so a rank that has fewer batches makes up for them.
+    """
+    loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+    limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
+    if trainer.sanity_checking:
+        limit = trainer.num_sanity_val_steps
+    most = getattr(loader.sampler, "most", done)
+    share = isinstance(limit, float) and limit <= 1
+    return max(0, (int(most * limit) if share else min(most, limit)) - done)
 
 
 def is_sharded(model: Describer) -> bool:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 
 from configs.errors import ConfigError
 from datamodules.contract import Data
+from tasks.common import ddp
 from tasks.common.checkpoint_files import CheckpointFiles
 from tasks.common.remarks import drop_remarks
 from tasks.common.results import WANDB
@@ -58,6 +59,7 @@ def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) ->
     more: callbacks before them. wandb: the id of the W&B run.
     """
     drop_remarks()
+    ddp.register()
     callbacks: list[Callback] = [*more, *build_all(cfg.callbacks)]
     loggers: list[Logger] = build_loggers(cfg.logger, wandb)
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)

@@ -9,5 +9,9 @@ class CheckpointError(ValueError):
     """A checkpoint or a run folder is missing, incomplete or unreadable."""
 
 
+class OtherRankError(RuntimeError):
+    """Another rank of this run failed; the message says which, and why."""
+
+
 class StorageError(OSError):
     """A file of the run cannot be written: no room, no permission."""

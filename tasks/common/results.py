@@ -6,8 +6,8 @@
         record.update(metrics=module.test_metrics)
 
 `status` is `running` from the first line on, `completed` at the end, or `failed`, with the error, if one was raised
-(Ctrl-C and other signals included). A run that was killed outright stays `running`. Tables, report and dashboard read
-only these files.
+(Ctrl-C and other signals included). A run that was killed outright stays `running`. Of several ranks, the error of the
+one that failed first is recorded (other_ranks.py). Tables, report and dashboard read only these files.
 
 `resumed_from` is the checkpoint of an earlier run that this one goes on from, or null; `seconds` and `metrics.csv` are
 then of all parts. `identity` is the hash of the settings (configs/identity.py), `wandb` the id of the W&B run.
@@ -32,9 +32,10 @@ from configs.identity import deciding, identity
 from datamodules.contract import only_places
 from tasks.common import environment
 from tasks.common.checkpoint_files import LAST
-from tasks.common.errors import StorageError
+from tasks.common.errors import OtherRankError, StorageError
 from tasks.common.files import strict, write_json, write_text
 from tasks.common.interrupts import INTERRUPTS, interruption, requeue
+from tasks.common.other_ranks import KILLED, OtherRanks, are_several, failure, lost_connection, message_of
 from tasks.common.resume import Resumed
 from tasks.common.run_folder import refuse_taken
 from tasks.common.table import published
@@ -137,6 +138,9 @@ class RunRecord:
 
     def __enter__(self) -> "RunRecord":
         self._start = time.perf_counter()
+        self._others = None
+        if are_several(self.config["trainer"]):
+            self._others = OtherRanks(self.folder, lambda cause: self._close(**failure(cause)))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         if rank_zero_only.rank == 0:
@@ -152,17 +156,22 @@ class RunRecord:
         self._signals.__exit__(None, None, None)
         self.fields["seconds"]["total"] = self.lapsed()["total"]
         self.fields["peak_memory"] = environment.peak_memory()
+        cause = self._others.end(error) if self._others is not None else None
         if error is None:
             self.update(status="completed")
             return
         stopped = interruption(error)
-        told = stopped or error
-        self._close(status="failed", error={"type": type(told).__name__, "message": str(told)})
+        told = (stopped or error) if cause is None else OtherRankError(message_of(cause))
+        message = f"{told} ({KILLED})" if cause is None and lost_connection(told) else str(told)
+        own = {"status": "failed", "error": {"type": type(told).__name__, "message": message}}
+        self._close(**(own if cause is None else failure(cause)))
         last = self.folder / "checkpoints" / LAST
         if rank_zero_only.rank == 0 and last.is_file():
             log.warning("the run ended early (%s); it goes on with resume=%s", type(told).__name__, self.folder)
         if stopped is not None and rank_zero_only.rank == 0:
             self._requeue(str(stopped))
+        if cause is not None:
+            raise told from error
 
     def _close(self, **fields: Any) -> None:
         """As `update`, but on a full disk it writes over the bytes that are there, in a shorter form."""

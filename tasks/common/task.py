@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
 from configs.errors import ConfigError
 from configs.knobs import out_of_range
 from lcaam import LayerMasks
 from tasks.common.cost import CostHooks
 from tasks.common.epoch_loss import EpochLoss
-from tasks.common.gather import gather_rows
+from tasks.common.gather import gather_rows, mean_of_ranks
 
 
 class Task(pl.LightningModule):
@@ -64,7 +65,11 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def training_loss(self, batch: dict, index: int) -> Tensor:
-        """The loss of one batch, a scalar; the frame logs it and adds the masks' regularisers."""
+        """The loss of one batch, a scalar; the frame logs it and adds the masks' regularisers.
+
+        Over several ranks the mean of their losses counts: a mean over anything but samples is multiplied by
+        tasks.common.gather.share_of_items, so that ranks together train as one process with their batches in one.
+        """
 
     @abstractmethod
     def masks(self) -> Iterable[LayerMasks]:
@@ -120,8 +125,9 @@ class Task(pl.LightningModule):
     def training_step(self, batch: dict, index: int) -> Tensor:
         loss = self.training_loss(batch, index)
         self.epoch_loss.update(loss, size_of(batch))
-        self.log("train/loss", loss, on_step=True, on_epoch=False, logger=False)
-        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
+        told = mean_of_ranks(loss)
+        self.log("train/loss", told, on_step=True, on_epoch=False, logger=False)
+        self.log("train/loss_step", told, on_step=True, on_epoch=False, prog_bar=True)
         if weight := self.hparams.mask.get("sparsity"):
             loss = loss + weight * sum(masks.sparsity_loss() for masks in self.masks())
         return loss
@@ -143,8 +149,18 @@ class Task(pl.LightningModule):
         self.predictions, self.test_metrics = [], {}
 
     def gather_predictions(self) -> list[dict]:
-        """The predictions of all processes, each row once."""
-        return gather_rows(self.predictions, self.row_id)
+        """The predictions of all processes, each row once, in the order of the data."""
+        loader = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        sampler = getattr(loader, "sampler", None)
+        samples = list(sampler) if isinstance(sampler, DistributedSampler) else []  # of this process, in its order
+        places = [place for one in samples for place in (one if isinstance(one, list) else [one])]
+        return gather_rows(self.predictions, self.row_id, places)
+
+    def log_of_all(self, stage: str, values: Mapping[str, float], **options: Any) -> None:
+        """Logs values that all ranks have alike, such as metrics over all of them, as <stage>/<name>."""
+        # the largest of equal values is that value; their mean would be rounded
+        of_all = {"sync_dist": True, "reduce_fx": "max"}
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, **of_all, **options)
 
     def report(self, scores: Mapping[str, float], loss: float) -> None:
         """Keeps the metrics of a test: its scores, its loss, and the loss of the training."""

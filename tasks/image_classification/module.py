@@ -145,7 +145,7 @@ class ImageClassification(Task):
         found["loss"] = float(loss.compute())
         accuracy.reset()
         loss.reset()
-        self.log_dict({f"{stage}/{name}": value for name, value in found.items()}, prog_bar=stage == "val")
+        self.log_of_all(stage, found, prog_bar=stage == "val")
         return found
 
     def test_step(self, batch: dict, index: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from configs.knobs import Count, NotNegative, Positive
 from tasks.common.errors import NonFiniteLossError
+from tasks.common.gather import share_of_items
 from tasks.moment_retrieval.model import BACKGROUND, FOREGROUND
 from tasks.moment_retrieval.spans import generalised_iou, start_end
 
@@ -39,17 +40,26 @@ class MomentLosses(nn.Module):
         self.margin, self.temperature, self.levels = s.margin, s.temperature, s.levels
         self.register_buffer("class_weights", torch.tensor([1.0, s.background]), persistent=False)
 
-    def forward(self, outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, outputs: dict[str, Any], batch: dict[str, Any], over_ranks: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the weighted total and every unweighted term: span, giou, label, class_error (percent, not part of
-        the total) of the last decoder layer; the same of layer i as span_i, ...; saliency if the batch has it."""
+        the total) of the last decoder layer; the same of layer i as span_i, ...; saliency if the batch has it.
+
+        over_ranks: terms that are means over matched pairs are scaled so that their mean over ranks is the mean over
+            the pairs of all ranks (tasks.common.gather); all ranks call this function then.
+        """
         layers = [*outputs["aux"], outputs]
         matches = self.match(layers, batch["spans"])
         wanted = torch.cat(batch["spans"])
+        share = share_of_items(len(matches[0][0])) if over_ranks else 1.0  # every layer has as many pairs
         terms: dict[str, Tensor] = {}
         for number, (layer, (sample, query, target)) in enumerate(zip(layers, matches, strict=True)):
             suffix = f"_{number}" if number < len(layers) - 1 else ""
             found = self.of_spans(layer["spans"][sample, query], wanted[target])
             found |= self.of_labels(layer["logits"], sample, query)
+            if over_ranks:
+                found |= {name: share * found[name] for name in ("span", "giou", "class_error")}
             terms |= {name + suffix: value for name, value in found.items()}
         if "saliency" in batch:
             terms["saliency"] = self.of_saliency(outputs, batch)

@@ -121,14 +121,14 @@ class MomentRetrieval(Task):
             text, keep, wrong = torch.zeros_like(text[:, :1]), torch.ones_like(keep[:, :1]), None
         return self.model(batch["video"], batch["video_keep"], text, keep, wrong)
 
-    def batch_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """Total, terms (tasks/moment_retrieval/losses.py) and outputs."""
+    def batch_losses(self, batch: dict, **options: bool) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        """Total, terms (tasks/moment_retrieval/losses.py, also for the options) and outputs."""
         wrong = None
         if "saliency" in batch:
             videos = [row["vid"] for row in batch["annotation"]]
             wrong = wrong_texts(videos, other=self.hparams.wrong_texts == "other_video")
         outputs = self.predict(batch, None if wrong is None else torch.tensor(wrong, device=self.device))
-        return *self.losses(outputs, batch), outputs
+        return *self.losses(outputs, batch, **options), outputs
 
     def rows(self, outputs: dict[str, Tensor], batch: dict) -> list[dict]:
         """Rows of a submission beside their annotations; both without saliency if none is trained."""
@@ -146,9 +146,9 @@ class MomentRetrieval(Task):
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
     def training_loss(self, batch: dict, index: int) -> Tensor:
-        loss, terms, _ = self.batch_losses(batch)
+        loss, terms, _ = self.batch_losses(batch, over_ranks=True)
         found = {f"train/{name}": terms[name] for name in (*TERMS, "class_error") if name in terms}
-        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch["spans"]))
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch["spans"]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict, index: int) -> None:
@@ -169,7 +169,7 @@ class MomentRetrieval(Task):
         found = headline(metrics.compute()) | means.compute()
         metrics.reset()
         means.reset()
-        self.log_dict({f"{stage}/{name}": value for name, value in found.items()})
+        self.log_of_all(stage, found)
         return found
 
     def test_step(self, batch: dict, index: int) -> None:

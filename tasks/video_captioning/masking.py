@@ -17,6 +17,8 @@ def hide(
     probability: float = 0.5,
     most: int = 45,
     generator: torch.Generator | None = None,
+    first: int = 0,
+    step: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Captions [CLS] words [SEP] padding -> what the model reads, and what it has to predict at the hidden places.
 
@@ -24,6 +26,8 @@ def hide(
     most `most`, are chosen among all but [CLS]. A chosen word becomes [MASK] with probability 0.8, a random entry of
     the vocabulary with 0.1, and stays with 0.1. Returns (B, T) ids and (B, T) labels, IGNORED at words not chosen.
     generator: on the device of `ids`; None is torch's own.
+    first, step: these are the captions first, first + step, ... of a batch `step` times as large, such as that of all
+        ranks, and get the choices that they would get in it from the same generator.
 
     Raises ValueError for lengths that are below 2 or do not fit `ids`, and for `probability` or `most` out of range.
     """
@@ -35,8 +39,11 @@ def hide(
     if not 0.0 < probability <= 1.0 or most < 1:
         raise ValueError(f"hide: probability is in (0, 1] and most at least 1, got {probability} and {most}")
 
+    def mine(drawn: Tensor) -> Tensor:
+        return drawn[first::step]
+
     def uniform() -> Tensor:
-        return torch.rand(batch, text, generator=generator, device=ids.device)
+        return mine(torch.rand(step * batch, text, generator=generator, device=ids.device))
 
     place = torch.arange(text, device=ids.device)
     candidates = (place >= 1) & (place < lengths[:, None])
@@ -44,7 +51,7 @@ def hide(
     number = (probability * lengths).round().clamp(1, most)  # halves to the even number, as Python's round
     chosen = candidates & (rank < number[:, None])
     fate = uniform()
-    words = torch.randint(vocab_size, ids.shape, generator=generator, device=ids.device)
+    words = mine(torch.randint(vocab_size, (step * batch, text), generator=generator, device=ids.device))
     inputs = torch.where(chosen & (fate < 0.8), mask_id, ids)
     inputs = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), words, inputs)
     return inputs, torch.where(chosen, ids, IGNORED)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -21,7 +22,7 @@ from tasks.common.caption_tokens import has_java
 from tasks.common.captions import CaptionScorer, best_constant
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
-from tasks.common.gather import on_first_rank
+from tasks.common.gather import largest, on_first_rank, place_among_ranks, share_of_items
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.meteor import METEOR
@@ -153,12 +154,16 @@ class VideoCaptioning(Task):
     def hidden_loss(self, batch: dict, draw: tuple[int, ...] | None) -> tuple[Tensor, int]:
         """Mean cross-entropy (nats) of the hidden words, and how many they are.
 
-        draw: numbers that decide what is hidden. None: each video's name decides, whatever the batch.
+        draw: numbers that decide what is hidden in the batches of all ranks, as if they were one. None: each video's
+            name decides, whatever the batch.
         """
         ids, keep = words.encode(self.tokenizer, batch["caption"], self.hparams.text_tokens)
         lengths = keep.sum(1)
         if draw is not None:
-            inputs, labels = self.hidden(ids, lengths, draw)
+            longest = largest(ids.shape[1])  # of the ranks' captions, which would be padded to it in one batch
+            more = (0, longest - ids.shape[1])
+            ids, keep = F.pad(ids, more, value=self.special.pad), F.pad(keep, more, value=False)
+            inputs, labels = self.hidden(ids, lengths, draw, *place_among_ranks())
         else:
             rows = zip(ids.split(1), lengths.split(1), batch["video"], strict=True)
             pairs = [self.hidden(row[:, : int(size)], size, (zlib.crc32(name.encode()),)) for row, size, name in rows]
@@ -169,12 +174,12 @@ class VideoCaptioning(Task):
         loss = self.model.loss(self.features(batch), inputs.to(device), labels.to(device), keep.to(device))
         return loss, int((labels != IGNORED).sum())
 
-    def hidden(self, ids: Tensor, lengths: Tensor, draw: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def hidden(self, ids: Tensor, lengths: Tensor, draw: tuple[int, ...], *of_ranks: int) -> tuple[Tensor, Tensor]:
         """masking.hide with the choices of `draw`."""
         state = np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]
         random = torch.Generator().manual_seed(int(state) >> 1)
         options = (self.hparams.mask_probability, self.hparams.most_masked, random)
-        return hide(ids, lengths, self.special.mask, self.model.vocab_size, *options)
+        return hide(ids, lengths, self.special.mask, self.model.vocab_size, *options, *of_ranks)
 
     @torch.no_grad()
     def write(self, batch: dict) -> list[str]:
@@ -208,8 +213,9 @@ class VideoCaptioning(Task):
                 )
 
     def training_loss(self, batch: dict, index: int) -> Tensor:
-        draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
-        return self.hidden_loss(batch, draw)[0]
+        draw = (torch.initial_seed(), self.current_epoch, index, 0)
+        loss, words_hidden = self.hidden_loss(batch, draw)
+        return loss * share_of_items(words_hidden)
 
     def validation_step(self, batch: dict, index: int) -> None:
         self.count(batch, self.val_loss)
@@ -228,7 +234,7 @@ class VideoCaptioning(Task):
         if rows:
             meteor = self.hparams.meteor == "always"
             found |= on_first_rank(lambda: self.score(rows, self.scorer_of_validation(rows), meteor))
-        self.log_dict({f"val/{name}": value for name, value in found.items()}, prog_bar=True)
+        self.log_of_all("val", found, prog_bar=True)
 
     def scorer_of_validation(self, rows: list[dict]) -> CaptionScorer:
         """The references of these videos, tokenised once for all validations."""
@@ -251,7 +257,7 @@ class VideoCaptioning(Task):
         found = on_first_rank(lambda: self.score(self.predictions, self.scorer_of_test()))
         loss = self.test_loss.compute()["loss"]
         self.test_loss.reset()
-        self.log_dict({f"test/{name}": value for name, value in {**found, "loss": loss}.items()})
+        self.log_of_all("test", {**found, "loss": loss})
         self.report({name: found[name] for name in SCORES if name in found}, loss)
 
     def scorer_of_test(self) -> CaptionScorer:

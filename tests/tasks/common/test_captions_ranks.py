@@ -45,7 +45,7 @@ def test_two_ranks_score_as_one_process_and_both_know_the_scores_and_the_error(t
         assert first[name] == second[name] == alone
     assert first["computing"] == second["computing"] == 0
     assert first["error"][0] == "ValueError"
-    assert second["error"] == ["RuntimeError", f"rank 0 failed with ValueError: {first['error'][1]}"]
+    assert second["error"] == ["OtherRankError", f"rank 0 failed with ValueError: {first['error'][1]}"]
     assert "8 of 11 ids have no caption" in second["error"][1]
 
 
