@@ -14,10 +14,10 @@ checkpoints/, predictions/ and figures/.
 import sys
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from configs.command_line import marked
+from configs.arguments import prepared
+from configs.messages import explained
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from tasks.common.errors import CheckpointError, NonFiniteLossError
@@ -79,9 +79,12 @@ def main(cfg: DictConfig) -> float | None:
     try:
         return train(cfg)
     except (ConfigError, DataError, NonFiniteLossError, CheckpointError) as error:
-        raise CompactHydraException(str(error)) from error
+        raise explained(error) from error
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = marked(sys.argv[1:])
+    try:
+        sys.argv[1:] = prepared(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(str(error))
     main()

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from configs.resolvers import ROOT
 
 GROUPS = frozenset(path.name for path in (ROOT / "configs").iterdir() if path.is_dir() and path.name[0] not in "_.")
+MARK = "++"
 VALUE = re.compile(r"([A-Za-z_][\w.\-]*)=")
 
 
@@ -28,7 +29,7 @@ def marked(arguments: Sequence[str]) -> list[str]:
         match = VALUE.match(argument)
         return bool(match) and match[1] not in GROUPS | swept and not match[1].startswith("hydra.")
 
-    return [f"++{argument}" if is_value(argument) else argument for argument in arguments]
+    return [f"{MARK}{argument}" if is_value(argument) else argument for argument in arguments]
 
 
 def of_sweep(name: str) -> list[str]:
@@ -40,4 +41,4 @@ def of_sweep(name: str) -> list[str]:
 
 def unmarked(arguments: Sequence[str]) -> list[str]:
     """The same arguments as the user wrote them."""
-    return [argument.removeprefix("++") for argument in arguments]
+    return [argument.removeprefix(MARK) for argument in arguments]
