@@ -29,7 +29,7 @@ def train(cfg: DictConfig) -> float | None:
 
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
     from tasks.common.analysis_figures import statistics
-    from tasks.common.build import build_datamodule, build_module, build_trainer
+    from tasks.common.build import build_datamodule, build_module, build_trainer, check_devices
     from tasks.common.checkpoints import checkpoint_to_resume, checkpoint_to_test, save_last, saved_checkpoints
     from tasks.common.files import write_jsonl
     from tasks.common.floors import all_floors
@@ -38,6 +38,7 @@ def train(cfg: DictConfig) -> float | None:
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, show
 
+    check_devices(cfg)
     with RunRecord(cfg) as record, wandb_closed():
         seed_run(cfg.seed, cfg.threads)
         resumed = checkpoint_to_resume(cfg.resume)

@@ -48,10 +48,10 @@ def is_other_job(arguments: Sequence[str]) -> bool:
     return any(argument.split("=")[0] in OTHER_JOB for argument in arguments)
 
 
-def plain_words(arguments: Sequence[str], example: str = "experiment=madv2_lcaam") -> list[str]:
+def plain_words(arguments: Sequence[str], example: str = "experiment=madv2_lcaam", options: bool = True) -> list[str]:
     """The words that are neither Hydra's options nor their values. ConfigError for one that is not `key=value`.
 
-    example: a setting of this program, for the message.
+    example: a setting of this program, for the message. options: whether the program has Hydra's options.
     """
     words: list[str] = []
     given = list(arguments)
@@ -59,9 +59,9 @@ def plain_words(arguments: Sequence[str], example: str = "experiment=madv2_lcaam
         word = given.pop(0)
         following = given[0] if given and not given[0].startswith("-") else ""
         if word.startswith("-"):
-            if word.split("=")[0] in WITH_VALUE:
+            if options and word.split("=")[0] in WITH_VALUE:
                 given = given[1:] if following and "=" not in word + following else given
-            elif word.split("=")[0] not in ALONE:
+            elif not options or word not in ALONE:
                 raise ConfigError(without_dashes(word, following, example))
         elif word.startswith("=") or word == "" or (word.endswith("=") and following and "=" not in following):
             raise ConfigError(without_blanks(words, word, following))
@@ -94,10 +94,10 @@ def without_blanks(before: list[str], word: str, following: str) -> str:
 def setting_for(word: str, example: str) -> str:
     """What a word without a key may have been meant as: a choice of a group, a run's folder."""
     key = example.split("=")[0]
+    if key not in GROUPS:
+        return f"write {key}={shlex.quote(word)}"
     groups = [group for group in (key, *sorted(GROUPS)) if word in choices_of(group)]
-    if groups:
-        return f"write {groups[0]}={word}"
-    return f"write {key}={shlex.quote(word)}" if key == "run" else f"a setting is written key=value, such as {example}"
+    return f"write {groups[0]}={word}" if groups else f"a setting is written key=value, such as {example}"
 
 
 def check_choices(words: Sequence[str]) -> None:

@@ -45,7 +45,9 @@ def help_text() -> str:
     lines = [docstring, "", "A setting is written key=value, without blanks. Files of configs/ (* is the default):", ""]
     for group, what in GROUPS.items():
         names = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-        lines += entry(f"{group} ({what})", ", ".join(f"{name}*" * (name == chosen.get(group)) or name for name in names))
+        lines += entry(
+            f"{group} ({what})", ", ".join(f"{name}*" * (name == chosen.get(group)) or name for name in names)
+        )
     lines += entry("hydra/launcher", "basic*: one job of a sweep after the other, joblib: one process per core")
     lines += ["", "The mask, beside mask=<file>:", ""]
     lines += entry("mask.fusion", ", ".join(f"{name}: {equation}" for name, equation in FUSIONS.items()))

@@ -36,7 +36,8 @@ def misspelt(plain: Mapping[str, Any], schema: type) -> list[str]:
     bad = {join(*one) for one in unknown}
     places = {join(path, name) for path, names in known.items() for name in names or node_at(plain, path)}
     places |= set(leaves(plain))
-    places = {place for place in places if not any(place == one or place.startswith(f"{one}.") for one in bad)}
+    supplied = {join(node, name) for node, names in SUPPLIED.items() for name in names}
+    places = {place for place in places - supplied if not any(f"{place}.".startswith(f"{one}.") for one in bad)}
     problems = []
     for path, key in unknown:
         names = [name for name in known[path] if name not in SUPPLIED.get(path, ())]

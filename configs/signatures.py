@@ -74,7 +74,11 @@ def _dataclass_in(module: str, annotation: ast.expr) -> str | None:
     for name in (part.id for part in ast.walk(annotation) if isinstance(part, ast.Name)):
         target = _imported(module, name)
         found = _definition(target) if target and target.split(".")[0] not in ("typing", "torch") else None
-        if found and _is_dataclass(found[1]) and not any(getattr(part, "name", "") == "further" for part in found[1].body):
+        if (
+            found
+            and _is_dataclass(found[1])
+            and not any(getattr(part, "name", "") == "further" for part in found[1].body)
+        ):
             return target
     return None
 

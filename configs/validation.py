@@ -17,7 +17,6 @@ from configs.targets import resolve
 from configs.type_hints import choices, fits, wanted
 
 
-
 def problems_of(cfg: DictConfig | Mapping, schema: type) -> list[str]:
     """The problems of a configuration whose root is described by the dataclass `schema`. Builds nothing.
 
@@ -153,4 +152,3 @@ def _check_value(path: str, value: Any, annotation: Any, default: Any) -> list[s
         return [f"{path}: {value!r} is not {wanted(annotation)}{nearest(value, choices(annotation))}"]
     wrong = problem(path, value, annotation)
     return [] if wrong is None else [wrong]
-

@@ -23,7 +23,7 @@ def wandb_logger(
 ) -> WandbLogger:
     """A W&B run whose files lie in `folder`/wandb; `wandb sync` uploads an offline one later."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
+    logger = WandbLogger(
         save_dir=folder,
         project=project,
         name=name,
@@ -34,6 +34,9 @@ def wandb_logger(
         mode=wandb_mode(),
         settings={"quiet": True},  # the closing table says it better
     )
+    # Lightning hands over `anonymous`, which W&B has no use for and warns of whatever its value
+    getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+    return logger
 
 
 def wandb_mode() -> str:
