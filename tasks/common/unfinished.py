@@ -20,12 +20,9 @@ def warn_if_unfinished(run: Path, checkpoint: Path, max_steps: int | None) -> No
     step = read_checkpoint(checkpoint).get("global_step", "unknown")
     of = f" of {max_steps}" if isinstance(max_steps, int) and max_steps > 0 else ""
     log.warning(
-        "this run did not finish (status %s, step %s%s): %s is not what it would have tested",
-        status,
-        step,
-        of,
-        checkpoint,
-    )
+        "this run did not finish (status %s, step %s%s): a whole run would not have tested %s",
+        status, step, of, checkpoint,
+    )  # fmt: skip
 
 
 def status_of(run: Path) -> str:
