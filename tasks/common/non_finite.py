@@ -5,7 +5,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tasks.common.errors import NonFiniteLossError
 
-CAUSES = "Usual causes: a learning rate too high (task.lr), features that are not numbers, mask.init=default with a deep mask."
+CAUSES = (
+    "Usual causes: a learning rate too high (task.lr), features that are not numbers, mask.init=default with a deep "
+    "mask."
+)
 
 
 def non_finite(module: LightningModule, what: str) -> NonFiniteLossError:
