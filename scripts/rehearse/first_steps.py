@@ -67,5 +67,3 @@ def quiet():
             yield
     finally:
         logging.disable(before)
-
-

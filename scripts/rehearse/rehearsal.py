@@ -4,12 +4,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from configs.composing import composed
 from configs.errors import ConfigError
@@ -78,12 +80,10 @@ def checks(
     wrong += different(real, stand_in)
     yield "batch from the real files' formats", shapes(real)
 
-    build = lambda kind: built(cfg, inputs, kind)  # noqa: E731
-    module = build("meta")
-    hooks_of(cfg).precision(module, cfg.task)
+    module = as_trained(cfg, inputs, "meta")
     text = batch_of(inputs.stand_in, hooks_of(cfg).words(module, inputs.sample(torch.device("meta")), TOKENS))
     with quiet():
-        step = measured_step(cfg, build, text, real)
+        step = measured_step(cfg, module, partial(as_trained, cfg, inputs, "cpu"), text, real)
     yield "parameters", f"{sum(module.parts().values()):,} in all, {step.trained:,} trained"
     yield "memory per device", memory(step, device)
     if step.memory > device.gib * GIB:
@@ -100,6 +100,14 @@ def checks(
     small = composed(*[one for one in given if not one.startswith("scale=")], "scale=smoke")
     metrics, files = run_first_steps(real_cfg, small, place / "run")
     yield "first 3 steps, small model", f"loss {metrics['train_loss']:.3f}, tested, {len(files)} files left"
+
+
+def as_trained(cfg: DictConfig, inputs: Inputs, device: str) -> nn.Module:
+    """The whole module in training mode, with the types and the frozen parts that it has in a run."""
+    module, hooks = built(cfg, inputs, device), hooks_of(cfg)
+    hooks.precision(module, cfg.task)
+    hooks.training(module, cfg.task)
+    return module.train()
 
 
 def on_fake_files(cfg: DictConfig, fake: Fake, folder: Path) -> DictConfig:

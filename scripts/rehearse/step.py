@@ -71,22 +71,21 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-def measured_step(cfg: Any, build: Callable[[str], nn.Module], stand_in: dict, real: dict) -> Step:
+def measured_step(cfg: Any, module: nn.Module, on_cpu: Callable[[], nn.Module], stand_in: dict, real: dict) -> Step:
     """The step of a batch of cfg.data.batch_size samples.
 
-    build: device -> the module. stand_in: a batch of one sample; real: one from the data module, for a step on the CPU.
+    module: on the meta device, in training mode. on_cpu: makes it there. stand_in: a batch of one sample; real: one
+    from the data module, for a step on the CPU.
     """
-    module = build("meta").train()
-    hooks_of(cfg).precision(module, cfg.task)
     batch = repeated(moved(stand_in, torch.device("meta")), cfg.data.batch_size)
     try:
         peak, flops = followed(module, batch, lambda: module.training_loss(batch, 0))
         method = "the training step on the meta device"
     except (NotImplementedError, RuntimeError):
         if 3 * cfg.data.batch_size * module.flops(moved(stand_in, torch.device("meta"))) < AFFORDABLE:
-            on_cpu, size = build("cpu").train(), len(next(iter(real.values())))
+            there, size = on_cpu(), len(next(iter(real.values())))
             batch = repeated(real, -(-cfg.data.batch_size // size))
-            peak, flops = followed(on_cpu, batch, lambda: on_cpu.training_loss(batch, 0))
+            peak, flops = followed(there, batch, lambda: there.training_loss(batch, 0))
             method = "the training step on the CPU"
         else:
             module.zero_grad(set_to_none=True)
