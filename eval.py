@@ -17,6 +17,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from configs.arguments import plain_words
 from configs.errors import ConfigError
 from configs.resolvers import ROOT, run_stamp
 from configs.saved import check, open_run
@@ -37,15 +38,18 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     from hydra.utils import get_class
 
     from datamodules.formats.kept import nothing_kept
-    from tasks.common.build import build_datamodule, build_trainer, derived
+    from tasks.common.build import build_datamodule, build_trainer, check_devices, derived
     from tasks.common.checkpoints import find_checkpoint, load_module
     from tasks.common.files import write_json, write_jsonl
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, published, show
     from tasks.common.task import Task
+    from tasks.common.unfinished import warn_if_unfinished
 
+    check_devices(cfg)
     run = Path(settings.run)
     path = run if run.suffix == ".ckpt" else find_checkpoint(run, settings.checkpoint or cfg.test_checkpoint)
+    warn_if_unfinished(Path(cfg.paths.run_dir), path, cfg.trainer.get("max_steps"))
     task = {key: value for key, value in OmegaConf.to_container(cfg.task).items() if f"task.{key}" in changes}
     module = load_module(get_class(derived(cfg, "task", Task)._target_), path, **task)
 
@@ -79,6 +83,7 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     try:
+        plain_words(arguments, example="run=logs/...", options=False)
         evaluate(*open_run(OmegaConf.load(ROOT / "configs" / "eval.yaml"), arguments))
     except (ConfigError, DataError, CheckpointError) as error:
         sys.exit(str(error))

@@ -16,11 +16,11 @@ import sys
 import tempfile
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from configs.command_line import marked
+from configs.arguments import prepared
 from configs.extras import missing_extra
+from configs.messages import explained
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError, StorageError
@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> float | None:
 
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
     from tasks.common.analysis_figures import statistics
-    from tasks.common.build import build_datamodule, build_module, build_trainer
+    from tasks.common.build import build_datamodule, build_module, build_trainer, check_devices
     from tasks.common.checkpoints import checkpoint_to_test, saved_checkpoints
     from tasks.common.exact_resume import ExactResume
     from tasks.common.files import named_places, write_jsonl
@@ -44,6 +44,7 @@ def train(cfg: DictConfig) -> float | None:
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, show
 
+    check_devices(cfg)
     earlier = resumed(cfg)
     places = (cfg.paths.run_dir, cfg.paths.data_dir, tempfile.gettempdir())
     with exit_codes(), RunRecord(cfg, earlier) as record, wandb_closed(), named_places(*places):
@@ -90,11 +91,14 @@ def main(cfg: DictConfig) -> float | None:
     try:
         return train(cfg)
     except (ConfigError, DataError, NonFiniteLossError, CheckpointError, StorageError, OtherRankError) as error:
-        raise CompactHydraException(str(error)) from error
+        raise explained(error) from error
 
 
 if __name__ == "__main__":
     if (missing := missing_extra(sys.argv[1:])) is not None:
         sys.exit(missing)
-    sys.argv[1:] = marked(sys.argv[1:])
+    try:
+        sys.argv[1:] = prepared(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(str(error))
     main()

@@ -14,6 +14,7 @@ from configs.quoting import quoted, unquoted
 from configs.resolvers import ROOT
 
 GROUPS = frozenset(path.name for path in (ROOT / "configs").iterdir() if path.is_dir() and path.name[0] not in "_.")
+MARK = "++"
 VALUE = re.compile(r"([A-Za-z_][\w.\-]*)=")
 
 
@@ -29,7 +30,7 @@ def marked(arguments: Sequence[str]) -> list[str]:
         match = VALUE.match(argument)
         return bool(match) and match[1] not in GROUPS | swept and not match[1].startswith("hydra.")
 
-    return [f"++{quoted(argument)}" if is_value(argument) else argument for argument in arguments]
+    return [f"{MARK}{quoted(argument)}" if is_value(argument) else argument for argument in arguments]
 
 
 def of_sweep(name: str) -> list[str]:
@@ -41,4 +42,4 @@ def of_sweep(name: str) -> list[str]:
 
 def unmarked(arguments: Sequence[str]) -> list[str]:
     """The same arguments as the user wrote them."""
-    return [unquoted(argument.removeprefix("++")) for argument in arguments]
+    return [unquoted(argument.removeprefix(MARK)) for argument in arguments]

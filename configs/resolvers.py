@@ -6,6 +6,7 @@ They do not need Hydra's own `${hydra:...}`, so that a plain `hydra.compose(...)
 import itertools
 import os
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -38,8 +39,8 @@ def of_first_rank(value: str) -> str:
 
 def run_dir(base: str) -> str:
     """The folder that Hydra made for this run; without Hydra's application, a new name below `base`."""
-    if HydraConfig.initialized():
-        return HydraConfig.get().runtime.output_dir
+    if HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return HydraConfig.get().runtime.output_dir  # it is missing while `--cfg job --resolve` shows the settings
     return str(Path(base).absolute() / run_stamp())
 
 
@@ -48,3 +49,4 @@ OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute
 OmegaConf.register_new_resolver("multiply", lambda a, b: a * b, replace=True)
 OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("run_stamp", run_stamp, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("help_text", lambda: import_module("configs.help").help_text(), replace=True)

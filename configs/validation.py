@@ -11,17 +11,20 @@ from omegaconf.errors import OmegaConfBaseException
 from configs.command_line import GROUPS
 from configs.contradictions import contradictions, owner
 from configs.errors import ConfigError, listed, nearest
+from configs.keys import HYDRA_KEYS, SUPPLIED, join, misspelt
 from configs.knobs import problem
 from configs.targets import resolve
 from configs.type_hints import choices, fits, wanted
 
-HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_"}
-SUPPLIED = {"task": ("mask", "facts"), "trainer": ("callbacks", "logger")}  # arguments that the code passes, by node
-
 
 def problems_of(cfg: DictConfig | Mapping, schema: type) -> list[str]:
-    """Every problem of a configuration whose root is described by the dataclass `schema`. Builds nothing."""
+    """The problems of a configuration whose root is described by the dataclass `schema`. Builds nothing.
+
+    Those that need no library are told first and alone (configs/keys.py), in a second; then all others at once.
+    """
     plain = as_plain(cfg)
+    if problems := misspelt(plain, schema):
+        return problems
     problems = check_fields("", plain, schema)
     problems += check_targets("", plain)
     if not problems:  # a contradiction between values of the wrong type says nothing
@@ -51,7 +54,7 @@ def check_fields(path: str, node: Any, schema: type) -> list[str]:
     younger = {item.name for item in dataclasses.fields(schema) if item.metadata.get("younger")}
     frame = schema.__module__ == "configs.schema"  # these fields have to be given; a part's own class has defaults
     problems += [
-        f"{_join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
+        f"{join(path, name)}: is missing; {path or 'a run'} needs {listed(parameters)}"
         for name, parameter in parameters.items()
         if frame and parameter.default is not parameter.empty and name not in node and name not in younger
     ]
@@ -82,7 +85,7 @@ def check_targets(path: str, node: Any) -> list[str]:
         except ConfigError as error:
             problems.append(str(error))
     for key, value in node.items():
-        problems += check_targets(_join(path, key), value)
+        problems += check_targets(join(path, key), value)
     return problems
 
 
@@ -143,13 +146,13 @@ def _check_keys(path: str, node: Mapping, parameters: Mapping, hints: Mapping, c
             if inspect.Parameter.VAR_KEYWORD not in kinds:
                 known = list(named) if path else [*named, *sorted(GROUPS - named.keys())]
                 problems.append(
-                    f"{_join(path, key)}: unknown key{nearest(key, known)} (keys of {path or 'a run'}: {listed(known)})"
+                    f"{join(path, key)}: unknown key{nearest(key, known)} (keys of {path or 'a run'}: {listed(known)})"
                 )
             continue
-        problems += _check_value(_join(path, key), value, hints.get(key, Any), named[key].default)
+        problems += _check_value(join(path, key), value, hints.get(key, Any), named[key].default)
     if complete:
         missing = [name for name, p in named.items() if p.default is p.empty and name not in node]
-        problems += [f"{_join(path, name)}: is missing" for name in missing]
+        problems += [f"{join(path, name)}: is missing" for name in missing]
     return problems
 
 
@@ -164,7 +167,3 @@ def _check_value(path: str, value: Any, annotation: Any, default: Any) -> list[s
         return [f"{path}: {value!r} is not {wanted(annotation)}{nearest(value, choices(annotation))}"]
     wrong = problem(path, value, annotation)
     return [] if wrong is None else [wrong]
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)

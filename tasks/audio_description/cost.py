@@ -8,6 +8,8 @@ from torch import nn
 
 from configs.errors import ConfigError
 from tasks.audio_description.known_sizes import sizes_of
+from tasks.audio_description.language_model import checkpoint_activations
+from tasks.audio_description.lora import LoRA, add_lora
 from tasks.audio_description.prefix import CACHE
 from tasks.audio_description.tokenizer import SPECIAL
 from tasks.common.cost import Calls, CostHooks, vocabulary
@@ -84,6 +86,18 @@ def precision(module: nn.Module, task: DictConfig) -> None:
         module.model.llm.to(getattr(torch, task.llm.dtype))
 
 
+def training(module: nn.Module, task: DictConfig) -> None:
+    """A pretrained language model is frozen, has adapters, or keeps few activations, as its settings say."""
+    llm, node = module.model.llm, task.llm
+    if node.pretrained is not None and node.frozen:
+        llm.requires_grad_(False)
+        module.frozen = True
+    if node.gradient_checkpointing:
+        checkpoint_activations(llm)
+    if node.lora is not None:
+        add_lora(llm, LoRA(**node.lora))
+
+
 HOOKS = CostHooks(
     root=lambda module: module.model,
     calls=calls,
@@ -92,4 +106,5 @@ HOOKS = CostHooks(
     part=encoder_call,
     shrink=shrink,
     precision=precision,
+    training=training,
 )

@@ -6,10 +6,14 @@ checkpoint loads again with `weights_only=True`.
 
 from typing import Any
 
+import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from configs.errors import ConfigError
 from datamodules.contract import Data
@@ -18,6 +22,8 @@ from tasks.common.checkpoint_files import CheckpointFiles
 from tasks.common.remarks import drop_remarks
 from tasks.common.results import WANDB
 from tasks.common.task import Task
+
+GPUS = {"gpu": (CUDAAccelerator, MPSAccelerator), "cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,)}
 
 
 def build(node: DictConfig, **keywords: Any) -> Any:
@@ -54,15 +60,23 @@ def build_module(cfg: DictConfig, datamodule: Data) -> Task:
 
 
 def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) -> Trainer:
-    """Lightning's Trainer with the configured callbacks and loggers.
+    """Lightning's Trainer with the configured callbacks and loggers. Raises ConfigError for what it refuses.
 
+    A progress bar is one of the callbacks: without one there is none, and trainer.enable_progress_bar=false drops it.
     more: callbacks before them. wandb: the id of the W&B run.
     """
     drop_remarks()
     ddp.register()
     callbacks: list[Callback] = [*more, *build_all(cfg.callbacks)]
     loggers: list[Logger] = build_loggers(cfg.logger, wandb)
-    trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    if not cfg.trainer.get("enable_progress_bar", True):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    node = OmegaConf.merge(cfg.trainer, {"enable_progress_bar": bar})
+    try:
+        trainer = build(node, callbacks=callbacks, logger=loggers or False)
+    except (MisconfigurationException, ValueError) as error:  # ValueError: an unknown strategy
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     trainer.strategy.checkpoint_io = CheckpointFiles()
     return trainer
 
@@ -73,3 +87,15 @@ def build_loggers(nodes: DictConfig | None, wandb: str | None) -> list[Logger]:
     return [
         instantiate(node, _convert_="all", **({"id": wandb} if node.get("_target_") == WANDB else {})) for node in given
     ]
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """Raises ConfigError if the trainer asks for a GPU and there is none: before data are read and a model is built."""
+    asked = cfg.trainer.get("accelerator")
+    if asked not in GPUS:
+        return
+    if not any(kind.is_available() for kind in GPUS[asked]):
+        raise ConfigError(
+            f"trainer.accelerator: {asked}, but PyTorch {torch.__version__} sees none here; without one: trainer=cpu "
+            "(in eval.py trainer.accelerator=cpu)"
+        )

@@ -1,4 +1,4 @@
-"""What `python -m scripts.cost` asks a task for: how it is built without a download, and which calls are worth timing.
+"""What `python -m scripts.cost` and `scripts.rehearse` ask a task for: how it is built without a download, and which calls are worth timing.
 
 A task's class answers with `cost_hooks()`; numbers of parameters and FLOPs are its own `parts()` and `flops(batch)`.
 """
@@ -30,6 +30,7 @@ class CostHooks:
     part, shrink: for a model that is too large to be built. `shrink` makes its task node small, and `part` gives the
         calls that can still be timed; None if there are none.
     precision: module, task node as configured -> puts the weights into the types that they have in a run.
+    training: the same -> what is frozen and what is computed again in the backward pass, as in a run.
     """
 
     root: Callable[[nn.Module], nn.Module]
@@ -39,6 +40,7 @@ class CostHooks:
     part: Callable[[nn.Module, dict], Calls] | None = None
     shrink: Callable[[DictConfig], object] = nothing
     precision: Callable[[nn.Module, DictConfig], object] = nothing
+    training: Callable[[nn.Module, DictConfig], object] = nothing
 
 
 def vocabulary(size: int, special: list[str], unknown: str) -> Tokenizer:

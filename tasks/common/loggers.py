@@ -34,7 +34,7 @@ def wandb_logger(
     id: the W&B run that it is, which a resumed run continues; results.json has it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
+    logger = WandbLogger(
         save_dir=folder,
         project=project,
         name=name,
@@ -47,6 +47,9 @@ def wandb_logger(
         mode=wandb_mode(),
         settings={"quiet": True},  # the closing table says it better
     )
+    # Lightning hands over `anonymous`, which W&B has no use for and warns of whatever its value
+    getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+    return logger
 
 
 def wandb_mode() -> str:

@@ -82,7 +82,7 @@ class MomentLosses(nn.Module):
         cost = cost - self.weights["label"] * logits.softmax(-1)[..., FOREGROUND, None]
         costs = cost.cpu().numpy()  # (L, B, Q, M)
         if not np.isfinite(costs).all():
-            raise NonFiniteLossError("MomentLosses: a predicted span or logit is not finite, so nothing can be matched")
+            raise NonFiniteLossError("a predicted span or logit is not finite, so nothing can be matched,")
         first = [sum(counts[:number]) for number in range(len(counts))]
         matches = []
         for of_layer in costs:

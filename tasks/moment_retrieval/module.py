@@ -15,9 +15,11 @@ from configs.knobs import Betas, Count, NotNegative, Positive, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from lcaam.plan import mask_options
+from tasks.common.errors import NonFiniteLossError
 from tasks.common.flops import count_flops
 from tasks.common.means import Means
 from tasks.common.measured import measured
+from tasks.common.non_finite import non_finite
 from tasks.common.optimisation import adamw
 from tasks.common.task import Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
@@ -122,13 +124,16 @@ class MomentRetrieval(Task):
         return self.model(batch["video"], batch["video_keep"], text, keep, wrong)
 
     def batch_losses(self, batch: dict, **options: bool) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """Total, terms (tasks/moment_retrieval/losses.py, also for the options) and outputs."""
+        """Total, terms (tasks/moment_retrieval/losses.py, also for the options), outputs. Raises NonFiniteLossError."""
         wrong = None
         if "saliency" in batch:
             videos = [row["vid"] for row in batch["annotation"]]
             wrong = wrong_texts(videos, other=self.hparams.wrong_texts == "other_video")
         outputs = self.predict(batch, None if wrong is None else torch.tensor(wrong, device=self.device))
-        return *self.losses(outputs, batch, **options), outputs
+        try:
+            return *self.losses(outputs, batch, **options), outputs
+        except NonFiniteLossError as error:
+            raise non_finite(self, str(error)) from error
 
     def rows(self, outputs: dict[str, Tensor], batch: dict) -> list[dict]:
         """Rows of a submission beside their annotations; both without saliency if none is trained."""

@@ -141,8 +141,30 @@ def test_a_mistyped_setting_of_a_sweep_is_named(compose_run: Compose, override: 
 
 
 def test_all_problems_are_told_at_once(compose_run: Compose) -> None:
-    told = complaint(compose_run("seed=abc", "mask.fusion=mull", "+task.widht=3"))
+    told = complaint(compose_run("mask.fusion=mull", "mask.depth=0", "task.lr=-1"))
     assert len(told.splitlines()) == 3
+
+
+def test_what_needs_no_library_is_told_first(compose_run: Compose) -> None:
+    told = complaint(compose_run("seed=abc", "mask.depth=deep", "mask.fusion=mull", "+task.widht=3"))
+    assert [line.split(":")[0] for line in told.splitlines()] == ["task.widht", "seed", "mask.depth"]
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("+batch_size=8", "batch_size: unknown key; did you mean 'data.batch_size'?"),
+        ("+lr=1e-3", "lr: unknown key; did you mean 'task.lr'?"),
+        ("+batchsize=8", "batchsize: unknown key; did you mean 'data.batch_size'?"),
+        ("+task.depth=3", "task.depth: unknown key; did you mean 'mask.depth'?"),
+        ("+max_steps=3", "max_steps: unknown key; did you mean 'floors.max_steps' or 'trainer.max_steps'?"),
+        ("+limit_val_batches=3", "limit_val_batches: unknown key; did you mean 'trainer.limit_val_batches'?"),
+        ("+task.llm.vocab=3", "task.llm.vocab: unknown key; did you mean 'vocab_size'? (keys of task.llm: pretrained"),
+        ("+xyzzy=3", "xyzzy: unknown key (keys of a run: name, scale_name"),
+    ],
+)
+def test_a_key_is_looked_for_in_every_node(compose_run: Compose, override: str, hint: str) -> None:
+    assert complaint(compose_run("experiment=madv2_lcaam", "scale=mini", override)).startswith(hint)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A rehearsal of a run at the paper's scale, without its data and without a GPU."""
