@@ -125,6 +125,8 @@ def newest_unfinished(cfg: DictConfig) -> Path | None:
         by_folder.pop(run["folder"], None)
         if run["resumed_from"] and (earlier := by_folder.get(Path(run["resumed_from"]).parent.parent)):
             done.append(earlier)
+    for run in by_folder.values():
+        clean(run["folder"] / "checkpoints")
     for run in sorted(by_folder.values(), key=lambda run: (run["started"], run["folder"].name), reverse=True):
         if (path := last_of(run["folder"])) is not None:
             return path
