@@ -149,7 +149,7 @@ def test_a_checkpoint_amid_an_accumulation_is_refused_and_the_last_one_is_not(ti
 
     cfg = accumulating("callbacks.checkpoint.filename='after{step}'", "callbacks.checkpoint.save_top_k=-1")
     train(cfg)
-    # four batches an epoch, updates after the third and the fourth: batch 5 is amid an accumulation, batch 15 is not
+    # four batches per epoch, updates after the third and the fourth: batch 5 is amid an accumulation, batch 15 is not
     amid, whole = (Path(cfg.paths.run_dir) / "checkpoints" / f"after{step}.ckpt" for step in (2, 7))
     with pytest.raises(CheckpointError, match="amid an accumulation of gradients"):
         resumed(accumulating(f"resume={amid}"))
