@@ -52,7 +52,7 @@ def write_rows(
 
 def data_of(path: Path, part: str) -> Path:
     """The JSON beside a page."""
-    return path.with_name(f"{path.stem}_{part}.json")
+    return path.with_name(f"torture_{part}.json")
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -4,6 +4,9 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from omegaconf import DictConfig
 
 from tasks.common import interrupts
 from tasks.common.interrupts import INTERRUPTS, Terminated, exit_codes
+from tests.programs import ROOT
 from tests.tasks.common import tiny
 from train import train
 
@@ -105,3 +109,22 @@ def test_slurm_is_asked_to_queue_the_job_again(monkeypatch, tmp_path: Path, capl
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     interrupts.requeue()
     assert (tmp_path / "asked").read_text() == "requeue 7_3\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_command_saves_says_how_to_go_on_and_ends_with_the_signals_code(tmp_path: Path, number, code) -> None:
+    places = (f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data")
+    run = ("experiment=qvhighlights_lcaam", "scale=smoke", *QUICK, "trainer.max_steps=100000", *places)
+    with subprocess.Popen([sys.executable, "train.py", *run], cwd=ROOT, stderr=subprocess.STDOUT, stdout=-1) as process:
+        until = time.monotonic() + 200
+        while not (saved := list(tmp_path.rglob("last.ckpt"))) and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(number)
+        output = process.communicate(timeout=100)[0].decode()
+    assert process.returncode == code, output
+    (record,) = tmp_path.rglob("results.json")
+    assert f"it goes on with resume={record.parent}" in output and "Traceback" not in output
+    fields = json.loads(record.read_text())
+    assert fields["status"] == "failed" and fields["checkpoints"]["last"] == "checkpoints/last.ckpt"
+    assert torch.load(saved[0], weights_only=True)["global_step"] >= 3

@@ -1,6 +1,7 @@
 """`resume=`: what it takes, what it refuses, and what it leaves. That it is exact is shown by test_torture.py."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from tasks.common.errors import CheckpointError
+from tasks.common.checkpoint_files import read_checkpoint
+from tasks.common.errors import CheckpointError, StorageError
 from tasks.common.resume import resumed
+from tests.tasks.common import tiny
 from train import train
 
 TinyRun = Callable[..., DictConfig]
@@ -146,7 +149,7 @@ def test_a_checkpoint_amid_an_accumulation_is_refused_and_the_last_one_is_not(ti
 
     cfg = accumulating("callbacks.checkpoint.filename='after{step}'", "callbacks.checkpoint.save_top_k=-1")
     train(cfg)
-    # four batches an epoch, updates after the third and the fourth: batch 5 is amid an accumulation, batch 15 is not
+    # four batches per epoch, updates after the third and the fourth: batch 5 is amid an accumulation, batch 15 is not
     amid, whole = (Path(cfg.paths.run_dir) / "checkpoints" / f"after{step}.ckpt" for step in (2, 7))
     with pytest.raises(CheckpointError, match="amid an accumulation of gradients"):
         resumed(accumulating(f"resume={amid}"))
@@ -161,3 +164,34 @@ def test_the_epochs_loss_is_of_the_whole_epoch(tiny_run: TinyRun) -> None:
     again = tiny_run(*QUICK, "++trainer.limit_train_batches=4", "resume=auto", task={"fail": "terminate"}, max_steps=8)
     train(again)
     assert record_of(again)["metrics"]["train_loss"] > 0
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_the_last_good_checkpoint(tiny_run, monkeypatch) -> None:
+    """In step 3 files stop growing, so the checkpoint after the second validation has no room."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, limit[1])) or 1.0  # noqa: E731
+    monkeypatch.setitem(tiny.FAILURES, "full", full)
+    cfg = tiny_run(*QUICK, task={"fail": "full"}, data={"batch_size": 16})
+    try:
+        with pytest.raises(StorageError) as raised:
+            train(cfg)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    (line,) = str(raised.value).splitlines()
+    assert "ckpt cannot be written: File too large" in line and "mounted at" in line
+    record = record_of(cfg)
+    assert (record["status"], record["error"]) == ("failed", {"type": "StorageError", "message": line})
+    assert read_checkpoint(last(cfg))["global_step"] == 2
+    assert not list(Path(cfg.paths.run_dir).rglob(".*.*"))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_continues_its_wandb_run(tiny_run: TinyRun) -> None:
+    first = stopped(tiny_run, "logger=many")
+    second = tiny_run(*QUICK, "logger=many", "resume=auto", task={"fail": "terminate"})
+    train(second)
+    run = record_of(first)["wandb"]
+    assert run and record_of(second)["wandb"] == run
+    for cfg in (first, second):
+        (folder,) = Path(cfg.paths.run_dir).glob("wandb/offline-run-*")
+        assert folder.name.endswith(f"-{run}")
