@@ -2,7 +2,7 @@
 
 A cell is one combination of a sweep's values. In the multirun's folder `cells.jsonl` has a line per cell, written
 before any job starts. To `jobs.jsonl` every job adds a line when it starts and when it fails, in whichever process;
-later lines of the same job win. Together with the runs' results.json they say at any time what counts and what does not.
+later lines of the same job win. Together with the runs' results.json they say at any time what counts and what not.
 """
 
 import json
