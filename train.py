@@ -13,6 +13,7 @@ checkpoints/, predictions/ and figures/.
 """
 
 import sys
+import tempfile
 
 import hydra
 from hydra.errors import CompactHydraException
@@ -34,7 +35,7 @@ def train(cfg: DictConfig) -> float | None:
     from tasks.common.build import build_datamodule, build_module, build_trainer
     from tasks.common.checkpoints import checkpoint_to_test, saved_checkpoints
     from tasks.common.exact_resume import ExactResume
-    from tasks.common.files import write_jsonl
+    from tasks.common.files import named_places, write_jsonl
     from tasks.common.floors import all_floors
     from tasks.common.interrupts import exit_codes
     from tasks.common.loggers import continue_csv, log_settings, log_summary, wandb_closed
@@ -44,7 +45,8 @@ def train(cfg: DictConfig) -> float | None:
     from tasks.common.table import closing_table, show
 
     earlier = resumed(cfg)
-    with exit_codes(), RunRecord(cfg, earlier) as record, wandb_closed():
+    places = (cfg.paths.run_dir, cfg.paths.data_dir, tempfile.gettempdir())
+    with exit_codes(), RunRecord(cfg, earlier) as record, wandb_closed(), named_places(*places):
         seed_run(cfg.seed, cfg.threads)
         datamodule = build_datamodule(cfg)  # missing or bad data stops here
         module = build_module(cfg, datamodule)
@@ -65,7 +67,6 @@ def train(cfg: DictConfig) -> float | None:
         if (optimized := trainer.callback_metrics.get(cfg.optimized_metric)) is not None:
             record.update(optimized={cfg.optimized_metric: float(optimized)})
         with record.timed("test"):
-            # read before the test, which sets the callbacks back to where the tested checkpoint was saved
             tested = checkpoint_to_test(trainer, cfg.test_checkpoint)
             trainer.test(module, datamodule=datamodule, ckpt_path=tested, weights_only=True, verbose=False)
         record.update(metrics=module.test_metrics)

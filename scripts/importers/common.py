@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import DictConfig
 
+from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
 if TYPE_CHECKING:  # it takes seconds to import
@@ -37,6 +38,7 @@ def read(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
     try:
+        verify(path)
         with torch.serialization.safe_globals(ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError,

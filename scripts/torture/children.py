@@ -43,8 +43,8 @@ def become(log: Path, run: Callable[[], None], environment: dict[str, str]) -> N
 
 
 def ended(processes: list[int], seconds: float) -> list[int]:
-    """The exit codes of processes (minus the signal's number where a signal ended one). Where one was killed or failed,
-    the others get ten seconds, then they are killed as well. TimeoutError if they take longer than `seconds`."""
+    """The exit codes of processes (minus the signal's number if a signal ended one). If one was killed or failed, the
+    others get ten seconds, then they are killed as well. TimeoutError if they take longer than `seconds`."""
     codes: dict[int, int] = {}
     until = time.monotonic() + seconds
     while len(codes) < len(processes):

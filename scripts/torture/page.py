@@ -9,7 +9,13 @@ from tasks.common.files import write_text
 
 
 def write(path: Path, rows: list[dict[str, Any]], chosen: argparse.Namespace) -> None:
-    """The matrix of `resume`: a row for each task, a column for each variant."""
+    """The matrix of `resume`: a row for each task, a column for each variant. Cells that the page's JSON has and this
+    command did not run stay, so that a matrix can be made in parts."""
+    other = data_of(path, "resume")
+    if other.is_file():
+        new = {(row["task"], row["column"]) for row in rows}
+        old = json.loads(other.read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in old if (row["task"], row["column"]) not in new] + rows
     columns = list(dict.fromkeys(row["column"] for row in rows))
     cells = {(row["task"], row["column"]): row for row in rows}
     table = [
@@ -38,8 +44,15 @@ def write_rows(
     else:
         text = f"{text}{block}\n"
     write_text(path, text)
-    other = path.with_name(f"{path.stem}_{part}.json")
-    write_text(other, json.dumps({"kills": chosen.kills, "seed": chosen.seed, "rows": data or table}, indent=1) + "\n")
+    write_text(
+        data_of(path, part),
+        json.dumps({"kills": chosen.kills, "seed": chosen.seed, "rows": data or table}, indent=1) + "\n",
+    )
+
+
+def data_of(path: Path, part: str) -> Path:
+    """The JSON beside a page."""
+    return path.with_name(f"torture_{part}.json")
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -14,14 +14,14 @@ KINDS = ("train", "validation", "epoch", "saving", "test")
 
 
 class Points(Callback):
-    """Counts the points by kind, and kills this process at the n-th of one kind.
+    """Counts the points by kind, and sends this process a signal at the n-th of one kind.
 
     train: before a batch, before its backward pass, before the gradients are zeroed, after the batch. epoch: its start
     and end. validation: its start, its batches, its end. saving: each write of a checkpoint's bytes. test: its batches.
     """
 
-    def __init__(self, kind: str | None = None, number: int = 0) -> None:
-        self.kind, self.number, self.counts = kind, number, Counter()
+    def __init__(self, kind: str | None = None, number: int = 0, end: int = signal.SIGKILL) -> None:
+        self.kind, self.number, self.end, self.counts = kind, number, end, Counter()
         write = checkpoint_files.Writer.write
 
         def counted(writer: checkpoint_files.Writer, data: bytes) -> int:
@@ -35,7 +35,7 @@ class Points(Callback):
     def reach(self, kind: str) -> None:
         self.counts[kind] += 1
         if (kind, self.counts[kind]) == (self.kind, self.number):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.end)
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.reach("train")

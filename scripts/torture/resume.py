@@ -1,14 +1,19 @@
 """Kills runs of all four tasks at random points, resumes them with `resume=auto`, and compares with the unbroken run.
 
-Equal means: weights, optimiser and schedule of the last checkpoint torch.equal, predictions equal to the byte, all
-metrics equal. Every second killed run saves after each step, the others after validations; every third is killed twice.
+Equal means: weights, optimiser, schedule and step of the last checkpoint torch.equal, predictions equal to the byte,
+and all metrics equal. Every second killed run saves after each step, the others after validations; every third is
+killed twice; every fourth gets SIGTERM, must save and end with 143, and the others SIGKILL.
 """
 
 import argparse
+import contextlib
+import copy
+import gc
 import json
 import logging
 import random
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -17,6 +22,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from scripts.torture.children import ended, started
 from scripts.torture.points import KINDS, Points
@@ -42,7 +49,14 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
     "image_classification": {
         "": ("experiment=imagenet1k_multi_lcaam", "data.batch_size=11", *RECIPE),
         "dropout": ("task.drop_path=0.3",),
-        "other": ("task.ema=0.9", "task.mixup=0.8", "task.cutmix=1.0", "task.drop_path=0.1", "data.augment=timm"),
+        "other": (
+            "task.ema=0.9",
+            "task.mixup=0.8",
+            "task.cutmix=1.0",
+            "task.drop_path=0.1",
+            "data.augment=timm",
+            "data.shift=0",
+        ),
     },
     "video_captioning": {
         "": ("experiment=msrvtt_multi_lcaam", "data.batch_size=5"),
@@ -74,25 +88,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(chosen: argparse.Namespace) -> int:
     """Prints a line for each task and variant, and writes the table. Returns 1 if any run differs."""
     imported()
+    from scripts.torture.page import write
+
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     try:
         for task in chosen.tasks:
+            warm(folder.absolute(), task)
             for variant in chosen.variants:
                 row = cell(folder.absolute(), task, variant, chosen.kills, chosen.seed)
                 rows.append(row)
                 print(f"{task}, {variant}: {row['equal']} of {row['runs']} equal ({row['seconds']} s)", flush=True)
                 for problem in row["problems"]:
                     print(f"    {problem}", flush=True)
+                if chosen.out is not None:
+                    write(chosen.out, rows, chosen)
     finally:
         if chosen.keep is None:
             shutil.rmtree(folder)
-    if chosen.out is not None:
-        from scripts.torture.page import write
-
-        write(chosen.out, rows, chosen)
-    return int(any(row["equal"] < row["runs"] for row in rows))
+    return int(any(row["problems"] for row in rows))
 
 
 def imported() -> None:
@@ -104,6 +119,18 @@ def imported() -> None:
     torch.set_num_threads(1)
 
 
+def warm(folder: Path, task: str) -> None:
+    """Two steps in this process: it generates the data, and the forked ones find all imported that they need."""
+    from configs.composing import composed
+    from train import train
+
+    own = ["trainer.max_steps=2", "trainer.val_check_interval=1", f"paths.log_dir={folder}/warm"]
+    with (folder / "warm.txt").open("w") as file, contextlib.redirect_stdout(file):
+        train(composed(*overrides(task, "plain"), *own, f"paths.data_dir={folder}/data"))
+    gc.collect()
+    gc.freeze()
+
+
 def overrides(task: str, variant: str) -> list[str]:
     """The command line of a task's run, without its folders."""
     return [*COMMON, *TASKS[task][""], *VARIANTS[variant], *TASKS[task].get(variant, ())]
@@ -111,24 +138,28 @@ def overrides(task: str, variant: str) -> list[str]:
 
 def cell(folder: Path, task: str, variant: str, kills: int, seed: int) -> dict[str, Any]:
     """What became of the killed runs of one task in one variant."""
+    from configs.composing import composed
+
     start, place = time.monotonic(), folder / task / variant.replace(" ", "")
-    command = [*overrides(task, variant), f"paths.data_dir={folder}/data"]
-    run(place / "whole", command, None)
+    command = composed(*overrides(task, variant), f"paths.data_dir={folder}/data")
+    run(place / "whole", command, {}, None)
     points = json.loads((place / "whole" / "points.json").read_text())
     chance = random.Random(f"{seed} {task} {variant}")
     equal, problems, killed = 0, [], Counter()
     for number in range(kills):
         here = place / f"killed{number}"
-        saving = "0.000001" if number % 2 else "null"
-        own = [*command, f"callbacks.last.save_minutes={saving}", "resume=auto"]
-        found = []
+        saving = 1e-6 if number % 2 else None
+        own = {"callbacks.last.save_minutes": saving, "resume": "auto"}
+        found, term = [], number % 4 == 3
         for _ in range(2 if number % 3 == 2 else 1):
             kind = chance.choice([kind for kind in KINDS if points.get(kind)])
-            point = (kind, chance.randint(1, points[kind]))
-            found.append(" ".join(map(str, point)))
+            point = (kind, chance.randint(1, points[kind]), signal.SIGTERM if term else signal.SIGKILL)
+            found.append(" ".join(map(str, point[:2])))
             killed[kind] += 1
-            run(here, own, point)
-        run(here, own, None)
+            codes = run(here, command, own, point)
+            if term and codes[0] not in (0, 143):  # 0: the resumed run has fewer points and was not hit
+                problems.append(f"SIGTERM at {found[-1]} ended with {codes}")
+        run(here, command, own, None)
         if differing := list(differences(place / "whole", here)):
             problems.append(f"killed at {', then '.join(found)}, save_minutes={saving}: {'; '.join(differing)}")
         else:
@@ -140,10 +171,15 @@ def cell(folder: Path, task: str, variant: str, kills: int, seed: int) -> dict[s
     }  # fmt: skip
 
 
-def run(folder: Path, command: list[str], point: tuple[str, int] | None) -> None:
-    """One run below `folder`, on one or two ranks; it is killed at `point`. Raises RuntimeError if it fails itself."""
-    log, count = folder / "output.txt", 2 if "trainer.devices=2" in command else 1
-    arguments = [*command, f"paths.log_dir={folder}/logs"]
+def run(folder: Path, command: DictConfig, changes: dict[str, Any], point: tuple | None) -> list[int]:
+    """One run below `folder`, on one or two ranks; it is killed at `point`. Returns their exit codes.
+
+    Raises RuntimeError if it fails by itself.
+    """
+    log, count = folder / "output.txt", command.trainer.devices
+    cfg = copy.deepcopy(command)
+    for key, value in {**changes, "paths.log_dir": f"{folder}/logs"}.items():
+        OmegaConf.update(cfg, key, value)
     ranks: list[dict[str, str]] = [{}]
     if count > 1:
         with socket.socket() as free:
@@ -151,18 +187,18 @@ def run(folder: Path, command: list[str], point: tuple[str, int] | None) -> None
             port = free.getsockname()[1]
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
         ranks = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-    job = partial(trained, arguments, folder, point)
+    job = partial(trained, cfg, folder, point)
     codes = ended([started(log, job, OMP_NUM_THREADS="1", **rank) for rank in ranks], seconds=300)
     if point is None and any(codes):
         raise RuntimeError(f"a run failed ({codes}):\n{log.read_text(errors='replace')[-3000:]}")
+    return codes
 
 
-def trained(arguments: list[str], folder: Path, point: tuple[str, int] | None) -> None:
+def trained(cfg: DictConfig, folder: Path, point: tuple | None) -> None:
     """In its own process: train.py, with the points; the first rank is the one that is killed."""
     import os
 
     import tasks.common.build as build
-    from configs.composing import composed
     from train import train
 
     logging.basicConfig(level=logging.INFO)
@@ -176,7 +212,7 @@ def trained(arguments: list[str], folder: Path, point: tuple[str, int] | None) -
         return trainer
 
     build.build_trainer = with_points
-    train(composed(*arguments))
+    train(cfg)
     if first:
         (folder / "points.json").write_text(json.dumps(counter.counts))
 
@@ -187,7 +223,7 @@ def differences(whole: Path, resumed: Path) -> Iterator[str]:
 
     one, other = completed(whole), completed(resumed)
     first, second = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, other))
-    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         if not same(first[part], second[part]):
             yield part
     paths = [run / "predictions" / "test.jsonl" for run in (one, other)]
@@ -198,8 +234,8 @@ def differences(whole: Path, resumed: Path) -> Iterator[str]:
         values = [found.get(name) for found in metrics]
         if values[0] != values[1]:
             yield f"{name} {values[0]} and {values[1]}"
-    if (left := [path.name for path in resumed.rglob(".*.ckpt.*")]) and "saving" not in left:
-        yield from (f"draft {name}" for name in left if (other / "checkpoints" / name).exists())
+    if left := [path.name for path in resumed.rglob(".*.ckpt.*")]:
+        yield f"left over: {', '.join(left)}"
 
 
 def completed(folder: Path) -> Path:

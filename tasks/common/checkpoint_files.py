@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from tasks.common.errors import CheckpointError, StorageError
-from tasks.common.files import alive, draft_of, synced, why_not_written
+from tasks.common.files import alive, discard, draft_of, synced, why_not_written
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         draft.replace(path)
         synced(path.parent)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         left = f"; the checkpoint before it is whole: {path}" if path.exists() else ""
         raise StorageError(f"{why_not_written(path, error)}{left}") from error
     except BaseException:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise
 
 
@@ -100,7 +100,7 @@ def bring(path: Path, name: Path) -> None:
             shutil.copyfile(path, draft)
         draft.replace(name)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise StorageError(why_not_written(name, error)) from error
 
 
@@ -132,9 +132,13 @@ def verify(path: Path) -> None:
     """Compares the checksum of each record of a checkpoint, which torch does not. Raises ValueError for a wrong one."""
     if not zipfile.is_zipfile(path):
         return  # the reader says what it is instead: cut off, or of an old format without checksums
-    with zipfile.ZipFile(path) as archive:
-        if (record := archive.testzip()) is not None:
-            raise ValueError(f"the checksum of its record {record} is wrong")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except Exception as error:  # zipfile, zlib and struct have their own for damaged bytes
+        raise ValueError(f"its list of records is damaged: {error}") from error
+    if record is not None:
+        raise ValueError(f"the checksum of its record {record} is wrong")
 
 
 def readable(path: Path) -> tuple[Path, Any]:

@@ -19,6 +19,7 @@ from tasks.common.checkpoint_files import bring
 from tasks.common.errors import CheckpointError
 from tasks.common.gather import several_ranks
 from tasks.common.generators import generator_states, set_generator_states
+from tasks.common.interrupts import INTERRUPTS
 from tasks.common.last_checkpoint import IN_VALIDATION, amid_accumulation
 from tasks.common.task import Task
 
@@ -64,7 +65,9 @@ class ExactResume(Callback):
     # Loading, in the order of the calls
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or self.source is None:  # a test loads the best weights alone
+        if trainer.state.fn != TrainerFn.FITTING:
+            checkpoint["callbacks"] = {}  # a test needs the weights; the callbacks stay as the training left them
+        if trainer.state.fn != TrainerFn.FITTING or self.source is None:
             return
         ranks = checkpoint[KEY]["ranks"]
         if len(ranks) != trainer.world_size:
@@ -99,6 +102,9 @@ class ExactResume(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.steps is not None:
             trainer.fit_loop.epoch_loop.max_steps, self.steps = self.steps, None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        INTERRUPTS.install()  # Lightning put its own handler in place for the test
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The last moment before the first draw: loading and a loader's start may have drawn already."""

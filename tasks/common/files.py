@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,22 @@ def write_text(path: Path, text: str) -> None:
             synced(file)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise StorageError(why_not_written(path, error)) from error
     except BaseException:
-        draft.unlink(missing_ok=True)
+        discard(draft)
         raise
 
 
 def draft_of(path: Path) -> Path:
     """Where this process writes what becomes `path`: in the same folder, so that renaming it moves no bytes."""
     return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def discard(draft: Path) -> None:
+    """Removes a draft that will not become a file, if there is one."""
+    with suppress(OSError):
+        draft.unlink()
 
 
 def synced(place: Any) -> None:
@@ -94,6 +101,23 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object per line."""
     write_text(path, "".join(json.dumps(strict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+@contextmanager
+def named_places(*folders: str | Path) -> Iterator[None]:
+    """Turns "No space left on device" of anything inside into a StorageError that names the fullest of the folders."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        there = [next(place for place in (Path(f), *Path(f).parents) if place.exists()) for f in folders]
+        full = min(there, key=lambda place: shutil.disk_usage(place).free)
+        raise StorageError(
+            why_not_written(Path(error.filename or full / "(a file that is not named)"), error)
+        ) from error
 
 
 class JsonLines(list):

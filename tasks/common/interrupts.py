@@ -97,7 +97,7 @@ def interruption(error: BaseException | None) -> KeyboardInterrupt | None:
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Ends the process with 128 + the signal's number where a signal ended the block."""
+    """Ends the process with 128 + the signal's number if a signal ended the block."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
@@ -107,7 +107,7 @@ def exit_codes() -> Iterator[None]:
 
 
 def requeue() -> None:
-    """Puts this SLURM job into the queue again; its command begins anew, and goes on where it has resume=auto."""
+    """Puts this SLURM job into the queue again; its command begins anew, and with resume=auto it goes on."""
     array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID")
     name = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else job
     try:

@@ -169,9 +169,12 @@ class RunRecord:
             log.error("%s", error)
             path = self.folder / "results.json"
             if path.is_file():
-                with path.open("r+", encoding="utf-8") as file:
-                    file.write(json.dumps(strict(self.fields), ensure_ascii=False, allow_nan=False) + "\n")
-                    file.truncate()
+                try:
+                    with path.open("r+", encoding="utf-8") as file:
+                        file.write(json.dumps(strict(self.fields), ensure_ascii=False, allow_nan=False) + "\n")
+                        file.truncate()
+                except OSError as again:
+                    log.error("%s keeps the status that it had: %s", path, again)
 
     def _requeue(self, signal: str) -> None:
         if signal != "SIGUSR1":

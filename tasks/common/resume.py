@@ -37,7 +37,7 @@ class Resumed:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What the earlier parts took up to the checkpoint."""
+        """The seconds of the earlier parts, as far as the checkpoint."""
         return self.state["seconds"]
 
     def bring_to(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ def resumed(cfg: DictConfig) -> Resumed | None:
     if state["amid_accumulation"]:
         raise CheckpointError(
             f"resume={path}: it was saved amid an accumulation of gradients, whose sum it does not hold; resume the "
-            f"last.ckpt beside it (trainer.val_check_interval is no multiple of trainer.accumulate_grad_batches)"
+            f"last.ckpt beside it (trainer.val_check_interval is not a multiple of trainer.accumulate_grad_batches)"
         )
     log.info("resuming %s, which is of step %s", path, content["global_step"])
     return Resumed(path, content["global_step"], state)
@@ -90,7 +90,7 @@ def checkpoint_of(given: str) -> Path:
 
 
 def last_of(run: Path) -> Path | None:
-    """A run's last.ckpt, also where only the one before it is there; None if there is neither."""
+    """A run's last.ckpt, also if only the one before it is there; None if there is neither."""
     folder = run / "checkpoints"
     return next((folder / LAST for name in (LAST, PREVIOUS) if (folder / name).is_file()), None)
 
@@ -125,6 +125,8 @@ def newest_unfinished(cfg: DictConfig) -> Path | None:
         by_folder.pop(run["folder"], None)
         if run["resumed_from"] and (earlier := by_folder.get(Path(run["resumed_from"]).parent.parent)):
             done.append(earlier)
+    for run in by_folder.values():
+        clean(run["folder"] / "checkpoints")
     for run in sorted(by_folder.values(), key=lambda run: (run["started"], run["folder"].name), reverse=True):
         if (path := last_of(run["folder"])) is not None:
             return path

@@ -18,6 +18,7 @@ from torch import Tensor
 from configs.errors import ConfigError, nearest
 from lcaam.controls import count
 from lcaam.integrations.timm import graft, graft_options
+from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def from_file(path: str) -> dict[str, Any]:
     if Path(path).suffix == ".npz":
         return {"file": path, "custom_load": True}
     try:
+        verify(Path(path))
         state = dict(load_state_dict(path).items())
     except (
         AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.video import Swin3D_B_Weights, Swin3D_S_Weights, Swin3D_T_Weights, SwinTransformer3d
 
+from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
 PATCH = (2, 4, 4)
@@ -174,6 +175,7 @@ def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
 def read(path: Path) -> Mapping[str, Any]:
     """The state dict in a file, alone or as its "state_dict" or "model". Tensors and plain values only are read."""
     try:
+        verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else "empty"

@@ -4,7 +4,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs.identity import differences, identity
-from tests.programs import started
 
 SMOKE = ("experiment=qvhighlights_lcaam", "scale=smoke")
 
@@ -15,13 +14,10 @@ SMOKE = ("experiment=qvhighlights_lcaam", "scale=smoke")
         "seed=1",
         "task.lr=0.5",
         "mask.fusion=add",
-        "mask.depth=5",
         "data.batch_size=3",
-        "data.seed=5",
         "trainer.max_steps=7",
         "trainer.accumulate_grad_batches=2",
         "test_checkpoint=best",
-        "threads=2",
         "callbacks=early_stopping",
         "name=another",
     ],
@@ -36,7 +32,6 @@ def test_what_can_change_results_changes_the_identity(compose_run, change):
     "change",
     [
         "paths.log_dir=elsewhere",
-        "paths.data_dir=elsewhere",
         "data.num_workers=3",
         "resume=some.ckpt",
         "floors.enabled=false",
@@ -44,7 +39,6 @@ def test_what_can_change_results_changes_the_identity(compose_run, change):
         "callbacks.figures=null",
         "callbacks.checkpoint.monitor=train/loss",
         "trainer.log_every_n_steps=9",
-        "optimized_metric=mAP",
         "trainer.gradient_clip_val=1",
     ],
 )
@@ -63,13 +57,11 @@ def test_real_data_may_be_moved_but_is_not_other_data(compose_run):
     assert identity(compose_run(*real)) != identity(compose_run(*real, "data.root=/elsewhere/other_features"))
 
 
-def test_a_saved_configuration_and_another_process_give_the_same(compose_run, tmp_path):
+def test_a_saved_configuration_gives_the_same(compose_run, tmp_path):
     cfg = compose_run(*SMOKE)
     saved = tmp_path / "config.yaml"
     saved.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
-    code = "import sys; from configs.identity import identity; from omegaconf import OmegaConf as o\n"
-    done = started("-c", code + "print(identity(o.load(sys.argv[1])))", str(saved), PYTHONHASHSEED="7")
-    assert done.stdout.strip() == identity(cfg), done.stderr
+    assert identity(OmegaConf.load(saved)) == identity(cfg) == identity(OmegaConf.to_container(cfg, resolve=True))
 
 
 def test_a_difference_names_the_key_and_both_values(compose_run):

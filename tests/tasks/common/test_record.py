@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from tasks.common.results import RunRecord, Terminated
+from tasks.common.interrupts import Terminated
+from tasks.common.results import RunRecord
 
 TinyRun = Callable[..., DictConfig]
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from datamodules.errors import DataError
@@ -138,14 +139,15 @@ def test_a_best_checkpoint_that_was_never_saved_is_not_replaced_by_the_last(tiny
 
 
 def test_a_best_checkpoint_that_is_gone_is_named(tmp_path: Path) -> None:
-    callback = SimpleNamespace(best_model_path=str(tmp_path / "best.ckpt"))
-    trainer = SimpleNamespace(fast_dev_run=False, is_global_zero=True, global_step=3, checkpoint_callback=callback)
+    saver = ModelCheckpoint(tmp_path, monitor="val/loss")
+    saver.best_model_path = str(tmp_path / "best.ckpt")
+    trainer = SimpleNamespace(fast_dev_run=False, is_global_zero=True, global_step=3, checkpoint_callbacks=[saver])
     with pytest.raises(CheckpointError, match=r"in 3 steps \(.*best.ckpt is gone\)"):
         checkpoint_to_test(trainer, "best")
     (tmp_path / "best.ckpt").touch()
     assert checkpoint_to_test(trainer, "best") == str(tmp_path / "best.ckpt")
     assert checkpoint_to_test(trainer, "last") is None
-    trainer.checkpoint_callback = None
+    trainer.checkpoint_callbacks = []
     with pytest.raises(CheckpointError, match="no best checkpoint was saved in 3 steps. It is saved after"):
         checkpoint_to_test(trainer, "best")
 
