@@ -11,7 +11,7 @@ EXTRAS = {  # choice on the command line -> module of the plugin, extra of pypro
     "hydra/launcher=ray": ("hydra_plugins.hydra_ray_launcher", ""),
     "hydra/launcher=joblib": ("hydra_plugins.hydra_joblib_launcher", ""),
 }
-ALONE = {  # packages that are no extra
+ALONE = {  # packages without an extra
     "hydra/launcher=ray": "pip install hydra-ray-launcher; docs/sweeps.md says what it was not tried with",
     "hydra/launcher=joblib": "hydra/launcher=local does the same, and goes on when a job is killed",
 }

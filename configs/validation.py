@@ -114,7 +114,7 @@ def optimized_problems(name: str | None, task: Any) -> list[str]:
     if of_test in getattr(task, "headline", ()):
         seen = [other for other in (f"val/{of_test}", "val/loss") if other in task.logged]
         return [
-            f"optimized_metric: '{name}' is measured on the test set, where nothing may be chosen; allowed: "
+            f"optimized_metric: '{name}' is measured on the test set, and nothing may be chosen on it; allowed: "
             f"{listed(seen or task.logged)}"
         ]
     hint = f"{nearest(name, task.logged)} (it logs {listed(task.logged)})"

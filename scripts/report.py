@@ -196,11 +196,10 @@ def report(runs: list[dict], metrics: list[str] | None, baseline: str | None) ->
     if not runs:
         raise ValueError("no completed run to report")
     found = groups(runs)
-    known = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
-    metrics = metrics or known
-    for name in metrics:
-        if name not in known:
-            raise ValueError(f"no run has the metric '{name}'{nearest(name, known)} (they have {listed(known)})")
+    there = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    if unknown := [name for name in metrics or () if name not in there]:
+        raise ValueError(f"no run has the metric {unknown[0]!r}{nearest(unknown[0], there)} (metrics: {listed(there)})")
+    metrics = metrics or there
     labels = names(found)
     rows = []
     for label, group in zip(labels, found, strict=True):

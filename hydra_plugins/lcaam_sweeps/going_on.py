@@ -42,6 +42,7 @@ class GoingOnLauncher(Launcher):
                 "its own processes with trainer=ddp trainer.devices=<how many>"
             )
         self.hydra_context, self.config = hydra_context, config
+        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # a sweeper may keep its study beside it
         with read_write(config), open_dict(config):
             config.hydra.launcher = self.node
         self.launcher = Plugins.instance().instantiate_launcher(

@@ -4,8 +4,8 @@
     python -m scripts.torture soak --runs 200 --per-process 50            runs that share a process
     python -m scripts.torture soak --runs 200 --out docs/results/soak.json
 
-Looks into /proc, so Linux only. Ends with exit code 1 if anything is left over, or if memory grows by more than 1 MB a
-run: that of the sweep's own process, of the server that it forks runs from, or of a process that runs share.
+Looks into /proc, so Linux only. Ends with exit code 1 if anything is left over, or if memory grows by more than 1 MB
+per run: that of the sweep's own process, of the server that it forks runs from, or of a process that runs share.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 from scripts.torture.sweeps import left_over, processes_of, started_sweep, table_of
 from tasks.common.cells import JOBS, rows_of
 
-MOST = 1.0  # MB a run
+MOST = 1.0  # MB per run
 
 
 def memory(process: int) -> float | None:
@@ -40,7 +40,7 @@ def open_files(process: int) -> int | None:
 
 
 def slope(points: list[tuple[int, float]]) -> float:
-    """Growth a run, of a straight line through the points; of the second half, since caches fill in the first."""
+    """Growth per run, of a straight line through the points; of the second half, since caches fill in the first."""
     half = points[len(points) // 2 :]
     if len({x for x, _ in half}) < 2:
         return 0.0
@@ -91,10 +91,10 @@ def soak(folder: Path, runs: int, at_once: int, per_process: int) -> dict:
         "seconds": round(seconds),
         "seconds_per_run": round(seconds / runs, 2),
         "memory_of_the_sweep_mb": [round(own[0][1]), round(own[-1][1])],
-        "mb_a_run_of_the_sweep": slope(own),
+        "mb_per_run_of_the_sweep": slope(own),
         "memory_of_the_server_mb": [round(server[0][1]), round(server[-1][1])],
-        "mb_a_run_of_the_server": slope(server),
-        "mb_a_run_of_a_shared_process": grown,
+        "mb_per_run_of_the_server": slope(server),
+        "mb_per_run_of_a_shared_process": grown,
         "open_files_of_the_sweep": [int(files[0][1]), int(max(y for _, y in files)), int(files[-1][1])],
         "most_processes": max(processes),
         **left_over(folder, sweep.mark, temporary),
@@ -106,8 +106,8 @@ def faults(seen: dict) -> list[str]:
     found = [] if seen["exit_code"] == 0 else [f"exit code {seen['exit_code']}"]
     if not seen["first_line"].startswith(f"{seen['runs']} jobs: {seen['runs']} counted"):
         found.append(seen["first_line"])
-    rates = [seen["mb_a_run_of_the_sweep"], seen["mb_a_run_of_the_server"], *seen["mb_a_run_of_a_shared_process"]]
-    found += [f"memory grows by {rate} MB a run" for rate in rates if rate > MOST]
+    rates = [seen["mb_per_run_of_the_sweep"], seen["mb_per_run_of_the_server"], *seen["mb_per_run_of_a_shared_process"]]
+    found += [f"memory grows by {rate} MB per run" for rate in rates if rate > MOST]
     found += [
         f"{name}: {seen[name]}" for name in ("processes_left", "temporary_files_left", "drafts_left") if seen[name]
     ]

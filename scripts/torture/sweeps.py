@@ -52,7 +52,7 @@ def table_of(folder: Path) -> str:
 
 def left_over(folder: Path, mark: str, temporary: Path) -> dict[str, list]:
     """Processes, temporary files and drafts of files that a sweep that ended has left."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while processes_of(mark) and time.monotonic() < until:  # the server ends when it notices that nobody needs it
         time.sleep(0.2)
     drafts = [path for path in (folder / "logs").rglob(".*") if path.is_file() and path.suffix != ".lock"]

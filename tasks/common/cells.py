@@ -1,8 +1,8 @@
 """The cells of a sweep: which run each has, and the lines that say what is missing.
 
 A cell is one combination of a sweep's values. In the multirun's folder `cells.jsonl` has a line per cell, written
-before any job starts, and `jobs.jsonl` a line whenever a job starts or ends, in whichever process; a later line of the
-same job wins. Together with the runs' results.json they say at any time what counts and what does not.
+before any job starts. To `jobs.jsonl` every job adds a line when it starts and when it fails, in whichever process;
+later lines of the same job win. Together with the runs' results.json they say at any time what counts and what not.
 """
 
 import json
@@ -24,9 +24,9 @@ SHOWN = 6  # as many cells are named in the first line; all of them below the ta
 class Cell:
     """One combination of a sweep's values.
 
-    identity: configs/identity.py; None where nothing is skipped.
-    number: of the job that runs it; None if its result is known already, or if an equal cell runs.
-    folder: of its run, if that is known before the job starts.
+    identity: see configs/identity.py; None if nothing is skipped.
+    number: the number of the job that runs it; None if its result is known already, or if an equal cell runs.
+    folder: the folder of its run, if that is known before the job starts.
     source: the csv file that the result was read from.
     """
 
@@ -50,7 +50,7 @@ def note_cells(sweep: Path, cells: Iterable[Cell]) -> None:
 
 
 def note_job(sweep: Path, number: int, **facts: Any) -> None:
-    """`folder`: of the job's run; `process`: the id of its process; `error`: why it failed."""
+    """facts: the `folder` of the job's run, the id of its `process`, the `error` by which it failed."""
     append(sweep / JOBS, [{"number": number, **facts}])
 
 

@@ -1,5 +1,7 @@
 """A choice whose package is not installed says what to install, before anything is imported."""
 
+import re
+
 import pytest
 
 from configs import extras
@@ -36,7 +38,7 @@ def test_the_extras_are_those_of_the_project() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for module, extra in extras.EXTRAS.values():
         package = module.rpartition(".")[2].replace("_", "-")
-        assert not extra or f'{extra} = ["{package}>=' in text
+        assert not extra or re.search(rf'^{extra} = \[[^\]]*"{package}>=', text, re.MULTILINE), package
 
 
 def test_a_missing_launcher_is_one_line_without_a_trace() -> None:

@@ -114,7 +114,7 @@ def test_a_mistyped_mask_lists_the_masks(compose_run: Compose) -> None:
         ("optimized_metric=train/lss", "optimized_metric: the task never logs 'train/lss'; did you mean 'train/loss'?"),
         ("optimized_metric=val/ciderr", "the task never logs 'val/ciderr'; did you mean 'val/cider'?"),
         ("optimized_metric=mAPP", "optimized_metric: the task never logs 'mAPP' (it logs train/loss,"),
-        ("optimized_metric=cider", "measured on the test set, where nothing may be chosen; allowed: val/cider"),
+        ("optimized_metric=cider", "measured on the test set, and nothing may be chosen on it; allowed: val/cider"),
         ("optimized_metric=test/test_loss", "'test/test_loss' is measured on the test set"),
     ],
 )
