@@ -62,6 +62,7 @@ def test_the_judge_tells_the_outcomes_apart(tmp_path: Path, read, outcome: str) 
     assert judged(reader, tmp_path / "file.json", b"damaged", fingerprint(b"whole")).outcome == outcome
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_or_hangs_is_counted_and_started_again(tmp_path: Path, monkeypatch) -> None:
     path = READERS["json split"].make(tmp_path)
     whole = path.read_bytes()
