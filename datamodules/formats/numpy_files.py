@@ -10,7 +10,6 @@ Pickled objects are refused.
 """
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -125,10 +124,9 @@ def _rows(file: BinaryIO, header: Header, limit: int | None) -> np.ndarray:
     if shape and limit is not None and not header.columns_first:
         shape = (min(limit, shape[0]), *shape[1:])
     values = np.empty(shape, header.dtype, order="F" if header.columns_first else "C")
-    into: Callable[[memoryview], int] = file.readinto
     left = memoryview(values.reshape(-1, order="A").view(np.uint8)) if values.size else memoryview(b"")
     while len(left):
-        got = into(left)
+        got = file.readinto(left)
         if not got:
             raise EOFError("it ends within its numbers")
         left = left[got:]

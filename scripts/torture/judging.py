@@ -57,7 +57,9 @@ def judged(reader: Reader, path: Path, data: bytes, expected: str) -> Verdict:
         except OWN as error:
             named = path.name in str(error)
             return Verdict("clear" if named else "not named", str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return Verdict("raw", f"{type(error).__name__}: {error}"[:500])
     if found == expected:
         return Verdict("right")

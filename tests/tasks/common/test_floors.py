@@ -151,10 +151,11 @@ def test_a_damaged_floor_is_trained_again_and_said(tiny_run: TinyRun, trainings:
     whole = path.read_text()
     other = whole.replace(str(value["error"])[:4], "9.75", 1)
     assert other != whole
-    for number, text in enumerate([*DAMAGED, other], start=2):
+    for text in [*DAMAGED, other]:
         path.write_text(text)
         caplog.clear()
-        assert floors.blind_floor(cfg, TinyData()) == value
-        assert len(trainings) == number
+        assert floors.read(path) is None
         assert str(path) in caplog.text and "The floor is trained again." in caplog.text
-        assert path.read_text() == whole
+    assert floors.blind_floor(cfg, TinyData()) == value
+    assert len(trainings) == 2
+    assert path.read_text() == whole
