@@ -164,7 +164,8 @@ def quoted(word: str) -> str:
 
 def chosen(override: Override) -> list:
     """Every value that an override gives a run, one after the other; a pattern such as glob(*) gives none."""
-    if override.is_sweep_override():
-        return list(override.sweep_iterator()) if override.is_choice_sweep() else []
     value = override.value()
+    if override.is_sweep_override():
+        countable = override.is_discrete_sweep() and not isinstance(value, Glob)
+        return list(override.sweep_iterator()) if countable else []
     return list(value) if isinstance(value, (list, tuple)) else [value]
