@@ -212,7 +212,16 @@ def test_the_scale_chooses_a_trainer_and_the_command_line_another(compose_run: C
     assert of("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2") == ("cpu", 2, "bf16-mixed")
 
 
-def test_a_scale_adds_no_part_of_a_callback_that_was_not_chosen(compose_run: Compose) -> None:
-    run = ("experiment=msrvtt_lcaam", "scale=paper")
-    assert compose_run(*run).callbacks.checkpoint.monitor == "val/cider"
-    assert set(compose_run(*run, "callbacks=none").callbacks) == {"non_finite_loss"}
+def test_settings_of_a_callback_that_was_not_chosen_are_told(compose_run: Compose) -> None:
+    from configs.schema import validate
+
+    run = ("experiment=msrvtt_lcaam", "callbacks=none", "test_checkpoint=last")
+    with pytest.raises(ConfigError) as caught:
+        validate(compose_run(*run))
+    assert str(caught.value) == (
+        "callbacks.checkpoint: the chosen callbacks have no such part (parts: non_finite_loss); to leave its settings "
+        "out: callbacks.checkpoint=null"
+    )
+    validate(compose_run(*run, "callbacks.checkpoint=null"))
+    with pytest.raises(ConfigError, match="^callbacks.figurs: .* no such part; did you mean 'figures'?"):
+        validate(compose_run("+callbacks.figurs.every_n_epochs=2"))
