@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from configs.errors import listed, nearest
 from scripts.arguments import parser_for
 
 FORMAT = 1  # of results.json
@@ -176,7 +177,10 @@ def report(runs: list[dict], metrics: list[str] | None, baseline: str | None) ->
     if not runs:
         raise ValueError("no completed run to report")
     found = groups(runs)
-    metrics = metrics or list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    there = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    if unknown := [name for name in metrics or () if name not in there]:
+        raise ValueError(f"no run has the metric {unknown[0]!r}{nearest(unknown[0], there)} (metrics: {listed(there)})")
+    metrics = metrics or there
     labels = names(found)
     rows = []
     for label, group in zip(labels, found, strict=True):

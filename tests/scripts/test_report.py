@@ -212,3 +212,15 @@ def test_an_empty_folder_is_an_error_a_shell_can_see(tmp_path):
 def test_an_unknown_baseline_names_what_there_is():
     with pytest.raises(ValueError, match="no completed run of the baseline 'bose'; there are base"):
         report([run()], None, "bose")
+
+
+def test_an_unknown_metric_is_an_error_with_the_nearest(tmp_path):
+    runs = [run(metrics={"mAP": 1.0, "HD mAP": 2.0})]
+    with pytest.raises(
+        ValueError, match=r"^no run has the metric 'map'; did you mean 'mAP'\? \(metrics: mAP, HD mAP\)"
+    ):
+        report(runs, ["HD mAP", "map"], None)
+    (tmp_path / "results.json").write_text(json.dumps(runs[0]), encoding="utf-8")
+    done = started("-m", "scripts.report", str(tmp_path), "--metrics", "map", folder=ROOT)
+    assert done.returncode == 1 and "no run has the metric 'map'; did you mean 'mAP'?" in done.stderr
+    assert done.stdout == ""

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
@@ -127,3 +128,18 @@ def test_a_pickle_that_would_run_code_is_refused(run: Path) -> None:
     (run / "checkpoints" / "evil.ckpt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(CheckpointError, match="evil.ckpt .* cannot be read"):
         evaluated(f"run={run}", "checkpoint=evil")
+
+
+def test_a_run_that_did_not_finish_is_told(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    evaluated(f"run={run}")
+    assert "did not finish" not in caplog.text
+    record = json.loads((run / "results.json").read_text())
+    steps, planned = 12, OmegaConf.load(run / "config.yaml").trainer.max_steps
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    torch.save({**checkpoint, "global_step": steps}, last)
+    for text, status in ((json.dumps({**record, "status": "running"}), "running"), ("{", "unknown")):
+        caplog.clear()
+        (run / "results.json").write_text(text)
+        evaluated(f"run={run}")
+        assert f"this run did not finish (status {status}, step {steps} of {planned})" in caplog.text
