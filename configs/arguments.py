@@ -88,7 +88,7 @@ def without_blanks(before: list[str], word: str, following: str) -> str:
     """`mask = lcaam`, `mask= lcaam`, `mask =lcaam` -> mask=lcaam."""
     key = before[-1] if word.startswith("=") and before else word.partition("=")[0]
     value = word.partition("=")[2] or following
-    return f"there must be no blanks around '='; write {key or 'key'}={shlex.quote(value) if value else '...'}"
+    return f"leave out the blanks around '='; write {key or 'key'}={shlex.quote(value) if value else '...'}"
 
 
 def setting_for(word: str, example: str) -> str:

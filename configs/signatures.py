@@ -20,7 +20,7 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Parameters:
-    """names: of the parameters, each with the dotted name of a dataclass whose fields a value of it has, or None.
+    """names: of the parameters, each with the dataclass (a dotted name) that its values have the fields of, or None.
     open: whether it takes any other keyword as well."""
 
     names: dict[str, str | None]
@@ -102,7 +102,7 @@ def _definition(target: str) -> tuple[str, Definition] | None:
 
 
 def _imported(module: str, name: str) -> str | None:
-    """The dotted name that `name` stands for in a module: of its own, imported, or handed out by datamodules.lazy."""
+    """The dotted name that `name` stands for in a module: a name of its own, an imported one, or one that datamodules.lazy hands out."""
     path = _file(module)
     for node in _tree(path).body if path else ():
         if isinstance(node, Definition) and node.name == name:

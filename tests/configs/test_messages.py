@@ -28,9 +28,9 @@ def told(*arguments: str) -> str:
         ("--experiment=madv2_lcaam", "--experiment=madv2_lcaam: settings have no dashes; write experiment=madv2_lcaam"),
         ("--experiment madv2_lcaam", "--experiment: settings have no dashes; write experiment=madv2_lcaam"),
         ("--task.lr 3", "--task.lr: settings have no dashes; write task.lr=3"),
-        ("mask = lcaam", "there must be no blanks around '='; write mask=lcaam"),
-        ("experiment= x", "there must be no blanks around '='; write experiment=x"),
-        ("seed =3", "there must be no blanks around '='; write seed=3"),
+        ("mask = lcaam", "leave out the blanks around '='; write mask=lcaam"),
+        ("experiment= x", "leave out the blanks around '='; write experiment=x"),
+        ("seed =3", "leave out the blanks around '='; write seed=3"),
         ("madv2_lcaam", "madv2_lcaam is not a setting; write experiment=madv2_lcaam"),
         ("mini", "mini is not a setting; write scale=mini"),
         ("quickly", "quickly is not a setting; a setting is written key=value, such as experiment=madv2_lcaam"),
@@ -136,7 +136,7 @@ def test_tab_completion_and_the_resolved_settings_work() -> None:
     [
         ("logs/a/b", "logs/a/b is not a setting; write run=logs/a/b"),
         ("--run logs/a", "--run: settings have no dashes; write run=logs/a"),
-        ("run = logs/a", "there must be no blanks around '='; write run=logs/a"),
+        ("run = logs/a", "leave out the blanks around '='; write run=logs/a"),
         ("run=/nowhere", "run=/nowhere: there is no such folder or file"),
     ],
 )
