@@ -20,7 +20,7 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Parameters:
-    """names: of the parameters, each with the dataclass (a dotted name) that its values have the fields of, or None.
+    """names: of the parameters, each with the dotted name of the dataclass that describes its value, or None.
     open: whether it takes any other keyword as well."""
 
     names: dict[str, str | None]
@@ -102,7 +102,7 @@ def _definition(target: str) -> tuple[str, Definition] | None:
 
 
 def _imported(module: str, name: str) -> str | None:
-    """The dotted name that `name` stands for in a module: a name of its own, an imported one, or one that datamodules.lazy hands out."""
+    """The dotted name that `name` stands for in a module: its own, an imported one, or one that datamodules.lazy gives."""
     path = _file(module)
     for node in _tree(path).body if path else ():
         if isinstance(node, Definition) and node.name == name:
