@@ -102,7 +102,7 @@ def _definition(target: str) -> tuple[str, Definition] | None:
 
 
 def _imported(module: str, name: str) -> str | None:
-    """The dotted name that `name` stands for in a module: its own, an imported one, or one that datamodules.lazy gives."""
+    """The dotted name that `name` stands for in a module: its own, imported, or from datamodules.lazy."""
     path = _file(module)
     for node in _tree(path).body if path else ():
         if isinstance(node, Definition) and node.name == name:

@@ -2,8 +2,9 @@
 
 The step (forward and backward of a whole batch, dropout and recomputed activations included) runs on the meta device,
 on which tensors have shapes and no values. torch's FLOP counter counts matrix products and attention; `Live` follows
-which storages are alive, as torch's allocator would, and keeps the largest sum. A task whose loss needs values (a matching, a
-choice of hidden words) gets a small step on the CPU if it is affordable, else the sum of its outputs as a loss.
+which storages are alive, as torch's allocator would, and keeps the largest sum. A task whose loss needs values (a
+matching, a choice of hidden words) gets a small step on the CPU if it is affordable, else the sum of its outputs as a
+loss.
 """
 
 import weakref
