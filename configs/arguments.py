@@ -89,7 +89,7 @@ def without_blanks(before: list[str], word: str, following: str) -> str:
     """`mask = lcaam`, `mask= lcaam`, `mask =lcaam` -> mask=lcaam."""
     key = before[-1] if word.startswith("=") and before else word.partition("=")[0]
     value = word.partition("=")[2] or following
-    return f"there must be no blanks around '='; write {key or 'key'}={shlex.quote(value) if value else '...'}"
+    return f"leave out the blanks around '='; write {key or 'key'}={shlex.quote(value) if value else '...'}"
 
 
 def setting_for(word: str, example: str) -> str:
@@ -165,7 +165,8 @@ def quoted(word: str) -> str:
 
 def chosen(override: Override) -> list:
     """Every value that an override gives a run, one after the other; a pattern such as glob(*) gives none."""
-    if override.is_sweep_override():
-        return list(override.sweep_iterator()) if override.is_choice_sweep() else []
     value = override.value()
+    if override.is_sweep_override():
+        countable = override.is_discrete_sweep() and not isinstance(value, Glob)
+        return list(override.sweep_iterator()) if countable else []
     return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -10,8 +10,9 @@ class ConfigError(ValueError):
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'mul'?`, or an empty string if no allowed name is close."""
-    match = get_close_matches(str(given), [str(name) for name in allowed], n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    names = {str(name).casefold(): str(name) for name in reversed(list(allowed))}  # `map` is near to `mAP`
+    match = get_close_matches(str(given).casefold(), names, n=1, cutoff=0.5)
+    return f"; did you mean '{names[match[0]]}'?" if match else ""
 
 
 def listed(names: Iterable[str]) -> str:

@@ -44,7 +44,20 @@ def misspelt(plain: Mapping[str, Any], schema: type) -> list[str]:
         names += [] if path else sorted(GROUPS - set(names))
         hint = did_you_mean(path, key, names, places)
         problems.append(f"{join(path, key)}: unknown key{hint} (keys of {path or 'a run'}: {listed(names)})")
-    return problems + list(wrong_values("", plain, schema))
+    return [*problems, *no_part(plain), *wrong_values("", plain, schema)]
+
+
+def no_part(plain: Mapping[str, Any]) -> Iterator[str]:
+    """Callbacks and loggers that have settings and are not there: misspelt, or not of the chosen file."""
+    for group in ("callbacks", "logger"):
+        nodes = plain.get(group) or {}
+        there = [name for name, node in nodes.items() if isinstance(node, Mapping) and "_target_" in node]
+        for name, node in nodes.items():
+            if node is not None and name not in there:
+                yield (
+                    f"{group}.{name}: the chosen {group} have no such part{nearest(name, there)} (parts: "
+                    f"{listed(there) or 'none'}); to leave its settings out: {group}.{name}=null"
+                )
 
 
 def did_you_mean(path: str, key: str, names: list[str], places: set[str]) -> str:

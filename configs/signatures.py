@@ -20,7 +20,7 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Parameters:
-    """names: of the parameters, each with the dotted name of a dataclass whose fields a value of it has, or None.
+    """names: of the parameters, each with the dotted name of the dataclass that describes its value, or None.
     open: whether it takes any other keyword as well."""
 
     names: dict[str, str | None]
@@ -102,7 +102,7 @@ def _definition(target: str) -> tuple[str, Definition] | None:
 
 
 def _imported(module: str, name: str) -> str | None:
-    """The dotted name that `name` stands for in a module: of its own, imported, or handed out by datamodules.lazy."""
+    """The dotted name that `name` stands for in a module: its own, imported, or from datamodules.lazy."""
     path = _file(module)
     for node in _tree(path).body if path else ():
         if isinstance(node, Definition) and node.name == name:

@@ -1,7 +1,7 @@
 """Fake files of a data set, in its real formats and sizes per sample, and how large the real one is.
 
     fake = write_fake(folder, node)     # the data node of a configuration, as a dict; its module's file fake.py writes
-    fake.settings                       # what the data node must have instead, such as data.val_split for so few samples
+    fake.settings                       # what the data node must have instead, such as val_split for so few samples
 
 They are noise: every reader, shape and type is the real one, and no number means anything. A rehearsal reads them
 (`python -m scripts.rehearse`).

@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from configs.schema import validate
 
 STEPS = 3
+SIDE = 64  # pixels; pictures are decoded at their full size and then made as small as this
 
 
 def shrunk(cfg: DictConfig, small: DictConfig, folder: Path) -> DictConfig:
     """The configuration of `cfg` with the model of `small` (the same experiment at scale=smoke).
 
-    Data, sizes of the batch's tensors, loss, callbacks and the rule of the tested checkpoint stay.
+    Files, streams, lengths, loss, callbacks and the rule of the tested checkpoint stay; pictures get SIDE pixels.
     """
     cfg = cfg.copy()
     with open_dict(cfg):
@@ -30,6 +31,8 @@ def shrunk(cfg: DictConfig, small: DictConfig, folder: Path) -> DictConfig:
         cfg.paths.run_dir = str(folder)
         cfg.data.num_workers = 0
         cfg.data.batch_size = cfg.data.eval_batch_size = 2
+        if cfg.data.get("image_size", 0) > SIDE:
+            cfg.data.image_size = SIDE
         cfg.trainer.update(accelerator="cpu", devices=1, precision="32-true", strategy="auto", max_steps=STEPS)
         cfg.trainer.update(val_check_interval=STEPS, check_val_every_n_epoch=None, accumulate_grad_batches=1)
         cfg.trainer.update(enable_progress_bar=False, log_every_n_steps=1)

@@ -31,7 +31,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Plan:
-    """updates, batches, validations: of a device. seconds: of a batch. hours: training alone, without validations and
+    """updates, batches, validations: of a device. seconds: of a batch. hours: of training, not of validations and
     the test. rate: FLOPs a second. checkpoint: bytes. per_hour: checkpoints."""
 
     updates: int

@@ -1,9 +1,10 @@
 """What one training step at the configured sizes needs: FLOPs and memory, by running it without numbers.
 
 The step (forward and backward of a whole batch, dropout and recomputed activations included) runs on the meta device,
-where tensors have shapes and no values. torch's FLOP counter counts matrix products and attention; `Live` follows which
-storages are alive, as torch's allocator would, and keeps the largest sum. A task whose loss needs values (a matching, a
-choice of hidden words) gets a small step on the CPU if it is affordable, else the sum of its outputs as a loss.
+on which tensors have shapes and no values. torch's FLOP counter counts matrix products and attention; `Live` follows
+which storages are alive, as torch's allocator would, and keeps the largest sum. A task whose loss needs values (a
+matching, a choice of hidden words) gets a small step on the CPU if it is affordable, else the sum of its outputs as a
+loss.
 """
 
 import weakref

@@ -1,4 +1,5 @@
-"""What `python -m scripts.cost` and `scripts.rehearse` ask a task for: how it is built without a download, and which calls are worth timing.
+"""What `python -m scripts.cost` and `scripts.rehearse` ask a task for: how it is built without a download, what is
+trained, and which calls are worth timing.
 
 A task's class answers with `cost_hooks()`; numbers of parameters and FLOPs are its own `parts()` and `flops(batch)`.
 """

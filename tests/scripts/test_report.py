@@ -219,3 +219,15 @@ def test_a_damaged_record_is_listed_and_the_others_count(tmp_path, text) -> None
     (tmp_path / "results.json").write_text(text)
     runs, others = load(tmp_path)
     assert runs == [] and len(others) == 1 and str(tmp_path / "results.json") in others[0]
+
+
+def test_an_unknown_metric_is_an_error_with_the_nearest(tmp_path):
+    runs = [run(metrics={"mAP": 1.0, "HD mAP": 2.0})]
+    with pytest.raises(
+        ValueError, match=r"^no run has the metric 'map'; did you mean 'mAP'\? \(metrics: mAP, HD mAP\)"
+    ):
+        report(runs, ["HD mAP", "map"], None)
+    (tmp_path / "results.json").write_text(json.dumps(runs[0]), encoding="utf-8")
+    done = started("-m", "scripts.report", str(tmp_path), "--metrics", "map", folder=ROOT)
+    assert done.returncode == 1 and "no run has the metric 'map'; did you mean 'mAP'?" in done.stderr
+    assert done.stdout == ""

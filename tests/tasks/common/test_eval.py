@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
@@ -202,3 +203,18 @@ def test_a_damaged_configuration_is_named(run: Path, text: str, told: str) -> No
     with pytest.raises(ConfigError, match=re.escape(f"{run / 'config.yaml'}")) as caught:
         evaluated(f"run={run}")
     assert told in str(caught.value)
+
+
+def test_a_run_that_did_not_finish_is_told(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    evaluated(f"run={run}")
+    assert "did not finish" not in caplog.text
+    record = json.loads((run / "results.json").read_text())
+    steps, planned = 12, OmegaConf.load(run / "config.yaml").trainer.max_steps
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    torch.save({**checkpoint, "global_step": steps}, last)
+    for text, status in ((json.dumps({**record, "status": "running"}), "running"), ("{", "unknown")):
+        caplog.clear()
+        (run / "results.json").write_text(text)
+        evaluated(f"run={run}")
+        assert f"this run did not finish (status {status}, step {steps} of {planned})" in caplog.text

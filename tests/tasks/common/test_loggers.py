@@ -59,13 +59,18 @@ def test_an_offline_run_can_be_read_back(tiny_run: Callable[..., DictConfig]) ->
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_failing_run_is_finished_and_the_next_has_its_own(tiny_run: Callable[..., DictConfig]) -> None:
+def test_a_failing_run_is_finished_and_the_next_has_its_own(
+    tiny_run: Callable[..., DictConfig], capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_SILENT", raising=False)
     wandb = pytest.importorskip("wandb")
     failing = tiny_run("logger=many", task={"fail": "error"})
     with pytest.raises(RuntimeError, match="on purpose"):
         train(failing)
     assert wandb.run is None
     following = tiny_run("logger=many", "floors.enabled=false")
+    capfd.readouterr()
     train(following)
+    assert "anonymous" not in capfd.readouterr().err  # a warning of W&B's at every run
     for cfg in (failing, following):
         assert len(list(Path(cfg.paths.run_dir).glob("wandb/offline-run-*/*.wandb"))) == 1

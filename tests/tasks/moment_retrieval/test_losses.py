@@ -117,3 +117,14 @@ def test_a_prediction_that_is_no_number_is_said_at_once():
     outputs["spans"][0, 0, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="is not finite"):
         MomentLosses()(outputs, batch)
+
+
+def test_a_rate_too_high_is_told_with_step_and_causes(compose_run) -> None:
+    from train import train
+
+    run = ("experiment=qvhighlights_lcaam", "scale=smoke", "callbacks=none", "floors.enabled=false", "logger=null")
+    message = (
+        r"^MomentRetrieval: a predicted .* not finite, .* at global step 1 \(epoch \d\)\. Usual causes: .*task\.lr"
+    )
+    with pytest.raises(NonFiniteLossError, match=message):
+        train(compose_run(*run, "task.lr=1e30"))
