@@ -141,7 +141,7 @@ def run(folder: Path, task: str, ranks: int, *changes: str, steps: int = 8) -> l
     own = (f"data.batch_size={BATCH // ranks}", f"trainer.max_steps={max(steps, 1)}", f"paths.run_dir={folder}")
     several = (f"trainer.devices={ranks}", *(() if ranks == 1 or changes[1:2] == FSDP[:1] else DDP))
     # groups first: what is chosen later would be overruled by what an earlier value set
-    given = [*COMMON, *TASKS[task], *changes, f"paths.data_dir={folder.parents[1]}/data", *own, *several]
+    given = [*COMMON, f"paths.data_dir={folder.parents[1]}/data", *TASKS[task], *changes, *own, *several]
     overrides = [*(one for one in given if is_group(one)), *(one for one in given if not is_group(one))]
     log, job = folder / "output.txt", partial(tested, overrides, folder, steps)
     codes = ended([started(log, job, **variables) for variables in environments(ranks)], seconds=300)

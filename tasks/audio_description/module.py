@@ -201,18 +201,10 @@ class AudioDescription(Task):
 
     def rows(self, batch: dict) -> list[dict]:
         """The generated sentences beside the references."""
-        return [
-            {"ann_id": name, "movie": movie, "start": start, "end": end, "reference": reference, "generated": generated}
-            for name, movie, start, end, reference, generated in zip(
-                batch["ann_id"],
-                batch["movie"],
-                batch["start"].tolist(),
-                batch["end"].tolist(),
-                batch["text"],
-                self.describe(batch),
-                strict=True,
-            )
-        ]
+        columns = {name: batch[name] for name in ("ann_id", "movie")}
+        columns |= {name: batch[name].tolist() for name in ("start", "end")}
+        columns |= {"reference": batch["text"], "generated": self.describe(batch)}
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
@@ -246,11 +238,8 @@ class AudioDescription(Task):
 
     def catch_up(self, text: bool) -> None:
         """Calls a sharded model as often as the rank that has the most batches; what it says does not count."""
-        if not is_sharded(self.model):
-            return
-        loader = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
-        for _ in range(missing_batches(self.trainer, self.evaluated)):
-            batch = self.transfer_batch_to_device(loader.dataset[[0]], self.device, 0)
+        for batch in missing_batches(self.trainer, self.evaluated) if is_sharded(self.model) else ():
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
             self.sentence_loss(batch)
             if text or self.history is not None:
                 self.describe(batch)
