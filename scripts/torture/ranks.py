@@ -37,14 +37,14 @@ TASKS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {  # what a row of the table is: its task and what it changes
     "audio description": ("audio_description", ()),
-    "audio description, 2 batches a step": ("audio_description", ("trainer.accumulate_grad_batches=2",)),
+    "audio description, accumulation": ("audio_description", ("trainer.accumulate_grad_batches=2",)),
     "audio description, sharded (FSDP2)": ("audio_description", FSDP),
     "moments": ("moment_retrieval", ()),
     "moments, no saliency loss": ("moment_retrieval", ("task.losses.saliency=0",)),
     "images": ("image_classification", ()),
     "images, mixup and cutmix": ("image_classification", ("task.mixup=0.8", "task.cutmix=1.0")),
     "captions": ("video_captioning", ()),
-    "captions, 2 batches a step": ("video_captioning", ("trainer.accumulate_grad_batches=2",)),
+    "captions, accumulation": ("video_captioning", ("trainer.accumulate_grad_batches=2",)),
 }
 PER_RANK = ("moments", "images, mixup and cutmix")  # what is of each rank by its nature, so that training differs
 METHOD = 1e-7  # differences of weights in float64 below this come from the places that stay in float32

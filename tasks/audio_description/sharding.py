@@ -38,7 +38,7 @@ def shard(model: Describer, mesh: DeviceMesh) -> None:
 def missing_batches(trainer: Trainer, done: int) -> list[dict[str, Any]]:
     """A batch for each that this rank, which had `done`, has fewer than the rank with the most in a validation or test.
 
-    A sharded model runs only where all ranks call it, so a rank with fewer batches makes up for them.
+    A sharded model runs only if all ranks call it, so a rank with fewer batches makes up for them.
     """
     loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
     limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
