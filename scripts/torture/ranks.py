@@ -1,8 +1,8 @@
 """Runs each task on several ranks and on one process, and compares what comes out.
 
 Tested: the same weights on 1, 2 and 3 ranks, which do not divide the data. Trained: 8 steps on 2 ranks against one
-process with the same global batch, without dropout; in float64, where a difference is one of the method, and in
-float32, where Adam enlarges what sums in another order differ in. A row of the table may change settings, such as the
+process with the same global batch, without dropout; in float64, in which a difference is one of the method, and in
+float32, in which Adam enlarges what sums in another order differ in. A row of the table may change settings, such as the
 losses that are of each rank by their nature.
 """
 

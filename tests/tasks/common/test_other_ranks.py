@@ -2,6 +2,9 @@
 
 import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from tasks.common import other_ranks
 from tasks.common.errors import OtherRankError
 from tasks.common.other_ranks import KILLED, are_several
 from tasks.common.results import RunRecord
+from tests.programs import ROOT
 
 GLOO = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:48049")
 
@@ -114,3 +118,49 @@ def test_ranks_of_torchrun_agree_on_the_time_in_their_folders_names(monkeypatch)
         stamps.append([resolvers.run_stamp(), resolvers.run_stamp()])
     assert stamps[0][0] != stamps[0][1]
     assert stamps[1] == [f"{stamp}-rank1" for stamp in stamps[0]]
+
+
+FAILING = """
+import os, sys
+import pytorch_lightning as pl
+import tasks.common.build as build, train
+from configs.command_line import marked
+from datamodules.errors import DataError
+
+class Failing(pl.Callback):
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if index == 2 and trainer.global_rank == 1:
+            raise DataError("movie 17 is damaged")
+
+def with_failure(cfg, *others, **more):
+    trainer = build_trainer(cfg, *others, **more)
+    trainer.callbacks.append(Failing())
+    return trainer
+
+build_trainer, build.build_trainer = build.build_trainer, with_failure
+if __name__ == "__main__":
+    sys.argv[1:] = marked(sys.argv[1:])
+    train.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]])
+def test_however_it_was_started_a_run_ends_with_the_error_of_the_rank_that_failed(launcher, tmp_path, generated):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    options = ["experiment=qvhighlights_multi_lcaam", "scale=smoke", "callbacks=none", "data.batch_size=4"]
+    options += ["trainer.devices=2", "trainer.strategy=ddp", f"paths.log_dir={tmp_path}/logs"]
+    options += [f"paths.data_dir={generated}"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), *options],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    ended = time.time()
+    assert done.returncode != 0
+    (path,) = (tmp_path / "logs").rglob("results.json")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["status"] == "failed"
+    assert record["error"] == {"type": "DataError", "message": "movie 17 is damaged", "rank": 1}
+    assert ended - (path.parent / other_ranks.FILE).stat().st_mtime < 60
+    assert "movie 17 is damaged" in done.stdout + done.stderr
