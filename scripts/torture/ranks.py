@@ -1,9 +1,9 @@
 """Runs each task on several ranks and on one process, and compares what comes out.
 
 Tested: the same weights on 1, 2 and 3 ranks, which do not divide the data. Trained: 8 steps on 2 ranks against one
-process with the same global batch, without dropout; in float64, where a difference is one of the method, and in
-float32, where Adam enlarges what sums in another order differ in. A row of the table may change settings, such as the
-losses that are of each rank by their nature.
+process with the same global batch, without dropout; in float64, in which a difference is one of the method, and in
+float32, in which Adam enlarges what sums in another order differ in. A row of the table may change settings, such as
+the losses that are of each rank by their nature.
 """
 
 import argparse
@@ -37,18 +37,18 @@ TASKS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {  # what a row of the table is: its task and what it changes
     "audio description": ("audio_description", ()),
-    "audio description, 2 batches a step": ("audio_description", ("trainer.accumulate_grad_batches=2",)),
+    "audio description, accumulation": ("audio_description", ("trainer.accumulate_grad_batches=2",)),
     "audio description, sharded (FSDP2)": ("audio_description", FSDP),
     "moments": ("moment_retrieval", ()),
     "moments, no saliency loss": ("moment_retrieval", ("task.losses.saliency=0",)),
     "images": ("image_classification", ()),
     "images, mixup and cutmix": ("image_classification", ("task.mixup=0.8", "task.cutmix=1.0")),
     "captions": ("video_captioning", ()),
-    "captions, 2 batches a step": ("video_captioning", ("trainer.accumulate_grad_batches=2",)),
+    "captions, accumulation": ("video_captioning", ("trainer.accumulate_grad_batches=2",)),
 }
 PER_RANK = ("moments", "images, mixup and cutmix")  # what is of each rank by its nature, so that training differs
 METHOD = 1e-7  # differences of weights in float64 below this come from the places that stay in float32
-ROUNDING = 1e-4  # the same in float32, after Adam
+ROUNDING = 1e-3  # the same in float32, after Adam, whose steps have the size of the rate for almost any gradient
 EXACT = 1e-6  # the relative difference of a loss, which is a sum of float32 in another order
 
 
@@ -141,7 +141,7 @@ def run(folder: Path, task: str, ranks: int, *changes: str, steps: int = 8) -> l
     own = (f"data.batch_size={BATCH // ranks}", f"trainer.max_steps={max(steps, 1)}", f"paths.run_dir={folder}")
     several = (f"trainer.devices={ranks}", *(() if ranks == 1 or changes[1:2] == FSDP[:1] else DDP))
     # groups first: what is chosen later would be overruled by what an earlier value set
-    given = [*COMMON, *TASKS[task], *changes, f"paths.data_dir={folder.parents[1]}/data", *own, *several]
+    given = [*COMMON, f"paths.data_dir={folder.parents[1]}/data", *TASKS[task], *changes, *own, *several]
     overrides = [*(one for one in given if is_group(one)), *(one for one in given if not is_group(one))]
     log, job = folder / "output.txt", partial(tested, overrides, folder, steps)
     codes = ended([started(log, job, **variables) for variables in environments(ranks)], seconds=300)

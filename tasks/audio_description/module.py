@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from configs.knobs import Betas, Count, NotNegative, Positive, Share
@@ -132,15 +132,14 @@ class AudioDescription(Task):
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
         widths = (facts["video_dim"], facts["audio_dim"])
         encoder = AudioVisualEncoder(stack, *widths, facts["tokens"], position_base, position_scale)
-        llm_dim = language_model.config.hidden_size
-        joint = Bridge(bridge, width, llm_dim, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
+        widths = (width, language_model.config.hidden_size)
+        joint = Bridge(bridge, *widths, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
         if llm.lora is not None:  # its random numbers come last: the rest starts as it does without
             add_lora(language_model, llm.lora)
         self.model = Describer(encoder, joint, language_model, gate_init)
         self.check_positions(language_model.config.max_position_embeddings)
 
-        classes = language_model.config.vocab_size
-        options = {"num_classes": classes, "average": "micro", "ignore_index": IGNORED}
+        options = {"num_classes": language_model.config.vocab_size, "average": "micro", "ignore_index": IGNORED}
         self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
 
@@ -164,20 +163,17 @@ class AudioDescription(Task):
 
     def prompt_rows(self, batch: dict) -> list[list[int]]:
         """Token ids before every description: the context that the batch has, and the prompt."""
-        kinds = ("previous", "subtitles")
-        context = {} if self.hparams.blind else {name: batch[name] for name in kinds if name in batch}
+        context = {name: batch[name] for name in ("previous", "subtitles") if name in batch and not self.hparams.blind}
         return self.prompts.rows(len(batch["video"]), **context)
 
     def predict_tokens(self, batch: dict) -> tuple[Tensor, Tensor]:
         """Logits (B x T, vocabulary) of every next token given the true ones before it, and labels (B x T,)."""
-        inputs, labels = self.prompts.for_training(self.prompt_rows(batch), batch["text"])
-        inputs, labels = inputs.to(self.device), labels.to(self.device)
+        rows = self.prompt_rows(batch)
+        inputs, labels = (part.to(self.device) for part in self.prompts.for_training(rows, batch["text"]))
         logits = self.model.llm(input_ids=inputs, use_cache=False, **self.prefix(batch)).logits
         return logits.flatten(0, 1).float(), labels.flatten()
 
-    def sentence_loss(
-        self, batch: dict, accuracy: MulticlassAccuracy | None = None, over_ranks: bool = False
-    ) -> Tensor:
+    def sentence_loss(self, batch: dict, accuracy: Metric | None = None, over_ranks: bool = False) -> Tensor:
         """Mean cross-entropy (nats per token, the end of the sentence included); also updates `accuracy`.
 
         over_ranks: scaled so that the mean of all ranks' losses is the mean over all their tokens.
@@ -196,23 +192,14 @@ class AudioDescription(Task):
         options |= {"pad_token_id": self.tokenizer.pad_token_id, "eos_token_id": self.tokenizer.eos_token_id}
         options["synced_gpus"] = is_sharded(self.model)  # all ranks write until the longest sentence has ended
         out = self.model.llm.generate(input_ids=ids, attention_mask=keep, **options, **self.prefix(batch))
-        sentences = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-        return [sentence.strip() for sentence in sentences]
+        return [s.strip() for s in self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
 
     def rows(self, batch: dict) -> list[dict]:
         """The generated sentences beside the references."""
-        return [
-            {"ann_id": name, "movie": movie, "start": start, "end": end, "reference": reference, "generated": generated}
-            for name, movie, start, end, reference, generated in zip(
-                batch["ann_id"],
-                batch["movie"],
-                batch["start"].tolist(),
-                batch["end"].tolist(),
-                batch["text"],
-                self.describe(batch),
-                strict=True,
-            )
-        ]
+        columns = {name: batch[name] for name in ("ann_id", "movie")}
+        columns |= {name: batch[name].tolist() for name in ("start", "end")}
+        columns |= {"reference": batch["text"], "generated": self.describe(batch)}
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
@@ -246,11 +233,8 @@ class AudioDescription(Task):
 
     def catch_up(self, text: bool) -> None:
         """Calls a sharded model as often as the rank that has the most batches; what it says does not count."""
-        if not is_sharded(self.model):
-            return
-        loader = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
-        for _ in range(missing_batches(self.trainer, self.evaluated)):
-            batch = self.transfer_batch_to_device(loader.dataset[[0]], self.device, 0)
+        for batch in missing_batches(self.trainer, self.evaluated) if is_sharded(self.model) else ():
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
             self.sentence_loss(batch)
             if text or self.history is not None:
                 self.describe(batch)
@@ -262,14 +246,14 @@ class AudioDescription(Task):
         predicted = facts.get("previous", "none") == "predicted" and not self.hparams.blind
         return History(facts["previous_count"]) if predicted else None
 
-    def counted(self, stage: str, accuracy: MulticlassAccuracy, mean: MeanMetric) -> tuple[float, float]:
+    def counted(self, stage: str, accuracy: MulticlassAccuracy, mean: MeanMetric) -> dict[str, float]:
         """Loss and token accuracy (in [0, 1]) over the batches of all ranks, which are logged."""
-        found = {"loss": float(mean.compute()), "token_accuracy": float(accuracy.compute())}
-        mean.reset()
-        accuracy.reset()
-        for name, value in found.items():
-            self.log_of_all(stage, {name: value}, prog_bar=name == "loss")
-        return found["loss"], found["token_accuracy"]
+        found = {}
+        for name, metric in (("loss", mean), ("token_accuracy", accuracy)):
+            found[name] = float(metric.compute())
+            metric.reset()
+            self.log_of_all(stage, {name: found[name]}, prog_bar=name == "loss")
+        return found
 
     def on_validation_epoch_end(self) -> None:
         self.catch_up(self.hparams.validate_text and not self.trainer.sanity_checking)
@@ -290,7 +274,7 @@ class AudioDescription(Task):
         self.predictions = sorted(self.gather_predictions(), key=lambda row: (row["movie"], row["start"]))
         scores = on_first_rank(lambda: self.score(self.predictions))
         self.log_of_all("test", scores)
-        loss, accuracy = self.counted("test", self.test_accuracy, self.test_loss)
+        loss, accuracy = self.counted("test", self.test_accuracy, self.test_loss).values()
         self.report({**scores, "token_accuracy": 100 * accuracy}, loss)
 
     def configure_optimizers(self):
@@ -322,8 +306,8 @@ class AudioDescription(Task):
 
     def score(self, rows: list[dict]) -> dict[str, float]:
         """Corpus metrics in percent; `exact` is the share of sentences that equal their reference word for word."""
-        generated = {row["ann_id"]: row["generated"] for row in rows}
-        scores = score_captions(generated, {row["ann_id"]: [row["reference"]] for row in rows})
+        generated, references = ({row["ann_id"]: row[name] for row in rows} for name in ("generated", "reference"))
+        scores = score_captions(generated, {name: [text] for name, text in references.items()})
         exact = sum(row["generated"] == row["reference"] for row in rows) / len(rows)
         return scores | recall_over_movies(rows) | {"exact": 100 * exact}
 

@@ -6,6 +6,8 @@ Frozen weights are sharded like trained ones. A layer's weights are whole only w
 projected inside the layers (prefix.Prompts).
 """
 
+from typing import Any
+
 from pytorch_lightning import Trainer
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -33,10 +35,10 @@ def shard(model: Describer, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(model, method)
 
 
-def missing_batches(trainer: Trainer, done: int) -> int:
-    """How many batches more than `done` the rank with the most has in this validation or test.
+def missing_batches(trainer: Trainer, done: int) -> list[dict[str, Any]]:
+    """A batch for each that this rank, which had `done`, has fewer than the rank with the most in a validation or test.
 
-    A sharded model runs only where all ranks call it, so a rank that has fewer batches makes up for them.
+    A sharded model runs only if all ranks call it, so a rank with fewer batches makes up for them.
     """
     loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
     limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
@@ -44,7 +46,8 @@ def missing_batches(trainer: Trainer, done: int) -> int:
         limit = trainer.num_sanity_val_steps
     most = getattr(loader.sampler, "most", done)
     share = isinstance(limit, float) and limit <= 1
-    return max(0, (int(most * limit) if share else min(most, limit)) - done)
+    missing = (int(most * limit) if share else min(most, limit)) - done
+    return [loader.dataset[[0]] for _ in range(missing)]
 
 
 def is_sharded(model: Describer) -> bool:

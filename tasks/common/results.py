@@ -16,6 +16,7 @@ then of all parts. `identity` is the hash of the settings (configs/identity.py),
 import json
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -95,6 +96,7 @@ class RunRecord:
             "wandb": self._wandb_run(resumed),
         }
         self._before = {} if resumed is None else resumed.seconds
+        self._writing = threading.RLock()  # the thread that hears of the other ranks writes too
         self._running: dict[str, float] = {}  # when the parts that are going on began
         self._start = time.perf_counter()
 
@@ -123,9 +125,10 @@ class RunRecord:
         unknown = fields.keys() - self.fields.keys()
         if unknown:
             raise KeyError(f"{sorted(unknown)} are not fields of results.json; it has {sorted(self.fields)}")
-        self.fields |= fields
-        if rank_zero_only.rank == 0:
-            write_json(self.folder / "results.json", self.fields)
+        with self._writing:
+            self.fields |= fields
+            if rank_zero_only.rank == 0:
+                write_json(self.folder / "results.json", self.fields)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -122,7 +122,7 @@ class Writer(Recorder):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_two_ranks_share_an_epoch_and_draw_the_labels_of_one(folder, tmp_path, workers):
-    """Lightning leaves the sampler in its place: of 13 samples each rank sees 6 others, as two batches of one do."""
+    """Lightning leaves the sampler in its place: each of two ranks sees 6 others of 13 samples."""
     pl.seed_everything(5, workers=True, verbose=False)
     pl.Trainer(
         max_epochs=2, accelerator="cpu", devices=2, strategy="ddp_fork", logger=False, enable_progress_bar=False,
