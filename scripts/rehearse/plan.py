@@ -31,7 +31,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Plan:
-    """updates, batches, validations: of a device. seconds: of a batch. hours: what training takes, without
+    """updates, batches, validations: of one device. seconds: for one batch. hours: what training takes, without
     validations and the test. rate: FLOPs per second. checkpoint: bytes. per_hour: checkpoints."""
 
     updates: int
