@@ -20,7 +20,7 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Parameters:
-    """names: of the parameters, each with the dotted name of the dataclass that describes its value, or None.
+    """names: the parameters, each with the dotted name of the dataclass that describes its value, or None.
     open: whether it takes any other keyword as well."""
 
     names: dict[str, str | None]

@@ -40,7 +40,7 @@ def write(folder: Path, data: Mapping[str, Any]) -> Fake:
         annotations(folder / data["subtitles"], [movie for names in movies.values() for movie in names])
     width = data["video_dim"] + (data["audio_dim"] if data["audio_features"] else 0)
     disk = HOURS * 3600 * data["fps"] * width * 2
-    words = f"{HOURS:,} hours at {data['fps']:g} rows a second, {width:,} features of 2 bytes"
+    words = f"{HOURS:,} hours at {data['fps']:g} rows per second, {width:,} features of 2 bytes"
     return Fake(MOVIES["TRAIN"] * SEGMENTS, DESCRIBED, disk, words)
 
 

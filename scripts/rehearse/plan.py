@@ -31,8 +31,8 @@ class Device:
 
 @dataclass(frozen=True)
 class Plan:
-    """updates, batches, validations: of a device. seconds: of a batch. hours: of training, not of validations and
-    the test. rate: FLOPs a second. checkpoint: bytes. per_hour: checkpoints."""
+    """updates, batches, validations: of one device. seconds: for one batch. hours: what training takes, without
+    validations and the test. rate: FLOPs per second. checkpoint: bytes. per_hour: checkpoints."""
 
     updates: int
     batches: int

@@ -130,12 +130,12 @@ def memory(step: Step, device: Device) -> str:
 def training(plan: Plan, device: Device) -> str:
     return (
         f"{plan.hours:,.1f} hours on {device.number} device{'s' * (device.number > 1)}: {plan.updates:,} updates, "
-        f"{plan.epochs:,.1f} epochs, {plan.seconds:.3f} s a batch at {plan.rate / 1e12:.0f} TFLOPS"
+        f"{plan.epochs:,.1f} epochs, {plan.seconds:.3f} s per batch at {plan.rate / 1e12:.0f} TFLOPS"
     )
 
 
 def checkpoints(plan: Plan) -> str:
     return (
         f"{plan.checkpoint / 1e9:.2f} GB each, {KEPT * plan.checkpoint / 1e9:.2f} GB for {KEPT}; "
-        f"{plan.per_hour:.2f} an hour, {plan.validations:,} validations"
+        f"{plan.per_hour:.2f} per hour, {plan.validations:,} validations"
     )
