@@ -10,6 +10,7 @@ WARNINGS = (  # about choices made on purpose, and about Lightning's own code
     ".*LeafSpec.* is deprecated.*",
     "Experiment logs directory .* exists and is not empty",
     "Checkpoint directory .* exists and is not empty",
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # scores and means add up over ranks by themselves
 )
 LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 
