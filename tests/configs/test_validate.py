@@ -124,6 +124,7 @@ def test_a_wrong_value_or_key_is_named(compose_run: Compose, override: str, mess
 
 def test_a_run_that_is_older_than_a_setting_is_valid(compose_run: Compose) -> None:
     cfg = compose_run("experiment=madv2_lcaam", "scale=mini")
+    OmegaConf.set_struct(cfg, False)
     del cfg["sweep"]
     validate(cfg)
 
@@ -141,13 +142,13 @@ def test_a_mistyped_setting_of_a_sweep_is_named(compose_run: Compose, override: 
 
 
 def test_all_problems_are_told_at_once(compose_run: Compose) -> None:
-    told = complaint(compose_run("mask.fusion=mull", "mask.depth=0", "task.lr=-1"))
+    told = complaint(compose_run("mask.fusion=mull", "data.batch_size=0", "task.lr=-1"))
     assert len(told.splitlines()) == 3
 
 
 def test_what_needs_no_library_is_told_first(compose_run: Compose) -> None:
     told = complaint(compose_run("seed=abc", "mask.depth=deep", "mask.fusion=mull", "+task.widht=3"))
-    assert [line.split(":")[0] for line in told.splitlines()] == ["task.widht", "seed", "mask.depth"]
+    assert [line.split(":")[0] for line in told.splitlines()] == ["task.widht", "mask.depth", "seed"]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_a_foreign_target_is_not_even_imported(compose_run: Compose) -> None:
     assert "is not allowed" in complaint(compose_run("data._target_=antigravity.fly"))
 
 
-@pytest.mark.parametrize("where", ["callbacks.evil", "trainer.plugins", "task.lr", "callbacks.deep.er"])
+@pytest.mark.parametrize("where", ["callbacks.evil", "trainer.plugins", "task.lr", "trainer.plugins.deep.er"])
 def test_a_foreign_target_is_found_wherever_it_hides(compose_run: Compose, where: str) -> None:
     told = complaint(compose_run("scale=mini", f"++{where}={{_target_: os.system, command: ls}}"))
     assert f"{where}._target_: 'os.system' is not allowed" in told
