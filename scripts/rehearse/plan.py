@@ -31,8 +31,8 @@ class Device:
 
 @dataclass(frozen=True)
 class Plan:
-    """updates, batches, validations: of one device. seconds: for one batch. hours: what training takes, without
-    validations and the test. rate: FLOPs per second. checkpoint: bytes. per_hour: checkpoints."""
+    """What is planned for each device: updates, batches, validations; seconds for one batch; hours of training, without
+    validations and test; rate, FLOPs per second; checkpoint, bytes; per_hour, checkpoints."""
 
     updates: int
     batches: int
