@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 class Unrepeated(DistributedSampler):
-    """Of the batches that one process would have, rank r of R gets batches r, r + R, ...; nothing is repeated.
+    """Rank r of R gets batches r, r + R, ... of those that one process would have; nothing is repeated.
 
     So a batch holds the same samples for any number of ranks, and its padding, its losses and what a model says of it
     are the same too. A rank may have one batch less than another, or none; `most` is how many the first one has. It is

@@ -27,7 +27,9 @@ from scripts.prose_patterns import PATTERNS
 
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = ROOT / "scripts" / "prose_allowed.txt"
-FOLDERS = (".github", "configs", "containers", "datamodules", "docs", "lcaam", "scripts", "tasks", "tests")
+FOLDERS = (
+    ".github", "configs", "containers", "datamodules", "docs", "hydra_plugins", "lcaam", "scripts", "tasks", "tests",
+)  # fmt: skip
 COMMENTED = (".yaml", ".yml", ".toml", ".cfg", ".sh")  # files of which only the comments are prose
 MANY = 32  # files from which several processes are faster
 NAMES = ("Makefile", "Dockerfile", "Containerfile")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("lcaam", "configs", "datamodules", "tasks", "scripts")
+PACKAGES = ("lcaam", "configs", "datamodules", "tasks", "scripts", "hydra_plugins")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TASKS = ("audio_description", "moment_retrieval", "image_classification", "video_captioning")
 LONGEST, MEDIAN = 350, 110  # lines
