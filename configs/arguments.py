@@ -138,7 +138,7 @@ def check_keys(words: Sequence[str]) -> None:
             cfg = composed(*variant.values())
         except (HydraException, OmegaConfBaseException):
             return  # Hydra says it itself, with the names that it knows
-        if problems := misspelt(as_plain(cfg), Run):
+        if problems := misspelt(cfg, as_plain(cfg), Run):
             raise ConfigError("\n".join(problems))
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any, get_args, get_type_hints
 
+from omegaconf import DictConfig, OmegaConf
+
 from configs.command_line import GROUPS
 from configs.errors import listed, nearest
 from configs.knobs import problem
@@ -23,8 +25,11 @@ NEAR, NEARER = 0.5, 0.1  # least likeness of a hint; by how much a name of anoth
 HINTS = 3  # places that are named if a key is in several
 
 
-def misspelt(plain: Mapping[str, Any], schema: type) -> list[str]:
-    """What is wrong with the keys of a configuration and with the plain fields of `schema`, one line each."""
+def misspelt(cfg: DictConfig | Mapping[str, Any], plain: Mapping[str, Any], schema: type) -> list[str]:
+    """What is wrong with the keys of a configuration and with the plain fields of `schema`, one line each.
+
+    plain: `cfg` as resolved dicts. A field that follows another setting is left to the whole check, which names that.
+    """
     known = dict(known_keys(plain, schema))
     unknown = [
         (path, key)
@@ -44,7 +49,19 @@ def misspelt(plain: Mapping[str, Any], schema: type) -> list[str]:
         names += [] if path else sorted(GROUPS - set(names))
         hint = did_you_mean(path, key, names, places)
         problems.append(f"{join(path, key)}: unknown key{hint} (keys of {path or 'a run'}: {listed(names)})")
-    return [*problems, *no_part(plain), *wrong_values("", plain, schema)]
+    return [*problems, *no_part(plain), *wrong_values("", plain, schema, following(cfg))]
+
+
+def following(cfg: DictConfig | Mapping[str, Any]) -> set[str]:
+    """The dotted names whose values are taken from other settings: `${...}`."""
+    raw = OmegaConf.to_container(cfg, resolve=False) if isinstance(cfg, DictConfig) else cfg
+    found = set()
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            found |= {join(key, name) for name in following(value)}
+        elif isinstance(value, str) and "${" in value:
+            found.add(key)
+    return found
 
 
 def no_part(plain: Mapping[str, Any]) -> Iterator[str]:
@@ -131,7 +148,7 @@ def targets(path: str, node: Any) -> Iterator[tuple[str, Mapping]]:
             yield from targets(join(path, key), value)
 
 
-def wrong_values(path: str, node: Mapping, schema: type) -> Iterator[str]:
+def wrong_values(path: str, node: Mapping, schema: type, left_out: set[str]) -> Iterator[str]:
     """Fields whose values do not fit; what only lcaam can judge is left to the whole check."""
     for name, annotation in get_type_hints(schema, include_extras=True).items():
         full, value = join(path, name), node.get(name)
@@ -139,7 +156,9 @@ def wrong_values(path: str, node: Mapping, schema: type) -> Iterator[str]:
             continue
         if dataclasses.is_dataclass(annotation):
             if isinstance(value, Mapping):
-                yield from wrong_values(full, value, annotation)
+                yield from wrong_values(full, value, annotation, left_out)
+            continue
+        if full in left_out:
             continue
         if not fits(value, annotation):
             yield f"{full}: {value!r} is not {wanted(annotation)}{nearest(value, choices(annotation))}"

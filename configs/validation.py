@@ -23,7 +23,7 @@ def problems_of(cfg: DictConfig | Mapping, schema: type) -> list[str]:
     Those that need no library are told first and alone (configs/keys.py), in a second; then all others at once.
     """
     plain = as_plain(cfg)
-    if problems := misspelt(plain, schema):
+    if problems := misspelt(cfg, plain, schema):
         return problems
     problems = check_fields("", plain, schema)
     problems += check_targets("", plain)

@@ -168,7 +168,7 @@ class Mask:
                 f"serves at most num_keys={self.num_keys} keys: build it with num_keys={num_keys} or more, or use one "
                 "that takes any length (length='interpolate' or length='content')"
             )
-        if self.num_keys == num_keys and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()) and self.num_keys == num_keys:
             return self  # in a graph, this branch would fix the length that it was made with
         return self.first_keys(num_keys)
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.errors import DataError, some
-from datamodules.formats.numpy_files import header_of_npy, header_of_npz
+from datamodules.formats.numpy_files import MissingArrayError, header_of_npy, header_of_npz
 from datamodules.packed import index_path, pack, packed_path
 from datamodules.streams import UNREADABLE, read_array
 from scripts.arguments import parser_for
@@ -47,7 +47,10 @@ class Folder:
 def shape_of(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of the array in a feature file, from its header. DataError: unreadable, no such array."""
     problem = f"{path}: {UNREADABLE}"
-    found = header_of_npy(path, problem) if path.suffix == ".npy" else header_of_npz(path, key, problem)
+    try:
+        found = header_of_npy(path, problem) if path.suffix == ".npy" else header_of_npz(path, key, problem)
+    except MissingArrayError as error:
+        raise DataError(f"{error} Name another with --key.") from error
     return found.shape, found.dtype
 
 

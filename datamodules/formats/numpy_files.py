@@ -33,6 +33,10 @@ class Header(NamedTuple):
     size: int  # of the numbers, in bytes
 
 
+class MissingArrayError(DataError):
+    """An .npz file that can be read and has other arrays than the one that was asked for."""
+
+
 def read_header(file: BinaryIO) -> Header:
     """The header at the beginning of an .npy file. Raises whatever NumPy raises, and ValueError for objects."""
     version = np.lib.format.read_magic(file)
@@ -114,7 +118,7 @@ def _member(archive: zipfile.ZipFile, key: str, path: Path) -> zipfile.ZipInfo:
     names = archive.namelist()
     if f"{key}.npy" not in names:
         arrays = some(name.removesuffix(".npy") for name in names) or "none"
-        raise DataError(f"{path}: no array '{key}'; it has {arrays}.")
+        raise MissingArrayError(f"{path}: no array '{key}'; it has {arrays}.")
     return archive.getinfo(f"{key}.npy")
 
 

@@ -115,7 +115,7 @@ def portable(done: JobReturn) -> JobReturn:
     """`done` as another process can read it. Its error is printed here: Hydra shows that of the first job alone."""
     try:
         _ = done.return_value
-    except CompactHydraException as error:
+    except (CompactHydraException, SystemExit) as error:  # SystemExit: configs/messages.py, for the same
         print(error, file=sys.stderr)
         return failed(done.overrides or [], CompactHydraException(str(error)))
     except Exception as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
@@ -70,8 +71,9 @@ def reason(done: JobReturn) -> str:
     with contextlib.redirect_stderr(io.StringIO()):  # Hydra prints that there is an error whenever it is asked for
         try:
             _ = done.return_value
-        except Exception as error:
-            return f"{type(error).__name__}: {error}".removeprefix("CompactHydraException: ")
+        except (Exception, SystemExit) as error:  # SystemExit: configs/messages.py, for what explains itself
+            explains_itself = isinstance(error, (CompactHydraException, SystemExit))
+            return str(error) if explains_itself else f"{type(error).__name__}: {error}"
     return ""
 
 

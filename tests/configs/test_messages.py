@@ -170,8 +170,10 @@ def test_help_says_what_a_mask_may_be() -> None:
 
 GROUPS_OF_A_RUN = ("trainer", "logger", "callbacks", "mask", "debug", "paths")
 OF_THE_SCALE = {  # set by a scale on purpose, though a file of the group has a value as well
+    "callbacks.checkpoint.monitor": "the rule by which the released run chose its weights",
+    "callbacks.checkpoint.mode": "the same",
     "mask.depth": "the size of a mask belongs to the size of a model",
-    "mask.hidden": "the same",
+    "mask.hidden": "belongs to the size of a model too",
     "trainer.gradient_clip_val": "only trainer=fsdp sets it, which no task with such a scale allows",
     "trainer.max_steps": "how long a run is; debug comes after the scale and wins",
 }

@@ -175,7 +175,10 @@ def test_a_packed_file_that_lacks_a_video_names_it(folder):
         ("{", "not the index of a packed stream"),
         ('{"format": 1}', "not the index of a packed stream"),
         ('{"format": 9, "shape": [1, 5], "dtype": "float32", "ids": {}}', "format 9, this version reads 1"),
-        ('{"format": 1, "shape": [3, 5], "dtype": "float32", "ids": {}}', "but its index says (3, 5) float32"),
+        (
+            '{"format": 1, "shape": [3, 5], "dtype": "float32", "ids": {}}',
+            "but its index clip.packed.json says (3, 5) float32",
+        ),
     ],
 )
 def test_a_packed_file_with_a_wrong_index_is_named(folder, index, message):

@@ -38,7 +38,7 @@ def test_eval_without_arguments_shows_how(tmp_path: Path) -> None:
 
 def test_a_multirun_goes_on_past_a_failing_job_and_tells(tmp_path: Path) -> None:
     places = [f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data"]
-    done = started("train.py", "-m", "seed=-1,0", "scale=smoke", "debug=default", *places)
+    done = started("train.py", "-m", "seed=-1,0", "scale=smoke", "debug=default", "hydra.searchpath=[]", *places)
     assert done.returncode == 1
     assert "seed: -1 is out of range; allowed: 0 to 4294967295" in done.stderr
     (record,) = tmp_path.glob("logs/custom/smoke/seed*/*/results.json")

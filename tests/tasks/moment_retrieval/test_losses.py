@@ -122,7 +122,7 @@ def test_a_prediction_that_is_no_number_is_said_at_once():
 def test_a_rate_too_high_is_told_with_step_and_causes(compose_run) -> None:
     from train import train
 
-    run = ("experiment=qvhighlights_lcaam", "scale=smoke", "callbacks=none", "floors.enabled=false", "logger=null")
+    run = ("experiment=qvhighlights_lcaam", "scale=smoke", "callbacks=none", "floors.enabled=false", "logger=csv")
     message = (
         r"^MomentRetrieval: a predicted .* not finite, .* at global step 1 \(epoch \d\)\. Usual causes: .*task\.lr"
     )
