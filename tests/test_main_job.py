@@ -60,6 +60,7 @@ def test_every_test_prediction_stands_beside_its_reference(sweep):
         assert [row["start"] for row in rows] == sorted(row["start"] for row in rows)
 
 
+@pytest.mark.slow  # tests/tasks/common/test_run.py has it for a small task
 def test_the_same_seed_again_gives_the_same_numbers_even_alone(sweep, tmp_path):
     """Another process, one job instead of two, the data set generated again."""
     done = trained(tmp_path, "experiment=madv2_multi_lcaam", "scale=smoke", "seed=1")

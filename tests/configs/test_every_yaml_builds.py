@@ -11,6 +11,7 @@ from tasks.common.build import build, build_all, build_trainer
 from tasks.common.table import published
 from tests.composing import facts_of
 from tests.configs.test_every_yaml import SCALES, experiment_of, options
+from tests.tiers import slow
 
 Compose = Callable[..., DictConfig]
 
@@ -50,8 +51,13 @@ def check(cfg: DictConfig) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("experiment", options("experiment"))
+def tier(experiment: str, scale: str):
+    """At the small scales one experiment per task with a mask and one without are enough for the fast tests."""
+    fast = scale == "paper" or not experiment.endswith("_lcaam") or experiment.endswith("multi_lcaam")
+    return (experiment, scale) if fast else slow(experiment, scale)
+
+
+@pytest.mark.parametrize("experiment, scale", [tier(one, scale) for one in options("experiment") for scale in SCALES])
 def test_every_experiment_builds_at_every_scale(compose_run: Compose, experiment: str, scale: str) -> None:
     cfg = compose_run(f"experiment={experiment}", f"scale={scale}")
     check(cfg)

@@ -13,6 +13,7 @@ from tasks.common.captions import score_captions
 from tests.programs import started
 from tests.tasks.audio_description.predictions import FAST, as_rows, refused, score, table, write
 from tests.tasks.audio_description.test_scorers import write_bert
+from tests.tiers import slow
 
 
 def test_the_scores_are_those_of_the_functions_that_own_them(tmp_path):
@@ -35,11 +36,12 @@ def test_the_scores_are_those_of_the_functions_that_own_them(tmp_path):
     assert list(found["movies"]) == ["0000", "0010"]
 
 
-def test_the_module_prints_and_writes_all_scores(tmp_path):
+@pytest.mark.parametrize("chosen", [slow(()), ("--metrics", "bleu", "rouge_l", "cider")], ids=["all", "no METEOR"])
+def test_the_module_prints_and_writes_its_scores(tmp_path, chosen):
     path = write(tmp_path / "P.csv", table((16, 3)))
     outputs = {name: tmp_path / f"scores.{name}" for name in ("json", "csv")}
     options = [part for name, out in outputs.items() for part in (f"--{name}", str(out))]
-    run = started("-m", "scripts.evaluate_descriptions", "--predictions", str(path), "--per-movie", *options)
+    run = started("-m", "scripts.evaluate_descriptions", "--predictions", str(path), "--per-movie", *options, *chosen)
     assert run.returncode == 0, run.stderr
     total = json.loads(outputs["json"].read_text())["total"]
     base = {name.removesuffix("_plain") for name in total}
