@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -22,9 +22,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 if TYPE_CHECKING:
     from tasks.common.cells import Cell
 
-Result = tuple[str | None, str | None, str | None, float | None]  # identity, folder, csv file, objective
 
 log = logging.getLogger(__name__)
+
+
+class Result(NamedTuple):
+    """What is known of a cell. An alias of tuple[...] would be taken for a plugin by Hydra on Python 3.10."""
+
+    identity: str | None
+    folder: str | None = None
+    source: str | None = None  # the csv file that it is from
+    objective: float | None = None
 
 
 class GoingOnLauncher(Launcher):
@@ -124,9 +132,9 @@ class LookUp:
         if found is None and (source := next((path for path in self.files if identity in self.files[path]), None)):
             found = self.kept(cfg, identity, source)
         if found is None:
-            return identity, None, None, None
+            return Result(identity)
         folder, record = found
-        return identity, str(folder.absolute()), source, objective(record, cfg.optimized_metric)
+        return Result(identity, str(folder.absolute()), source, objective(record, cfg.optimized_metric))
 
     def kept(self, cfg: DictConfig, identity: str, source: str) -> tuple[Path, dict[str, Any]]:
         """The record of a csv file's row, written where the table finds it."""

@@ -3,7 +3,9 @@
 import csv
 import json
 import subprocess
+from importlib import import_module
 from pathlib import Path
+from types import GenericAlias
 
 import pytest
 
@@ -69,6 +71,13 @@ def test_a_sweep_without_a_counted_run_has_its_line(tmp_path: Path) -> None:
     assert done.stdout == "1 job: 0 counted, 1 failed (seed=0: seed: 1.5 is not a whole number)\n"
     done = started("-m", "scripts.report", "--sweep", str(tmp_path / "other"))
     assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'other'}: no sweep wrote cells.jsonl here\n")
+
+
+@pytest.mark.parametrize("name", ["going_on", "local_launcher"])
+def test_hydra_takes_nothing_but_classes_for_plugins(name: str) -> None:
+    """On Python 3.10 an alias such as `tuple[int, str]` is a class for inspect, and none for issubclass."""
+    module = import_module(f"hydra_plugins.lcaam_sweeps.{name}")
+    assert not [key for key, value in vars(module).items() if isinstance(value, GenericAlias)]
 
 
 # -- through train.py -------------------------------------------------------------------------------------------------
