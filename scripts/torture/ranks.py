@@ -48,7 +48,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {  # what a row of the table is: 
 }
 PER_RANK = ("moments", "images, mixup and cutmix")  # what is of each rank by its nature, so that training differs
 METHOD = 1e-7  # differences of weights in float64 below this come from the places that stay in float32
-ROUNDING = 1e-3  # the same in float32, after Adam, whose steps have the size of the rate for almost any gradient
+ROUNDING = 1e-4  # the same in float32, after Adam, whose steps have the size of the rate for almost any gradient
 EXACT = 1e-6  # the relative difference of a loss, which is a sum of float32 in another order
 
 

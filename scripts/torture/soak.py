@@ -9,7 +9,6 @@ per run: that of the sweep's own process, of the server that it forks runs from,
 """
 
 import argparse
-import json
 import re
 import tempfile
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.torture.sweeps import left_over, processes_of, started_sweep, table_of
+from scripts.torture.sweeps import left_over, processes_of, started_sweep, table_of, told
 from tasks.common.cells import JOBS, rows_of
 
 MOST = 1.0  # MB per run
@@ -125,9 +124,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         seen = soak(Path(place), given.runs, given.at_once, given.per_process)
-    seen["faults"] = faults(seen)
-    print(json.dumps(seen, indent=2))
-    if given.out:
-        before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else []
-        given.out.write_text(json.dumps([*before, seen], indent=2) + "\n", encoding="utf-8")
-    return 1 if seen["faults"] else 0
+    return told(seen | {"faults": faults(seen)}, given.out)

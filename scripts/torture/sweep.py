@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from scripts.torture.sweeps import Sweep, left_over, started_sweep, table_of
+from scripts.torture.sweeps import Sweep, left_over, started_sweep, table_of, told
 from tasks.common.cells import JOBS, rows_of
 
 CELLS = ("experiment=qvhighlights_baseline,qvhighlights_lcaam,qvhighlights_multi_lcaam", "seed=0,1,2,3")
@@ -151,9 +151,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as place:
         seen = torture(Path(place), given.seed)
-    seen["faults"] = faults(seen)
-    print(json.dumps(seen, indent=2))
-    if given.out:
-        before = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else []
-        given.out.write_text(json.dumps([*before, seen], indent=2) + "\n", encoding="utf-8")
-    return 1 if seen["faults"] else 0
+    return told(seen | {"faults": faults(seen)}, given.out)

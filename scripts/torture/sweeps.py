@@ -1,5 +1,6 @@
 """What the commands `sweep` and `soak` share: a sweep of smoke runs in a process, and what it leaves behind."""
 
+import json
 import os
 import secrets
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.resolvers import ROOT
 
@@ -61,3 +63,12 @@ def left_over(folder: Path, mark: str, temporary: Path) -> dict[str, list]:
         "temporary_files_left": sorted(path.name for path in temporary.iterdir() if not path.name.startswith(CACHE)),
         "drafts_left": sorted(str(path.relative_to(folder)) for path in drafts),
     }
+
+
+def told(seen: dict[str, Any], out: Path | None) -> int:
+    """Prints what was seen and adds it to the list in the JSON file `out`; the exit status, by its `faults`."""
+    print(json.dumps(seen, indent=2))
+    if out:
+        before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
+        out.write_text(json.dumps([*before, seen], indent=2) + "\n", encoding="utf-8")
+    return 1 if seen["faults"] else 0
