@@ -278,7 +278,7 @@ class AudioDescription(Task):
         self.report({**scores, "token_accuracy": 100 * accuracy}, loss)
 
     def configure_optimizers(self):
-        return adamw(self, steps=self.training_steps, **self.settings("lr", "weight_decay", "betas", "warmup"))
+        return adamw(self, **self.recipe("lr", "weight_decay", "betas", "warmup"))
 
     # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
 

@@ -3,10 +3,12 @@ constant rate."""
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
+
+from lcaam.plan import additions
 
 
 def adamw(
@@ -19,18 +21,37 @@ def adamw(
     schedule: Literal["cosine", "constant"] = "cosine",
     decay: Literal["matrices", "all"] = "matrices",
     fused: bool = False,
+    lr_scale: float = 1.0,
 ) -> dict:
     """Lightning's optimiser configuration.
 
     warmup: share of `steps` in [0, 1]; steps: updates of the whole training. decay: "matrices" leaves out vectors
     (biases, gains), "all" does not. fused: one kernel for all parameters; several times as fast for many small ones.
+    lr_scale: factor on the rate of masks and controls.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.dim() > 1 or decay == "all"]
     plain = [p for p in trained if p.dim() <= 1 and decay != "all"]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=tuple(betas), fused=fused)
+    parts = ((decayed, weight_decay), (plain, 0.0))
+    groups = [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in parts if params]
+    optimiser = torch.optim.AdamW(own_rate(groups, model, lr_scale), lr=lr, betas=tuple(betas), fused=fused)
     return scheduled(optimiser, warmup, steps, schedule)
+
+
+def own_rate(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """An optimiser's groups of parameters, with `factor` on the learning rate of masks and controls (`mask.lr_scale`).
+
+    Each group needs its "lr". A group that holds both kinds is split; with a factor of 1 nothing changes.
+    """
+    if factor == 1:
+        return groups
+    own = {id(parameter) for part in additions(model) for parameter in part.parameters()}
+    split = []
+    for group in groups:
+        for rate, wanted in ((1.0, False), (factor, True)):
+            found = [parameter for parameter in group["params"] if (id(parameter) in own) == wanted]
+            split += [{**group, "params": found, "lr": rate * group["lr"]}] if found else []
+    return split
 
 
 def scheduled(

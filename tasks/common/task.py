@@ -172,6 +172,11 @@ class Task(pl.LightningModule):
         """Some of the arguments that the task was built with, as keywords for its parts."""
         return {name: self.hparams[name] for name in names}
 
+    def recipe(self, *names: str) -> dict[str, Any]:
+        """Keywords of an optimiser: steps, the factor on the rate of masks and controls, and some of the arguments."""
+        scale = self.hparams.mask.get("lr_scale", 1.0)  # checkpoints of older runs do not have it
+        return {"steps": self.training_steps, "lr_scale": scale, **self.settings(*names)}
+
     @property
     def training_steps(self) -> int:
         """Updates of the whole training, for schedules."""

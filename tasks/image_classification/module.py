@@ -158,8 +158,7 @@ class ImageClassification(Task):
         self.report(found, loss)
 
     def configure_optimizers(self):
-        settings = self.settings("lr", "weight_decay", "betas", "warmup", "layer_decay")
-        return adamw_by_layer(self.vit, steps=self.training_steps, **settings)
+        return adamw_by_layer(self.vit, **self.recipe("lr", "weight_decay", "betas", "warmup", "layer_decay"))
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

@@ -96,7 +96,14 @@ class MomentRetrieval(Task):
             "decoder": (queries, facts["clips"]),
         }
         options = {
-            place: mask_options(mask, layers[place], width, num_queries=sizes[place][0], num_keys=sizes[place][1])
+            place: mask_options(
+                mask,
+                layers[place],
+                width,
+                num_queries=sizes[place][0],
+                num_keys=sizes[place][1],
+                purpose=f"masks of {place}",
+            )
             for place in masked
         }
         self.model = QDDETR(
@@ -195,8 +202,7 @@ class MomentRetrieval(Task):
     def configure_optimizers(self):
         # Lightning refuses to clip the gradients of a fused optimiser under mixed precision
         fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
-        settings = self.settings("lr", "weight_decay", "betas", "warmup", "schedule", "decay")
-        return adamw(self, steps=self.training_steps, fused=fused, **settings)
+        return adamw(self, fused=fused, **self.recipe("lr", "weight_decay", "betas", "warmup", "schedule", "decay"))
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

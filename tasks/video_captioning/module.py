@@ -264,8 +264,8 @@ class VideoCaptioning(Task):
         return CaptionScorer({row["video"]: row["references"] for row in self.predictions})
 
     def configure_optimizers(self):
-        settings = self.settings("lr", "weight_decay", "betas", "warmup", "schedule")
-        return adamw_of_captioner(self.model, steps=self.training_steps, backbone_lr=self.backbone_lr, **settings)
+        recipe = self.recipe("lr", "weight_decay", "betas", "warmup", "schedule")
+        return adamw_of_captioner(self.model, backbone_lr=self.backbone_lr, **recipe)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 
