@@ -32,6 +32,7 @@ UNSEEN_CALLBACKS = (  # callbacks that watch and do not act
     "pytorch_lightning.callbacks.RichProgressBar",
     "pytorch_lightning.callbacks.TQDMProgressBar",
     "tasks.common.analysis_figures.AnalysisFigures",
+    "tasks.common.budgets.BranchCheckpoint",
     "tasks.common.last_checkpoint.LastCheckpoint",
     "tasks.common.non_finite.NonFiniteLoss",
     "tasks.common.progress.ModelSummary",

@@ -36,7 +36,7 @@ from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.gather import on_first_rank, share_of_items
 from tasks.common.measured import measured
-from tasks.common.optimisation import adamw
+from tasks.common.optimisation import Schedule, adamw
 from tasks.common.task import Task, first_of
 
 
@@ -52,8 +52,7 @@ class AudioDescription(Task):
     llm, decoding, context: the fields of LanguageModel, Decoding and Context, as plain dicts.
     prompt: text before every description, after the context; never part of the loss.
     validate_text: also generate and score sentences in validation.
-    blind: the input-blind floor: no context, and the language model gets no prefix; a frozen one, which could then
-        learn nothing, gets the learned prompts without the sample's part.
+    blind: the input-blind floor: no context and no prefix; a frozen language model gets the learned prompts alone.
     tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
 
     A checkpoint of a model whose language model is frozen holds everything else, and loads onto the same one only.
@@ -96,6 +95,7 @@ class AudioDescription(Task):
         weight_decay: NotNegative = 0.0,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
+        schedule: Schedule = "cosine",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
         blind: bool = False,
@@ -278,7 +278,7 @@ class AudioDescription(Task):
         self.report({**scores, "token_accuracy": 100 * accuracy}, loss)
 
     def configure_optimizers(self):
-        return adamw(self, **self.recipe("lr", "weight_decay", "betas", "warmup"))
+        return adamw(self, **self.recipe("lr", "weight_decay", "betas", "warmup", "schedule"))
 
     # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
 

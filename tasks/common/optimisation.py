@@ -1,5 +1,8 @@
-"""The optimiser and schedules that the tasks share: AdamW with a linear warm-up, then a cosine or a line to zero, or a
-constant rate."""
+"""The optimiser and schedules that the tasks share: AdamW with a linear warm-up, and what follows it.
+
+A schedule is a key of AFTER. "wsd" (warm-up, stable, decay) keeps the rate constant up to its last fifth, so that runs
+of different lengths have their first steps in common (tasks/common/budgets.py).
+"""
 
 import math
 from collections.abc import Callable
@@ -10,6 +13,15 @@ from torch import nn
 
 from lcaam.plan import additions
 
+Schedule = Literal["cosine", "linear", "constant", "wsd"]
+FALL = 0.2  # of the steps after the warm-up, at the end of schedule wsd
+AFTER: dict[str, Callable[[float], float]] = {  # by the share of the steps after the warm-up that is done
+    "cosine": lambda share: 0.5 * (1 + math.cos(math.pi * share)),
+    "linear": lambda share: 1.0 - share,
+    "constant": lambda share: 1.0,
+    "wsd": lambda share: min(1.0, (1.0 - share) / FALL),
+}
+
 
 def adamw(
     model: nn.Module,
@@ -18,7 +30,7 @@ def adamw(
     betas: tuple[float, float],
     warmup: float,
     steps: int,
-    schedule: Literal["cosine", "constant"] = "cosine",
+    schedule: Schedule = "cosine",
     decay: Literal["matrices", "all"] = "matrices",
     fused: bool = False,
     lr_scale: float = 1.0,
@@ -54,24 +66,16 @@ def own_rate(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> l
     return split
 
 
-def scheduled(
-    optimiser: torch.optim.Optimizer, warmup: float, steps: int, schedule: Literal["cosine", "linear", "constant"]
-) -> dict:
+def scheduled(optimiser: torch.optim.Optimizer, warmup: float, steps: int, schedule: Schedule) -> dict:
     """Lightning's optimiser configuration of `optimiser`; warmup and steps as in `adamw`."""
-    after = {"cosine": cosine, "linear": lambda share: 1.0 - share, "constant": lambda share: 1.0}[schedule]
-    factor = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmed_up(step, steps, warmup, after))
+    factor = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, steps, warmup, schedule))
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 
 
-def warmed_up(step: int, steps: int, warmup: float, after: Callable[[float], float]) -> float:
-    """The factor on the learning rate at `step`. It rises linearly over the first share `warmup` of the steps, then it
-    is after(share of the rest that is done)."""
+def rate_factor(step: int, steps: int, warmup: float, schedule: Schedule) -> float:
+    """The factor on the learning rate at `step`, in [0, 1]. It rises linearly over the first share `warmup` of the
+    steps; the schedule says what it is then."""
     rise = max(1, round(warmup * steps)) if warmup else 0
     if step < rise:
         return (step + 1) / rise
-    return after(min(1.0, (step - rise) / max(1, steps - rise)))
-
-
-def cosine(share: float) -> float:
-    """Falls from 1 to 0 as `share` rises from 0 to 1."""
-    return 0.5 * (1 + math.cos(math.pi * share))
+    return AFTER[schedule](min(1.0, (step - rise) / max(1, steps - rise)))

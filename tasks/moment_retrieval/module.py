@@ -20,7 +20,7 @@ from tasks.common.flops import count_flops
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.non_finite import non_finite
-from tasks.common.optimisation import adamw
+from tasks.common.optimisation import Schedule, adamw
 from tasks.common.task import Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import LossSettings, MomentLosses
@@ -81,7 +81,7 @@ class MomentRetrieval(Task):
         weight_decay: NotNegative = 1e-4,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
-        schedule: Literal["cosine", "constant"] = "constant",
+        schedule: Schedule = "constant",
         decay: Literal["matrices", "all"] = "all",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         blind: bool = False,

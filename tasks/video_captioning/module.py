@@ -26,6 +26,7 @@ from tasks.common.gather import largest, on_first_rank, place_among_ranks, share
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.meteor import METEOR
+from tasks.common.optimisation import Schedule
 from tasks.common.task import Task, first_of
 from tasks.video_captioning import tokenizer as words
 from tasks.video_captioning.masking import IGNORED, hide
@@ -87,7 +88,7 @@ class VideoCaptioning(Task):
         weight_decay: NotNegative = 0.2,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.1,
-        schedule: Literal["linear", "cosine", "constant"] = "linear",
+        schedule: Schedule = "linear",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
         meteor: Literal["never", "test", "always"] = "test",

@@ -3,11 +3,9 @@
 >>> adamw_of_captioner(model, lr=3e-4, backbone_lr=0.05, weight_decay=0.2, betas=(0.9, 0.999), warmup=0.1, steps=10173)
 """
 
-from typing import Literal
-
 import torch
 
-from tasks.common.optimisation import own_rate, scheduled
+from tasks.common.optimisation import Schedule, own_rate, scheduled
 from tasks.video_captioning.model import SwinBert
 
 PLAIN = ("bias", "LayerNorm")  # parts of names that do not decay; the backbone's gains (`norm`) do, as published
@@ -21,7 +19,7 @@ def adamw_of_captioner(
     betas: tuple[float, float],
     warmup: float,
     steps: int,
-    schedule: Literal["linear", "cosine", "constant"] = "linear",
+    schedule: Schedule = "linear",
     lr_scale: float = 1.0,
 ) -> dict:
     """Lightning's optimiser configuration. backbone_lr, lr_scale: factors on `lr`, of the backbone and of masks and
