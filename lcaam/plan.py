@@ -19,6 +19,7 @@ def mask_options(
     num_queries: int | None = None,
     grid: tuple[int, int] | None = None,
     prefix: int = 0,
+    boundaries: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Keywords of lcaam.Encoder: `masks` and `fusion`, or what a control puts in the masks' place.
 
@@ -27,7 +28,7 @@ def mask_options(
         fusion of None is the kind's default; `num_keys`, if not None, is used instead of the model's.
     dim: width of the tokens that masks read. num_keys, num_queries: size of the score matrix; num_queries is None if
         queries and keys are the same tokens. grid, prefix: (rows, columns) of 2-D tokens, and how many tokens without a
-        position are in front of them.
+        position are in front of them. boundaries: where the tokens of one modality end and those of the next begin.
 
     Raises ValueError for an unknown scope, kind or control, for settings that the kind refuses, and for a control that
     has no masks to match.
@@ -35,7 +36,7 @@ def mask_options(
     num_keys = settings.get("num_keys") or num_keys
     num_queries = num_queries or num_keys
     sizes = {"dim": dim, "num_queries": num_queries, "num_keys": num_keys, "grid": grid, "prefix": prefix}
-    sizes |= {"rows": (prefix, num_queries), "columns": (prefix, num_keys)}
+    sizes |= {"rows": (prefix, num_queries), "columns": (prefix, num_keys), "boundaries": boundaries}
     kind = settings.get("kind", "context")
     given = {name: value for name, value in settings.items() if name != "fusion" or value is not None}
     options = {"kind": kind, **find_kind(kind).options_from(given, sizes)}

@@ -67,6 +67,7 @@ class AudioDescription(Task):
     row_id = "ann_id"
     rules = RULES
     weights_depend_on = ("heads",)
+    modalities = ("visual", "audio")
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class AudioDescription(Task):
         self.history: History | None = None  # what this model said before, if that is its context
         self.evaluated = 0  # batches of this validation or test
 
-        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
+        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"], boundaries=(facts["tokens"],))
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
         widths = (facts["video_dim"], facts["audio_dim"])
         encoder = AudioVisualEncoder(stack, *widths, facts["tokens"], position_base, position_scale)
