@@ -22,6 +22,7 @@ def mask_options(
     num_queries: int | None = None,
     grid: tuple[int, int] | None = None,
     prefix: int = 0,
+    boundaries: tuple[int, ...] = (),
     purpose: str = "masks",
 ) -> dict[str, Any]:
     """Keywords of lcaam.Encoder: `masks` and `fusion`, or what a control puts in the masks' place.
@@ -31,7 +32,7 @@ def mask_options(
         fusion of None is the kind's default; `num_keys`, if not None, is used instead of the model's.
     dim: width of the tokens that masks read. num_keys, num_queries: size of the score matrix; num_queries is None if
         queries and keys are the same tokens. grid, prefix: (rows, columns) of 2-D tokens, and how many tokens without a
-        position are in front of them.
+        position are in front of them. boundaries: where the tokens of one modality end and those of the next begin.
     purpose: whose masks they are, if a model has several stacks. Masks and controls draw their random numbers apart
         from the rest of the model, and by this name also from one another (lcaam.drawing).
 
@@ -41,7 +42,7 @@ def mask_options(
     num_keys = settings.get("num_keys") or num_keys
     num_queries = num_queries or num_keys
     sizes = {"dim": dim, "num_queries": num_queries, "num_keys": num_keys, "grid": grid, "prefix": prefix}
-    sizes |= {"rows": (prefix, num_queries), "columns": (prefix, num_keys)}
+    sizes |= {"rows": (prefix, num_queries), "columns": (prefix, num_keys), "boundaries": boundaries}
     kind = settings.get("kind", "context")
     given = {name: value for name, value in settings.items() if name != "fusion" or value is not None}
     options = {"kind": kind, **find_kind(kind).options_from(given, sizes)}

@@ -43,9 +43,8 @@ from tasks.common.task import Task, first_of
 class AudioDescription(Task):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
-    mask: the configuration's mask node (lcaam.plan); num_keys None is all 2 x tokens.
-    facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch);
-        if batches have context: previous (none | ground_truth | predicted), previous_count, subtitles.
+    mask: the configuration's mask node (lcaam.plan). facts: the data module's: video_dim, audio_dim, tokens (of each
+        modality), train_texts; if batches have context: previous, previous_count, subtitles.
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: see Encoder, AudioVisualEncoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
@@ -66,6 +65,7 @@ class AudioDescription(Task):
     row_id = "ann_id"
     rules = RULES
     weights_depend_on = ("heads",)
+    modalities = ("visual", "audio")
 
     def __init__(
         self,
@@ -128,12 +128,12 @@ class AudioDescription(Task):
         self.history: History | None = None  # what this model said before, if that is its context
         self.evaluated = 0  # batches of this validation or test
 
-        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
+        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"], boundaries=(facts["tokens"],))
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
         widths = (facts["video_dim"], facts["audio_dim"])
         encoder = AudioVisualEncoder(stack, *widths, facts["tokens"], position_base, position_scale)
-        widths = (width, language_model.config.hidden_size)
-        joint = Bridge(bridge, *widths, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
+        llm_width = language_model.config.hidden_size
+        joint = Bridge(bridge, width, llm_width, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
         if llm.lora is not None:  # its random numbers come last: the rest starts as it does without
             add_lora(language_model, llm.lora)
         self.model = Describer(encoder, joint, language_model, gate_init)

@@ -214,7 +214,7 @@ def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, 
                 f"mask.num_keys: {mask['num_keys']} is fewer than the {video} + {text} tokens of video and text; "
                 "leave mask.num_keys=null to fit the data"
             )
-    return mask_options(mask, layers, width, num_keys=video + text)
+    return mask_options(mask, layers, width, num_keys=video + text, boundaries=(video,))
 
 
 def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:

@@ -62,6 +62,7 @@ class VideoCaptioning(Task):
     row_id = "video"
     rules = RULES
     weights_depend_on = ("heads", "tokenizer", "vocab_size")
+    modalities = ("video", "text")
 
     def __init__(
         self,
