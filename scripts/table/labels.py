@@ -19,6 +19,7 @@ NAMES = {  # of mask=, and of the ends of experiments' names
     "columns": "column bias",
     "offsets": "offset table",
     "table": "static table",
+    "span": "adaptive span",
     "extra_linear": "extra linear layers",
     "extra_layers": "extra encoder layers",
 }

@@ -38,18 +38,18 @@ def filled(expected: Expected, files: Files) -> Row:
 
 def run_of(cfg: DictConfig, files: Files) -> dict[str, Any] | str:
     """The newest completed run of a configuration, with its `folder`, or why there is none."""
-    there = runs(cfg)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    mine = identity(plain)
+    there = runs(cfg, mine)
     for folder, record in reversed(there):
         if not not_counted(record):
             return record | {"folder": folder}
-    mine = identity(cfg)
     if (path := next((path for path, rows in files.items() if mine in rows), None)) is not None:
         from tasks.common.results import (
             settings_of,
         )  # imports Lightning, which a table without such files can do without
 
-        settings = settings_of(OmegaConf.to_container(cfg, resolve=True))
-        return record_of(files[path][mine], settings, path) | {"folder": None}
+        return record_of(files[path][mine], settings_of(plain), path) | {"folder": None}
     return why(there[-1][1]) if there else NEVER
 
 

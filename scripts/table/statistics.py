@@ -68,10 +68,15 @@ def paired(values: Sequence[float], against: Sequence[float]) -> Paired:
     if n < 2:
         return Paired(found, found[0] if found else None)
     mean = float(np.mean(found))
-    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1) * np.std(found, ddof=1) / math.sqrt(n))
-    return Paired(
-        found, mean, (mean - half, mean + half), hodges_lehmann(found), sign_flip(found), p_t(found), n <= EXACT_UP_TO
-    )
+    estimates = student(found), hodges_lehmann(found)
+    return Paired(found, mean, *estimates, sign_flip(found), p_t(found), n <= EXACT_UP_TO)
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean."""
+    mean, n = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return mean - half, mean + half
 
 
 def hodges_lehmann(differences: Sequence[float]) -> float:
@@ -105,11 +110,12 @@ def equal(values: Sequence[float]) -> bool:
 
 
 def equivalence(differences: Sequence[float], margin: float | None) -> float | None:
-    """p of two one-sided t tests (TOST) that the mean difference lies within the margin; None if it cannot be asked."""
-    if margin is None or margin <= 0 or len(differences) < 2:
+    """p of two one-sided t tests (TOST) that the mean difference lies within the margin; None if it cannot be asked.
+
+    Equal differences say nothing of how far others may lie, so nothing is shown by them.
+    """
+    if margin is None or margin <= 0 or len(differences) < 2 or equal(differences):
         return None
-    if equal(differences):
-        return 0.0 if abs(differences[0]) < margin else 1.0
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
     return float(max(above, below))

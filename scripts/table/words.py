@@ -21,7 +21,12 @@ def mean_std(found: Spread | None, metric: str = "", expected: int | None = None
     if found is None:
         return NOTHING
     text = number(found.mean, metric) + ("" if found.std is None else f" ± {number(found.std, metric)}")
-    return text if expected in (None, found.n) else f"{text} (n={found.n})"
+    return text if expected is None else counted(text, found.n, expected)
+
+
+def counted(text: str, n: int, expected: int) -> str:
+    """`text`, followed by the number of its values if that is not the expected one."""
+    return text if n == expected else f"{text} (n={n})"
 
 
 def difference(mean: float | None, interval: tuple[float, float] | None, metric: str = "") -> str:
