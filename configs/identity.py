@@ -1,6 +1,7 @@
 """What a run is, apart from where it runs and what it shows: two runs with one identity end with the same numbers.
 
     identity(cfg)                    '5f0c1e9a77b3d2c4', also the field `identity` of results.json
+    setting_id(cfg)                  the same without the seed: runs of one setting, which a table or W&B puts together
     differences(saved, cfg)          [("task.lr", 0.002, 0.1)]
 
 A sweep recognises its finished cells by the identity, `resume=auto` its run, and `resume=` refuses what differs.
@@ -44,7 +45,16 @@ CHOOSING = ("monitor", "mode", "save_top_k")  # by which a ModelCheckpoint finds
 
 def identity(cfg: DictConfig | Mapping[str, Any]) -> str:
     """16 hexadecimal digits of a configuration's settings that can change its results, the seed included."""
-    text = json.dumps({"format": FORMAT, **deciding(cfg)}, sort_keys=True, ensure_ascii=False)
+    return _digest(deciding(cfg))
+
+
+def setting_id(cfg: DictConfig | Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of the same settings without the seed: equal for the seeds of one setting only."""
+    return _digest({key: value for key, value in deciding(cfg).items() if key != "seed"})
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,100 @@
+"""What a table holds: its rows (a setting each, with its runs by seed), its contrasts, and what stands beside them.
+
+`scripts.table` makes it from a sweep; the renderers (markdown, LaTeX, csv, `scripts.page`) only show it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["primary", "exploratory"]  # primary: pre-registered, tested by fixed sequence
+Verdict = Literal["helps", "hurts", "no difference above the margin", "not resolved"]
+
+
+@dataclass
+class Row:
+    """One setting of a sweep.
+
+    label: readable and unique in its table.
+    settings: 16 hexadecimal digits that identify the setting without the seed (`configs.identity.setting_id`).
+    overrides: what the sweep's YAML sets for the row, without the seed.
+    expected: the seeds that the sweep asks for.
+    runs: the record (results.json) of the counted run by seed, with its `folder` (a Path; None: from a csv file).
+    missing: why a seed has no counted run: "never ran", "failed: ...", "unfinished ...", "not counted: ...".
+    published: the paper's figures by metric; empty unless the data set is the paper's own.
+    """
+
+    label: str
+    settings: str
+    overrides: list[str]
+    expected: list[int]
+    runs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """The metric by seed, of the runs that have it; what was not a number is null in a record."""
+        found = {seed: run["metrics"].get(metric) for seed, run in sorted(self.runs.items())}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+@dataclass
+class Contrast:
+    """The difference of one metric between two rows, paired by seed: `row` minus `against`.
+
+    differences: one per common seed, in the order of the seeds; `n` of them.
+    interval: of the mean, 95 %, Student's t; None with fewer than two pairs.
+    p_sign_flip: two-sided, exact up to n = 20; p_t: the paired t test; None with fewer than two pairs.
+    p_adjusted: of a primary contrast by fixed sequence (None: the sequence stopped before it), of others by Holm over
+    the table's exploratory contrasts of the same metric.
+    margin: the smallest difference that matters, in the metric's unit; None if none was named.
+    p_equivalence: two one-sided tests that the mean lies within the margin. p_scatter: Brown-Forsythe, of all values
+    of both rows. items: the bootstrap interval over seeds and test items, with the numbers of both.
+    """
+
+    row: str
+    against: str
+    metric: str
+    n: int
+    differences: list[float]
+    mean: float
+    interval: tuple[float, float] | None
+    p_sign_flip: float | None
+    p_t: float | None
+    p_adjusted: float | None
+    role: Role
+    margin: float | None
+    verdict: Verdict
+    hodges_lehmann: float | None = None
+    exact: bool = True  # p_sign_flip is over all signs, not over drawn ones
+    p_equivalence: float | None = None
+    p_scatter: float | None = None
+    items: tuple[tuple[float, float], int, int] | None = None
+
+
+@dataclass
+class Table:
+    """A table of a sweep.
+
+    floors: metric values by kind ("constant", "input_blind", ... and ceilings such as "oracle").
+    figure: what the sweep's YAML says to draw: {"x": "mask.depth", "y": metric, "by": "mask.fusion", "scale": "log"}.
+    commits: the states of the code, the most frequent first; more than one is flagged in `remarks`.
+    versions: the different sets of package versions of the runs.
+    """
+
+    name: str
+    question: str
+    scale: str
+    task: str
+    metrics: list[str]
+    primary: str
+    higher_is_better: bool  # of the primary metric
+    baseline: str  # the label of its row
+    rows: list[Row]
+    contrasts: list[Contrast]
+    floors: dict[str, dict[str, float]]
+    figure: dict[str, Any] | None
+    command: str
+    commits: list[str]
+    versions: list[dict[str, Any]]
+    remarks: list[str]
+    failed_below: float | None = None  # of the primary metric
