@@ -22,6 +22,7 @@ from tasks.common.checkpoint_files import CheckpointFiles
 from tasks.common.remarks import drop_remarks
 from tasks.common.results import WANDB
 from tasks.common.task import Task
+from tasks.common.wandb_runs import names
 
 GPUS = {"gpu": (CUDAAccelerator, MPSAccelerator), "cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,)}
 
@@ -68,7 +69,7 @@ def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) ->
     drop_remarks()
     ddp.register()
     callbacks: list[Callback] = [*more, *build_all(cfg.callbacks)]
-    loggers: list[Logger] = build_loggers(cfg.logger, wandb)
+    loggers: list[Logger] = build_loggers(cfg, wandb)
     if not cfg.trainer.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
@@ -81,12 +82,18 @@ def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) ->
     return trainer
 
 
-def build_loggers(nodes: DictConfig | None, wandb: str | None) -> list[Logger]:
-    """The loggers of a group of nodes; W&B's gets the id of its run."""
-    given = [node for node in (nodes or {}).values() if node is not None]
-    return [
-        instantiate(node, _convert_="all", **({"id": wandb} if node.get("_target_") == WANDB else {})) for node in given
-    ]
+def build_loggers(cfg: DictConfig, wandb: str | None) -> list[Logger]:
+    """The configured loggers; W&B's gets the id of its run, and the group and name that the configuration leaves out."""
+    given = [node for node in (cfg.logger or {}).values() if node is not None]
+    return [instantiate(node, _convert_="all", **of_wandb(cfg, node, wandb)) for node in given]
+
+
+def of_wandb(cfg: DictConfig, node: DictConfig, wandb: str | None) -> dict[str, str | None]:
+    """What W&B's logger gets beside its node; nothing for other loggers."""
+    if node.get("_target_") != WANDB:
+        return {}
+    given = names(cfg) if node.get("group") is None or node.get("name") is None else {}
+    return {"id": wandb} | {key: value for key, value in given.items() if node.get(key) is None}
 
 
 def check_devices(cfg: DictConfig) -> None:
