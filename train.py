@@ -54,7 +54,7 @@ def train(cfg: DictConfig) -> float | None:
         module = build_module(cfg, datamodule)
         record.update(parameters=module.parts())
         source = earlier and earlier.path
-        trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.fields["wandb"])
+        trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.wandb)
         if earlier is not None:
             earlier.bring_to(record.folder / "checkpoints")
             continue_csv(trainer, source.parent.parent, earlier.step)
@@ -80,7 +80,8 @@ def train(cfg: DictConfig) -> float | None:
                     record.update(floors=all_floors(cfg, module, datamodule))
 
     fields = record.fields
-    show(closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"]), record.folder)
+    table = closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"])
+    show(table, record.folder)
     return None if optimized is None else float(optimized)
 
 

@@ -1,8 +1,8 @@
 """What sets a run apart from its experiment, in a few words.
 
-    asked(["experiment=msrvtt_baseline", "mask=lcaam", "++seed=3"])    ["mask=lcaam"]: what the command line asked for
-    own_settings(cfg)      ["mask.depth=4"]: the settings that are not the experiment's, however they were asked for
-    setting_name(cfg)      "qvhighlights_lcaam-mini-depth=4-1f0c9b3e": names a setting, the same for all its seeds
+asked(["experiment=msrvtt_baseline", "mask=lcaam", "++seed=3"])    ["mask=lcaam"]: what the command line asked for
+own_settings(cfg)      ["mask.depth=4"]: the settings that are not the experiment's, however they were asked for
+setting_name(cfg)      "qvhighlights_lcaam-mini-depth=4-1f0c9b3e": names a setting, the same for all its seeds
 """
 
 import re
@@ -19,7 +19,19 @@ from configs.command_line import unmarked
 from configs.composing import composed
 from configs.identity import UNSEEN_TRAINER, apart, deciding, setting_id
 
-UNNAMED = ("experiment", "scale", "seed", "threads", "resume", "sweep", "paths", "logger", "callbacks", "floors", "hydra")
+UNNAMED = (
+    "experiment",
+    "scale",
+    "seed",
+    "threads",
+    "resume",
+    "sweep",
+    "paths",
+    "logger",
+    "callbacks",
+    "floors",
+    "hydra",
+)
 UNNAMED += ("optimized_metric", "local")
 LONGEST = 80  # characters of a setting's name before its hash; W&B allows 128 in all
 DIGITS = 8  # of the hash: two of 1,000 settings share it with a probability of 1e-4, two of one sweep with 1e-7

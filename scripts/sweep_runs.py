@@ -1,8 +1,8 @@
 """Which runs a sweep has, from what it left behind: for commands that are given SWEEP.
 
-    found("table1a", Path("logs"))                       every multirun of configs/sweep/table1a.yaml below logs/
-    found("logs/multirun/2026-11-29_10-00-00", ...)      this multirun
-    found("logs/madv2_lcaam", ...)                       every run below a folder
+found("table1a", Path("logs"))                       every multirun of configs/sweep/table1a.yaml below logs/
+found("logs/multirun/2026-11-29_10-00-00", ...)      this multirun
+found("logs/madv2_lcaam", ...)                       every run below a folder
 """
 
 import json
@@ -30,7 +30,7 @@ class Run:
 
 
 def found(sweep: str, logs: Path = LOGS) -> list[Run]:
-    """The runs, oldest first, with the earlier parts of those that were resumed. Raises ValueError if there are none."""
+    """The runs, oldest first, with the earlier parts of those that were resumed. Raises ValueError if there is none."""
     folder = Path(sweep)
     if folder.is_dir():
         folders = of_multirun(folder) if (folder / CELLS).is_file() else below(folder)

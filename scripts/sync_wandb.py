@@ -4,8 +4,8 @@
     python -m scripts.sync_wandb logs/multirun/<time>                one multirun
     python -m scripts.sync_wandb logs/madv2_lcaam --dry-run          says what would be uploaded from below a folder
 
-What is uploaded is marked by W&B itself (a file .wandb.synced beside the run's), and is not uploaded again. The parts of
-a run that was resumed have one id and go up together, in the order in which they began, so they are one run of W&B's.
+What is uploaded is marked by W&B itself (a file .wandb.synced beside the run's), and is not uploaded again. The parts
+of a run that was resumed have one id and go up together, in the order in which they began: they are one run of W&B's.
 An upload that fails is named, the others go on, the command ends with 1, and the next call tries it again.
 A run that has not ended is left out: what it logs later would be lost. --killed uploads such runs if they were killed.
 """
@@ -96,7 +96,10 @@ def main(arguments: Sequence[str] | None = None, sync: Sequence[str] = SYNC) -> 
         return 1
     every = uploads(runs)
     if not every:
-        print(f"{given.sweep}: {len(runs)} runs, none with an offline run of W&B (logger=many writes one)", file=sys.stderr)
+        print(
+            f"{given.sweep}: {len(runs)} runs, none with an offline run of W&B (logger=many writes one)",
+            file=sys.stderr,
+        )
         return 1
     left = [one for one in every if one.todo and one.open and not given.killed]
     todo = [one for one in every if one.todo and one not in left]

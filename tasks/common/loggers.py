@@ -43,8 +43,8 @@ def wandb_logger(
 ) -> WandbLogger:
     """A W&B run whose files lie in `folder`/wandb; `wandb sync` uploads an offline one later.
 
-    name, group: build.py gives those that the configuration leaves out (wandb_runs.names).
-    id: the W&B run that it is, which a resumed run continues; results.json has it.
+    name, group, id: where the configuration leaves them out, build.py gives those of wandb_runs.names.
+    id: the W&B run, which a resumed run continues; results.json has it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     logger = NamedWandbLogger(
@@ -110,7 +110,7 @@ def log_settings(trainer: Trainer, record: "RunRecord", task: "type[Task]") -> N
             if trainer.is_global_zero:
                 run = logger.experiment
                 define_metrics(run, task)
-                logger.log_hyperparams(settings(record.config, record.fields, run.group))
+                logger.log_hyperparams(settings(record.config, record.fields))
                 run.notes = record.fields["command"]
         elif not isinstance(logger, CSVLogger):  # its folder has config.yaml
             facts = {name: record.fields[name] for name in ("git", "command")}

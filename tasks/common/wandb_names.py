@@ -21,4 +21,6 @@ def wandb_name(name: str) -> str:
 def clashes(names: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of different names that W&B would get as one."""
     seen: dict[str, str] = {}
-    return [(first, name) for name in dict.fromkeys(names) if (first := seen.setdefault(wandb_name(name), name)) != name]
+    return [
+        (first, name) for name in dict.fromkeys(names) if (first := seen.setdefault(wandb_name(name), name)) != name
+    ]

@@ -6,6 +6,7 @@ Nothing here imports wandb, so that a run without it does not pay for the import
 import json
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from configs.identity import deciding, setting_id
@@ -24,23 +24,35 @@ from tasks.common.wandb_names import clashes, wandb_name
 if TYPE_CHECKING:
     from tasks.common.task import Task
 
+LOGGER = "tasks.common.loggers.wandb_logger"
 STEP = "trainer/global_step"  # Lightning's name for the number of updates
 ROWS = 100  # at most so many predictions are handed over; the run's folder has all
 FACTS = ("analysis", "parameters", "seconds", "peak_memory")  # fields of results.json that the summary has as they are
 
 
-def names(cfg: DictConfig) -> dict[str, str]:
-    """The group of a run, which names its setting, and the run's own name."""
-    group = setting_name(OmegaConf.to_container(cfg, resolve=True))
-    return {"group": group, "name": f"{group}-s{cfg.seed}"}
+def is_wandb(node: Mapping[str, Any] | None) -> bool:
+    """Whether a logger's node is W&B's."""
+    return bool(node) and node.get("_target_") == LOGGER
 
 
-def settings(plain: Mapping[str, Any], fields: Mapping[str, Any], group: str) -> dict[str, Any]:
+def names(plain: Mapping[str, Any], id: str | None = None) -> dict[str, str]:
+    """Id, group and name of a run at W&B, as far as its logger's node leaves them out; empty without that logger.
+
+    plain: the resolved configuration. id: of the run that this one goes on with.
+    """
+    node = next((node for node in (plain["logger"] or {}).values() if is_wandb(node)), None)
+    if node is None:
+        return {}
+    group = node.get("group") or setting_name(plain)
+    return {"id": id or secrets.token_hex(4), "group": group, "name": node.get("name") or f"{group}-s{plain['seed']}"}
+
+
+def settings(plain: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """The run's configuration for W&B, nested: every setting that can change results, and where the run belongs.
 
     plain: the resolved configuration. fields: the run's record.
     """
-    own = {"config_id": setting_id(plain), "setting": group, "identity": fields["identity"], "git": fields["git"]}
+    own = {"config_id": setting_id(plain), "identity": fields["identity"], "git": fields["git"]}
     return deciding(plain) | own | sweep_of_job()
 
 
@@ -88,7 +100,7 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figure(text: Any) -> float | str:
-    """A published figure as a number (`32.20 ± 0.3` is 32.2), so that it can stand in a plot; as it is if it is none."""
+    """A published figure as a number (`32.20 ± 0.3` is 32.2), so that it can stand in a plot; a text as it is."""
     found = re.match(r"-?\d+(\.\d+)?", str(text).strip())
     return float(found[0]) if found else str(text)
 

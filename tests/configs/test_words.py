@@ -63,7 +63,14 @@ def test_what_changes_no_result_changes_no_name(compose_run: Compose) -> None:
 
 
 def test_a_long_name_is_cut_between_words_and_keeps_its_hash(compose_run: Compose) -> None:
-    words = ["mask.depth=3", "mask.hidden=24", "mask.fusion=temper", "mask.rank=2", "mask.init=kaiming", "task.lr=0.001"]
+    words = [
+        "mask.depth=3",
+        "mask.hidden=24",
+        "mask.fusion=temper",
+        "mask.rank=2",
+        "mask.init=kaiming",
+        "task.lr=0.001",
+    ]
     name = setting_name(compose_run("experiment=madv2_multi_lcaam", "scale=smoke", *words, "data.seed=7"))
     assert len(name) <= LONGEST + 1 + DIGITS and re.search(r"-[a-z_]+=[\w.]+-[0-9a-f]{8}$", name)
 
@@ -84,6 +91,14 @@ def test_composing_the_experiment_leaves_a_running_application_alone() -> None:
 
 
 def test_the_words_of_a_command_line_without_what_the_title_has_anyway() -> None:
-    given = ["experiment=a", "++mask.depth=3", "mask=lcaam", "++seed=1", "++paths.log_dir=x", "++resume=null", "sweep=b"]
+    given = [
+        "experiment=a",
+        "++mask.depth=3",
+        "mask=lcaam",
+        "++seed=1",
+        "++paths.log_dir=x",
+        "++resume=null",
+        "sweep=b",
+    ]
     given += ["scale=mini", "++trainer.enable_progress_bar=false", "++trainer.max_steps=8", "~logger.wandb"]
     assert asked(given) == ["mask.depth=3", "mask=lcaam", "trainer.max_steps=8"]
