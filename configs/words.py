@@ -2,7 +2,7 @@
 
 asked(["experiment=msrvtt_baseline", "mask=lcaam", "++seed=3"])    ["mask=lcaam"]: what the command line asked for
 own_settings(cfg)      ["mask.depth=4"]: the settings that are not the experiment's, however they were asked for
-setting_name(cfg)      "qvhighlights_lcaam-mini-depth=4-1f0c9b3e": names a setting, the same for all its seeds
+setting_name(cfg)      "qvhighlights_lcaam-mini-depth_4-1f0c9b3e": names a setting, the same for all its seeds
 """
 
 import re
@@ -75,12 +75,12 @@ def of_experiment(name: str, scale: str) -> dict[str, Any]:
 def setting_name(cfg: DictConfig | Mapping[str, Any]) -> str:
     """Experiment, scale, its own settings as far as there is room, and the first digits of `setting_id`.
 
-    It has only letters, digits and `._=-`, so it is also a file's name.
+    It has only letters, digits and `._-`: it may be a file's name, and W&B's library turns `=` in a filter into `==`.
     """
     words = [cfg["name"], cfg["scale_name"]]
     for word in own_settings(cfg):
         key, _, value = word.partition("=")
-        words.append(f"{key.rpartition('.')[2]}={value}")
+        words.append(f"{key.rpartition('.')[2]}_{value}")
     kept = [safe(words[0])[:LONGEST]]
     for word in map(safe, words[1:]):
         if len("-".join((*kept, word))) > LONGEST:
@@ -90,4 +90,4 @@ def setting_name(cfg: DictConfig | Mapping[str, Any]) -> str:
 
 
 def safe(word: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._=+]+", "_", word).strip("_")
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", word).strip("_")

@@ -4,9 +4,11 @@ A key is ("metric", "val/loss"), ("config", "mask.depth") or ("run", "group").
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +87,11 @@ def logged(runs: Sequence[Run]) -> set[Key]:
     return {key for part in parts for key in of_file(part)}
 
 
-def of_file(part: Path) -> set[Key]:
+@cache
+def of_file(part: Path) -> frozenset[Key]:
     """The keys of one offline run's file. Raises NotReadable: this wandb cannot read it."""
-    done = subprocess.run([*INSPECT, str(part)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    silent = {**os.environ, "WANDB_ERROR_REPORTING": "false"}  # otherwise it reports its own use to W&B's server
+    done = subprocess.run([*INSPECT, str(part)], capture_output=True, text=True, stdin=subprocess.DEVNULL, env=silent)
     if done.returncode:
         reason = "this wandb has no `leet inspect --json`, which came with 0.31" if "No such" in done.stderr else ""
         raise NotReadable(f"{part}: {reason or done.stderr.strip().splitlines()[-1]}")
@@ -99,7 +103,7 @@ def of_file(part: Path) -> set[Key]:
             tree = content.get("item") or content.get("update") or {}
             found |= {("config" if kind == "config" else "metric", path) for path in paths(tree)}
         found |= {("run", name) for key, name in ATTRIBUTES.items() if (record.get("run") or {}).get(key)}
-    return found
+    return frozenset(found)
 
 
 def paths(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:

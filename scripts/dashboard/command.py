@@ -90,11 +90,12 @@ def push(made: Content, given: argparse.Namespace) -> int:
 
     from scripts.dashboard.views import report, workspace
 
+    what = "W&B"
     try:
         settings = {"project": given.project, "band": given.band, "entity": given.entity or wandb.Api().default_entity}
-        for make in (workspace, report):
-            view = make(made, **settings).save()
-            print(f"{make.__name__}: {view.url}")
-    except (wandb.errors.Error, OSError, ValueError) as error:  # ValueError: W&B knows no such project
-        return told(f"not saved: {error}")
+        for what, make in (("workspace", workspace), ("report", report)):
+            print(f"{what}: {make(made, **settings).save().url}")
+    except (wandb.errors.Error, OSError, ValueError) as error:  # ValueError: there is no such project yet
+        reason = " ".join(str(error).split())
+        return told(f"{what}: not saved: {reason} (`python -m scripts.sync_wandb {given.sweep}` uploads the runs)")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from scripts.sweep_runs import Run
 from tasks.common.wandb_names import wandb_name
 
+UNFIT = "=<>"  # in a filter's text the library replaces them, also inside quotes
 TEST = ("test_loss", "train_loss")  # metrics of the record that are no scores
 
 
@@ -62,6 +63,8 @@ def content(name: str, runs: Sequence[Run], scale: str | None = None) -> Content
         task = task_of(run)
         add(tasks.setdefault(task, TaskContent(task)), run)
     groups = list(dict.fromkeys(run.record["group"] for run in logged))
+    if bad := [(group, sign) for group in groups for sign in UNFIT if sign in group]:
+        raise ValueError("group {!r}: W&B's library cannot filter by a name with {!r}; set another".format(*bad[0]))
     seeds = sorted({run.record["seed"] for run in logged})
     commits = list(dict.fromkeys((run.record["git"]["commit"] or "unknown")[:7] for run in logged))
     return Content(name, scale, groups, list(tasks.values()), logged, seeds, commits)

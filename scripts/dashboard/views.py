@@ -19,6 +19,11 @@ def title(content: Content) -> str:
     return f"{content.name} ({content.scale})"
 
 
+def of_sweep(content: Content) -> str:
+    """The runs of the sweep: its groups, since a cell may have been run by an earlier sweep that shares it."""
+    return f"Metric('Group') in {content.groups!r}"
+
+
 def workspace(content: Content, project: str, entity: str = "", band: str = "minmax") -> ws.Workspace:
     """Sections of panels over the sweep's runs, grouped by setting."""
     found = sections(content, band)
@@ -31,7 +36,7 @@ def workspace(content: Content, project: str, entity: str = "", band: str = "min
         sections=[ws.Section(name=name, panels=panels, is_open=name in first) for name, panels in found.items()],
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=SHOWN),
         runset_settings=ws.RunsetSettings(
-            filters=[ws.Metric("Group").isin(content.groups)],
+            filters=of_sweep(content),
             groupby=[ws.Metric("Group")],
             pinned_columns=columns,
         ),
@@ -51,7 +56,7 @@ def report(content: Content, project: str, entity: str = "", band: str = "minmax
             entity=entity,
             project=project,
             name=title(content),
-            filters=[ws.Metric("Group").isin(content.groups)],
+            filters=of_sweep(content),
             groupby=["run.group"],
         )
         blocks += [wr.H2(text=name), wr.PanelGrid(runsets=[runs], panels=panels)]

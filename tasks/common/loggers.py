@@ -47,6 +47,9 @@ def wandb_logger(
     id: the W&B run, which a resumed run continues; results.json has it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
+    mode = wandb_mode()
+    if mode == "offline":  # otherwise W&B sends its own statistics to its server, offline or not
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     logger = NamedWandbLogger(
         save_dir=folder,
         project=project,
@@ -57,7 +60,7 @@ def wandb_logger(
         entity=entity,
         id=id,
         resume="allow",  # a run of this id that is there already goes on
-        mode=wandb_mode(),
+        mode=mode,
         settings={"quiet": True},  # the closing table says it better
     )
     # Lightning hands over `anonymous`, which W&B has no use for and warns of whatever its value
