@@ -31,6 +31,7 @@ def train(cfg: DictConfig) -> float | None:
     validate(cfg)
 
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
+    from configs.words import title
     from tasks.common.analysis_figures import statistics
     from tasks.common.build import build_datamodule, build_module, build_trainer, check_devices
     from tasks.common.checkpoints import checkpoint_to_test, saved_checkpoints
@@ -42,7 +43,7 @@ def train(cfg: DictConfig) -> float | None:
     from tasks.common.results import RunRecord
     from tasks.common.resume import resumed
     from tasks.common.seeding import seed_run
-    from tasks.common.table import closing_table, show, title
+    from tasks.common.table import closing_table, show
     from tasks.common.wandb_runs import wandb_closed
 
     check_devices(cfg)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -46,6 +47,12 @@ def asked(overrides: Sequence[str]) -> list[str]:
         if re.split(r"[./@]", key)[0] not in UNNAMED and not unseen:
             found.append(word)
     return found
+
+
+def title(cfg: DictConfig) -> str:
+    """The experiment, what the command line changed of it, scale and seed."""
+    changed = asked(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return f"{' '.join((cfg.name, *changed))}, scale {cfg.scale_name}, seed {cfg.seed}"
 
 
 def own_settings(cfg: DictConfig | Mapping[str, Any]) -> list[str]:

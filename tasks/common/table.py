@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from configs.words import asked
 
 ORDER = ("constant", "input_blind", "linear")  # columns before this run; others (a ceiling) come after it
 
@@ -19,12 +16,6 @@ def published(cfg: DictConfig) -> dict[str, str]:
     """The paper's figures by metric; none if the run's data are not the data that they belong to."""
     own = cfg.scale_name == "paper" and cfg.data.get("name") == cfg.get("paper_data")
     return dict(cfg.paper) if own else {}
-
-
-def title(cfg: DictConfig) -> str:
-    """The experiment, what the command line changed of it, scale and seed."""
-    changed = asked(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    return f"{' '.join((cfg.name, *changed))}, scale {cfg.scale_name}, seed {cfg.seed}"
 
 
 def closing_table(
