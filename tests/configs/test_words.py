@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from itertools import product
 
 import pytest
 from hydra import initialize_config_dir
@@ -10,6 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from configs.identity import setting_id
+from configs.sweeping import cells, sweeper_of
 from configs.words import DIGITS, LONGEST, asked, of_experiment, own_settings, setting_name
 from tests.composing import CONFIGS
 
@@ -17,14 +17,16 @@ Compose = Callable[..., DictConfig]
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
 
 
-def settings_of(sweep: str) -> tuple[list[list[str]], list[str]]:
-    """The overrides of every setting of a sweep, and its seeds; a value that is drawn is replaced by two numbers."""
-    params = dict(OmegaConf.load(CONFIGS / "sweep" / f"{sweep}.yaml").hydra.sweeper.params)
-    seeds = str(params.pop("seed", "0,1")).split(",")
-    drawn = {"tag(log, interval(1e-5, 1e-2))": "0.001,0.002", "choice(1, 2, 4)": "1,2,4"}
-    values = {key: drawn.get(str(value), str(value)).split(",") for key, value in params.items()}
-    assert not any("(" in value for choices in values.values() for value in choices), f"{sweep}: how is this drawn?"
-    return [[f"{key}={one}" for key, one in zip(values, row, strict=True)] for row in product(*values.values())], seeds
+DRAWN = {"search": ["task.lr=0.001,0.002"]}  # in place of a range
+
+
+def settings_of(sweep: str) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The overrides of every setting of a sweep, and its seeds."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for words in cells(**sweeper_of(sweep), arguments=DRAWN.get(sweep, [])):
+        seeds = [word for word in words if word.startswith("seed=")]
+        found.setdefault(tuple(word for word in words if word not in seeds), []).extend(seeds)
+    return list(found), next(iter(found.values())) or ["seed=0", "seed=1"]
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
@@ -34,7 +36,7 @@ def test_every_setting_of_a_sweep_has_a_name_of_its_own_which_its_seeds_share(co
     found = {}
     for overrides in settings:
         plain = OmegaConf.to_container(compose_run(*experiment, *overrides, "scale=mini"), resolve=True)
-        (name,) = {setting_name(plain | {"seed": int(seed)}) for seed in (seeds[0], seeds[-1])}
+        (name,) = {setting_name(plain | {"seed": int(seed[5:])}) for seed in (seeds[0], seeds[-1])}
         assert name not in found, f"{overrides} and {found.get(name)}"
         found[name] = overrides
         assert name.endswith(setting_id(plain)[:DIGITS])
