@@ -34,6 +34,7 @@ UNSEEN_CALLBACKS = (  # callbacks that watch and do not act
     "pytorch_lightning.callbacks.TQDMProgressBar",
     "tasks.common.analysis_figures.AnalysisFigures",
     "tasks.common.last_checkpoint.LastCheckpoint",
+    "tasks.common.layer_data.LayerData",
     "tasks.common.non_finite.NonFiniteLoss",
     "tasks.common.progress.ModelSummary",
     "tasks.common.progress.progress_bar",

@@ -1,0 +1,95 @@
+"""How every figure looks: colours that colour-blind readers tell apart, a second mark beside each colour, sizes."""
+
+import html
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plotly.graph_objects import Figure
+
+# Okabe and Ito's colours without yellow and black, one of which is lost on a light or on a dark page
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A8A8A")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
+DASHES = ("solid", "dash", "dot", "dashdot")
+REFERENCE = "#8A8A8A"  # floors, ceilings, neutral values
+DIVERGING = {"colorscale": "RdBu", "reversescale": True}  # told apart by colour-blind readers, and white where neutral
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a setting looks in every figure of its table."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+    @property
+    def faint(self) -> str:
+        """The colour of a band over seeds."""
+        red, green, blue = (int(self.colour[i : i + 2], 16) for i in (1, 3, 5))
+        return f"rgba({red},{green},{blue},0.18)"
+
+
+def mark(number: int) -> Mark:
+    """The mark of the number-th setting; colours come again after seven, with another symbol and dash."""
+    turn = number // len(COLOURS)
+    symbol = SYMBOLS[(number + turn) % len(SYMBOLS)]
+    return Mark(COLOURS[number % len(COLOURS)], symbol, DASHES[turn % len(DASHES)])
+
+
+def plain(text: str) -> str:
+    """Data as text of a figure, whose library reads tags and entities in it."""
+    return html.escape(str(text), quote=False)
+
+
+def wrapped(text: str, width: int = 24) -> str:
+    """As `plain`, in lines of at most `width` letters: labels of axes must leave room on a narrow screen."""
+    return "<br>".join(plain(line) for line in textwrap.wrap(str(text), width) or [""])
+
+
+def figure(traces: Sequence[Any], x: str = "", y: str = "", **layout: Any) -> Figure:
+    """A figure with a legend below. The page sets its template, which depends on the reader's colour scheme."""
+    found = Figure(list(traces))
+    found.update_layout(
+        template=None,
+        margin={"l": 8, "r": 8, "t": 12, "b": 8},
+        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "xanchor": "left"},
+        font={"size": 12},
+        hovermode="closest",
+    )
+    found.update_xaxes(title={"text": plain(x)}, automargin=True)
+    found.update_yaxes(title={"text": plain(y)}, automargin=True)
+    found.update_layout(**layout)
+    return found
+
+
+def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, group: str) -> dict[str, Any]:
+    """The area between two lines, as one trace that hover and legend leave out."""
+    return {
+        "type": "scatter",
+        "x": [*x, *reversed(x)],
+        "y": [*high, *reversed(low)],
+        "fill": "toself",
+        "fillcolor": colour,
+        "line": {"width": 0},
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": group,
+    }
+
+
+def across(value: float, name: str, ends: Sequence[float], dash: str = "dot", vertical: bool = False) -> dict[str, Any]:
+    """A reference line with a name in the legend."""
+    along, at = list(ends), [value] * len(ends)
+    return {
+        "type": "scatter",
+        "x": at if vertical else along,
+        "y": along if vertical else at,
+        "mode": "lines",
+        "line": {"color": REFERENCE, "dash": dash, "width": 1.5},
+        "name": plain(name),
+        "hoverinfo": "name",
+        "legendgroup": f"reference {name}",
+    }
