@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datamodules.errors import DataError
 from scripts.page.blocks import Chart, Note, Part
 from scripts.page.saved import Curve, curves, with_folders
-from scripts.page.theme import Mark, band, figure, mark, plain
+from scripts.page.theme import Mark, band, figure, mark, plain, tall
 from scripts.table.summary import Row, Table
 
 TRAINING = ("train/loss_step", "train/loss_epoch")  # the first that a run has
@@ -60,7 +60,8 @@ def of_column(found: Mapping[str, Mapping[int, Mapping[str, Curve]]], name: str,
     if not traces:
         return None
     says = f"{title} by step, mean over seeds. " + "; ".join(ends)
-    return Chart(figure(traces, x="step", y=title), f"{title} by step: mean and range over seeds", says)
+    drawn = figure(traces, x="step", y=title)
+    return Chart(drawn, f"{title} by step: mean and range over seeds", says, tall(drawn, 340))
 
 
 def lines(seeds: Mapping[int, Curve], own: Mark, label: str, dash: str | None = None) -> list[dict]:

@@ -1,15 +1,20 @@
 """Every seed as a dot, one figure per metric, between the floors and the ceiling."""
 
-from scripts.page.blocks import Chart, Part
+from scripts.page.blocks import Chart, Charts, Part
 from scripts.page.numbers import number, values
-from scripts.page.theme import across, figure, mark, plain, wrapped
+from scripts.page.theme import across, figure, mark, plain, room, tall, wrapped
 from scripts.table.summary import Table
 
 ROOM = 0.32  # half the height that the seeds of a setting take, where settings are 1 apart
 
+
 def dots(table: Table) -> Part:
-    found = [chart for metric in table.metrics if (chart := of_metric(table, metric)) is not None]
-    return Part("Every seed", found)
+    """The primary metric first, the others beside one another."""
+    first = of_metric(table, table.primary)
+    others = [of_metric(table, metric) for metric in table.metrics if metric != table.primary]
+    small = [chart for chart in others if chart is not None]
+    return Part("Every seed", [*([] if first is None else [first]), *([Charts(small)] if small else [])])
+
 
 def of_metric(table: Table, metric: str) -> Chart | None:
     """None if no run has the metric."""
@@ -54,9 +59,8 @@ def of_metric(table: Table, metric: str) -> Chart | None:
             dash = ("dot", "dash", "dashdot", "longdash")[turn % 4]
             traces.append(across(scores[metric], kind.replace("_", " "), ends, dash, vertical=True))
     found = figure(traces, x=metric)
+    found.update_xaxes(range=room(x for trace in traces for x in trace["x"]))
     labels = [wrapped(row.label) for row in table.rows]
     found.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=ends[::-1], zeroline=False)
     says = f"{metric} of every seed. " + "; ".join(shown)
-    return Chart(found, f"{metric}: a dot per seed, a bar at the mean", says, height=150 + 46 * len(labels))
-
-assert len(SYMBOLS) == 7
+    return Chart(found, f"{metric}: a dot per seed, a bar at the mean", says, tall(found, 110 + 40 * len(labels)))

@@ -106,7 +106,9 @@ def kind_of(row: Shown) -> Kind:
         if set(kind.keys) <= row.keys():
             return kind
     name = next(iter(row))
-    return Kind((), name, lambda row: str(row[name]), lambda row: "", lambda row: ", ".join(f"{k} {v}" for k, v in row.items()))
+    return Kind(
+        (), name, lambda row: str(row[name]), lambda row: "", lambda row: ", ".join(f"{k} {v}" for k, v in row.items())
+    )
 
 
 def answers(row: Row) -> Answers | None:
@@ -136,16 +138,15 @@ def item(name: str, kind: Kind, found: list[Answers]) -> list:
     shown = picture(having[0].run, row)
     charts = timeline(kind, name, having)
     masks = [chart for one in having for chart in masks_of(one, name)]
-    grid = Grid(f"Item {name}: {kind.asked(row)}", ["", "answer"], rows, wide=2)
+    grid = Grid(f"Item {name}: {kind.asked(row)}", ["setting", "answer"], rows, wide=2)
     return [*([] if shown is None else [shown]), grid, *charts, *([Charts(masks)] if masks else [])]
 
 
 def masks_of(one: Answers, name: str) -> list[Chart]:
-    """The item's masks in the first and the last layer that have one."""
+    """The item's mask in the last layer that has one."""
     layers = {} if one.masks is None else one.masks.masks.get(name, {})
-    ends = dict.fromkeys([*list(layers)[:1], *list(layers)[-1:]])
     axes = ("query token", "key token")
-    return [drawn_mask(layers[at], one.masks.neutral, f"{at}, item {name}", one.label, [], axes) for at in ends]
+    return [drawn_mask(layers[at], one.masks.neutral, f"{at}, this item", one.label, [], axes) for at in [*layers][-1:]]
 
 
 def timeline(kind: Kind, name: str, having: list[Answers]) -> list[Chart]:

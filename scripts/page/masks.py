@@ -12,7 +12,7 @@ from datamodules.errors import DataError
 from scripts.page.blocks import Chart, Charts, Grid, Note, Part
 from scripts.page.curves import lines, of_rows
 from scripts.page.saved import Layers, layers, with_folders
-from scripts.page.theme import COLOURS, DIVERGING, across, figure, mark, plain
+from scripts.page.theme import COLOURS, DIVERGING, across, figure, mark, plain, tall
 from scripts.table.summary import Row, Table
 
 SHOWN = 6  # layers of a setting; of more, evenly spread ones, the first and the last among them
@@ -71,16 +71,21 @@ def of_setting(label: str, seed: int, found: Layers) -> list:
     maps = [heat_map(label, found, number) for number in shown]
     of = "" if len(shown) == len(masked) else f" {len(shown)} of {len(masked)} layers are shown."
     sides = found.sizes[masked[0]]
+    between = f" Lines lie between {', '.join(found.labels)} tokens." if found.boundaries else ""
     smaller = found.means[masked[0]].shape != sides
     size = f" Means over blocks of the {sides[0]} x {sides[1]} values." if smaller else ""
-    text = f"{label}, seed {seed}, fusion {found.fusion}: mean over validation samples. White is {found.neutral:.3g}, the "
-    text += f"value that leaves plain attention; red lies above it, blue below.{of}{size}"
+    text = (
+        f"{label}, seed {seed}, fusion {found.fusion}: mean over validation samples. White is {found.neutral:.3g}, the "
+    )
+    text += f"value that leaves plain attention; red lies above it, blue below.{between}{of}{size}"
     return [Note(text), Charts(maps), histogram(label, seed, found)]
 
 
 def heat_map(label: str, found: Layers, number: int) -> Chart:
     """Queries down, keys across, in two colours that meet at the neutral value."""
-    return drawn_mask(found.means[number], found.neutral, found.names[number], label, edges_of(found, number), found.axes)
+    return drawn_mask(
+        found.means[number], found.neutral, found.names[number], label, edges_of(found, number), found.axes
+    )
 
 
 def edges_of(found: Layers, number: int) -> list[tuple[float, float]]:
@@ -111,7 +116,9 @@ def drawn_mask(
             if share < 1:
                 at = share * size - 0.5
                 (found.add_vline if along == "x" else found.add_hline)(at, line={"color": "#222222", "width": 1})
-    says = f"Mask of {label}, {name}: {queries} queries by {keys} keys, from {mask.min():.3g} to {mask.max():.3g}, mean "
+    says = (
+        f"Mask of {label}, {name}: {queries} queries by {keys} keys, from {mask.min():.3g} to {mask.max():.3g}, mean "
+    )
     says += f"{mask.mean():.3g}; plain attention is {neutral:.3g}"
     return Chart(found, f"{label}, {name}", says, height=300)
 
@@ -134,7 +141,7 @@ def histogram(label: str, seed: int, found: Layers) -> Chart:
     drawn = figure(traces, x="mask value", y="share of pairs")
     drawn.update_yaxes(type="log", tickformat=".0e")
     says = f"Histogram of mask values of {label}, seed {seed}: {'; '.join(told)}"
-    return Chart(drawn, f"{label}, seed {seed}: mask values, first layer against last", says, height=300)
+    return Chart(drawn, f"{label}, seed {seed}: mask values, first layer against last", says, tall(drawn, 280))
 
 
 def weights(read: Mapping[str, Layers | None]) -> list:
@@ -156,7 +163,7 @@ def weights(read: Mapping[str, Layers | None]) -> list:
             drawn = figure(traces, x="attention weight", y="share of pairs")
             drawn.update_yaxes(type="log", tickformat=".0e")
             says = f"Histogram of the attention weights of the {word} layer, a line per setting"
-            charts.append(Chart(drawn, f"Attention weights, {word} layer", says, height=320))
+            charts.append(Chart(drawn, f"Attention weights, {word} layer", says, tall(drawn, 280)))
     return [Charts(charts)] if charts else []
 
 
@@ -175,7 +182,9 @@ def over_training(table: Table) -> list:
                 traces += lines(own, mark(place), f"{label}, {layer}", dash)
         if traces:
             says = f"{title} of the first and the last layer by step, mean and range over seeds"
-            charts.append(Chart(figure(traces, x="step", y=title), f"{title} over training".capitalize(), says))
+            drawn = figure(traces, x="step", y=title)
+            drawn.update_yaxes(rangemode="tozero")
+            charts.append(Chart(drawn, f"{title} over training".capitalize(), says, tall(drawn, 320)))
     if charts or not any(map(has_mask, table.rows)):
         return charts
     return [Note("How masks changed over training is not shown: no metrics.csv has their columns (masks/...), which "
@@ -206,5 +215,3 @@ def after_training(table: Table) -> Grid | None:
             rows.append([row.label, layer, *("-" if cell is None else f"{np.mean(cell):.3g}" for cell in cells)])
     header = ["setting", "layer", *(name.replace("_", " ") for name in KEPT)]
     return Grid("Masks and attention after training, mean over seeds.", header, rows, wide=2) if rows else None
-
-

@@ -74,15 +74,17 @@ def numbers(table: Table) -> Part:
 
 
 EXPLAINED = (
-    "Differences are paired by seed: the mean and its 95 % interval (Student's t), the exact sign-flip test, the paired "
-    "t test, and p after adjustment (fixed sequence for primary contrasts, Holm for others). Exploratory differences "
-    "suggest hypotheses and confirm none."
+    "Differences are paired by seed: the mean and its 95 % interval (Student's t), the exact sign-flip test, the "
+    "paired t test, and p after adjustment (fixed sequence for primary contrasts, Holm for others). Exploratory "
+    "differences suggest hypotheses and confirm none."
 )
 
 
 def means(table: Table) -> Grid:
     header = ["setting", *table.metrics, "seeds", "not counted"]
-    rows = [[own(row.label, table), *(mean(row, metric) for metric in table.metrics), *seeds(row)] for row in table.rows]
+    rows = [
+        [own(row.label, table), *(mean(row, metric) for metric in table.metrics), *seeds(row)] for row in table.rows
+    ]
     below = []
     for row in table.rows:
         if row.published:
@@ -114,7 +116,10 @@ def seeds(row: Row) -> tuple[Cell, Cell]:
     if not lost:
         return f"{total}", "0"
     share = stats.binomtest(lost, total).proportion_ci(method="exact")
-    return f"{len(row.runs)} of {total}", [f"{lost}", f"{100 * lost / total:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"]
+    return f"{len(row.runs)} of {total}", [
+        f"{lost}",
+        f"{100 * lost / total:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]",
+    ]
 
 
 def missing(rows: Iterable[Row]) -> list[str]:
@@ -127,7 +132,18 @@ def missing(rows: Iterable[Row]) -> list[str]:
 
 
 def differences(table: Table) -> Grid:
-    header = ["difference", "role", "verdict", "metric", "mean [95 %]", "n", "p sign-flip", "p t", "p adjusted", "margin"]
+    header = [
+        "difference",
+        "role",
+        "verdict",
+        "metric",
+        "mean [95 %]",
+        "n",
+        "p sign-flip",
+        "p t",
+        "p adjusted",
+        "margin",
+    ]
     rows: list[Sequence[Cell]] = [
         [
             f"{one.row} - {one.against}",

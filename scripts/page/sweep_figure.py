@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.page.blocks import Chart, Note, Part
 from scripts.page.numbers import number, values
-from scripts.page.theme import across, band, figure, mark, plain
+from scripts.page.theme import across, band, figure, mark, plain, tall
 from scripts.table.summary import Row, Table
 
 
@@ -22,7 +22,9 @@ def sweep_figure(table: Table) -> Part | None:
     asked = {"y": table.primary, "by": None, "scale": "linear", **table.figure}
     points = lines_of(table, asked)
     if not points:
-        return Part("Figure", [Note(f"The sweep asks for {asked['y']} over {asked['x']}: no run that counts has both.")])
+        return Part(
+            "Figure", [Note(f"The sweep asks for {asked['y']} over {asked['x']}: no run that counts has both.")]
+        )
     title = f"{asked['y']} over {asked['x']}" + (f", by {asked['by']}" if asked["by"] else "")
     return Part("Figure", [drawn(table, asked, points, f"{title}: mean and range over seeds")])
 
@@ -120,5 +122,7 @@ def drawn(table: Table, asked: dict[str, Any], points: dict[str, list[tuple[floa
             traces.append(across(scores[asked["y"]], kind.replace("_", " "), ends))
     found = figure(traces, x=asked["x"], y=asked["y"])
     if asked["scale"] == "log" and min(everywhere) > 0:
-        found.update_xaxes(type="log", tickvals=sorted(set(everywhere)), ticktext=[f"{x:g}" for x in sorted(set(everywhere))])
-    return Chart(found, title, f"{title}. " + "; ".join(told), height=420)
+        found.update_xaxes(
+            type="log", tickvals=sorted(set(everywhere)), ticktext=[f"{x:g}" for x in sorted(set(everywhere))]
+        )
+    return Chart(found, title, f"{title}. " + "; ".join(told), tall(found, 400))

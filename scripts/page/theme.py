@@ -2,14 +2,14 @@
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from plotly.graph_objects import Figure
 
-# Okabe and Ito's colours without yellow and black, one of which is lost on a light or on a dark page
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A8A8A")
+# Okabe and Ito's colours, the blue a little lighter, without yellow and black: readable on light and on dark pages
+COLOURS = ("#1F83C6", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A8A8A")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
 REFERENCE = "#8A8A8A"  # floors, ceilings, neutral values
@@ -54,7 +54,7 @@ def figure(traces: Sequence[Any], x: str = "", y: str = "", **layout: Any) -> Fi
     found.update_layout(
         template=None,
         margin={"l": 8, "r": 8, "t": 12, "b": 8},
-        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "xanchor": "left"},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         font={"size": 12},
         hovermode="closest",
     )
@@ -78,6 +78,19 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], colour
         "showlegend": False,
         "legendgroup": group,
     }
+
+
+def room(numbers: Iterable[float], share: float = 0.05) -> list[float]:
+    """The range of an axis that shows all numbers, with some room at both ends."""
+    found = list(numbers)
+    wide = (max(found) - min(found)) or abs(found[0]) or 1.0
+    return [min(found) - share * wide, max(found) + share * wide]
+
+
+def tall(found: Figure, height: int) -> int:
+    """A height with room for the legend, of which a narrow screen shows one or two names a line."""
+    names = {trace.name for trace in found.data if trace.showlegend is not False and trace.name}
+    return height + 14 * len(names)
 
 
 def across(value: float, name: str, ends: Sequence[float], dash: str = "dot", vertical: bool = False) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -69,14 +68,14 @@ class LayerData(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Writes samples.npz, if the task's predictions can be found again by the names of samples."""
-        if batch_idx or dataloader_idx or trainer.state.fn != TrainerFn.TESTING or pl_module.row_id not in batch:
+        """Writes samples.npz: the first batch's first samples, under the names that their predictions have."""
+        if batch_idx or dataloader_idx or trainer.state.fn != TrainerFn.TESTING:
             return
         some = {name: value[:SHOWN] for name, value in batch.items()}
         records = self.look(trainer, pl_module, some).get("records", {})
         masks = {f"mask {i}": of_samples(r) for i, r in enumerate(records.values()) if r.mask is not None}
         if masks:
-            ids = np.array([str(name) for name in some[pl_module.row_id]])
+            ids = np.array([str(row[pl_module.row_id]) for row in pl_module.predictions[:SHOWN]])
             self.write("samples.npz", {"ids": ids, **described(records, {}), **masks})
 
     def look(self, trainer: Trainer, module: LightningModule, batch: Any = None) -> dict[str, Any]:
