@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from plotly.graph_objects import Figure
-
 Cell = str | list[str]  # a list: lines of one cell, the later ones smaller
 
 
@@ -36,9 +34,9 @@ class Grid:
 
 @dataclass
 class Chart:
-    """A figure. title: its caption. says: what a reader who cannot see it should know. height: pixels."""
+    """A figure of plotly's. title: its caption. says: what a reader who cannot see it should know. height: pixels."""
 
-    figure: Figure
+    figure: dict[str, Any]
     title: str
     says: str
     height: int = 360

@@ -58,9 +58,9 @@ def of_metric(table: Table, metric: str) -> Chart | None:
         if scores.get(metric) is not None:
             dash = ("dot", "dash", "dashdot", "longdash")[turn % 4]
             traces.append(across(scores[metric], kind.replace("_", " "), ends, dash, vertical=True))
-    found = figure(traces, x=metric)
-    found.update_xaxes(range=room(x for trace in traces for x in trace["x"]))
     labels = [wrapped(row.label) for row in table.rows]
-    found.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=ends[::-1], zeroline=False)
+    sideways = {"title": metric, "range": room(x for trace in traces for x in trace["x"])}
+    places = {"tickvals": list(range(len(labels))), "ticktext": labels, "range": ends[::-1], "zeroline": False}
+    found = figure(traces, x=sideways, y=places)
     says = f"{metric} of every seed. " + "; ".join(shown)
     return Chart(found, f"{metric}: a dot per seed, a bar at the mean", says, tall(found, 110 + 40 * len(labels)))

@@ -146,7 +146,9 @@ def masks_of(one: Answers, name: str) -> list[Chart]:
     """The item's mask in the last layer that has one."""
     layers = {} if one.masks is None else one.masks.masks.get(name, {})
     axes = ("query token", "key token")
-    return [drawn_mask(layers[at], one.masks.neutral, f"{at}, this item", one.label, [], axes) for at in [*layers][-1:]]
+    return [
+        drawn_mask(layers[at], one.masks.neutral, f"{at}, item {name}", one.label, [], axes) for at in [*layers][-1:]
+    ]
 
 
 def timeline(kind: Kind, name: str, having: list[Answers]) -> list[Chart]:
@@ -171,8 +173,8 @@ def timeline(kind: Kind, name: str, having: list[Answers]) -> list[Chart]:
                     "showlegend": False,
                 }
             )
-    drawn = figure(traces, x="seconds")
-    drawn.update_yaxes(tickvals=list(range(len(rows))), ticktext=[wrapped(label) for label, _ in rows])
-    drawn.update_yaxes(range=[len(rows) - 0.4, -0.6], zeroline=False)
+    labels = [wrapped(label) for label, _ in rows]
+    places = {"tickvals": list(range(len(rows))), "ticktext": labels, "range": [len(rows) - 0.4, -0.6]}
+    drawn = figure(traces, x="seconds", y=places | {"zeroline": False})
     says = "; ".join(f"{label} {windows(found)}" for label, found in rows)
     return [Chart(drawn, f"Item {name}: the best {WINDOWS} windows", says, height=110 + 40 * len(rows))]

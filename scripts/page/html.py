@@ -10,6 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from scripts.page.blocks import Chart, Page
+from tasks.common.files import strict
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOOKS = {"light": "plotly_white", "dark": "plotly_dark"}
@@ -50,5 +51,6 @@ def look(name: str) -> dict:
 
 
 def figure_json(chart: Chart) -> Markup:
-    """A figure for a script element: plotly writes "<" as an escape, so nothing ends the element early."""
-    return Markup(chart.figure.to_json(engine="json"))
+    """A figure for a script element, which no text in it can end. What is not finite becomes null: a gap."""
+    text = json.dumps(strict(chart.figure), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))

@@ -17,6 +17,7 @@ from scripts.table.summary import Row, Table
 
 SHOWN = 6  # layers of a setting; of more, evenly spread ones, the first and the last among them
 FOLLOWED = {"context_sensitivity": "context sensitivity", "sign_flips": "share of negative mask values"}
+SHARE = {"title": "share of pairs", "type": "log", "tickformat": ".0e"}
 KEPT = (*FOLLOWED, "token_deviation", "effective_rank", "attention_below_0.01")  # statistics of results.json
 
 
@@ -101,26 +102,30 @@ def drawn_mask(
     reach = float(np.abs(mask[np.isfinite(mask)] - neutral).max(initial=0.0)) or 1.0
     trace = {
         "type": "heatmap",
-        "z": mask.astype(np.float32),
+        "z": [[float(f"{value:.4g}") for value in row] for row in mask.tolist()],
         "zmin": neutral - reach,
         "zmax": neutral + reach,
         "colorbar": {"thickness": 10, "len": 1, "tickformat": ".3~g"},
         "hovertemplate": "query %{y}, key %{x}: %{z:.4g}<extra></extra>",
         **DIVERGING,
     }
-    found = figure([trace], x=axes[1], y=axes[0], margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    found.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
-    found.update_xaxes(showgrid=False, zeroline=False)
-    for down, right in edges:
-        for share, size, along in ((right, keys, "x"), (down, queries, "y")):
-            if share < 1:
-                at = share * size - 0.5
-                (found.add_vline if along == "x" else found.add_hline)(at, line={"color": "#222222", "width": 1})
-    says = (
-        f"Mask of {label}, {name}: {queries} queries by {keys} keys, from {mask.min():.3g} to {mask.max():.3g}, mean "
-    )
-    says += f"{mask.mean():.3g}; plain attention is {neutral:.3g}"
+    bare = {"showgrid": False, "zeroline": False}
+    down = {"title": axes[0], "autorange": "reversed", **bare}
+    between = [line for low, right in edges for line in (ruled("x", right, keys), ruled("y", low, queries))]
+    found = figure([trace], x={"title": axes[1], **bare}, y=down, shapes=[line for line in between if line is not None])
+    low, high, mean = mask.min(), mask.max(), mask.mean()
+    says = f"Mask of {label}, {name}: {queries} queries by {keys} keys, from {low:.3g} to {high:.3g}, mean {mean:.3g}; "
+    says += f"plain attention is {neutral:.3g}"
     return Chart(found, f"{label}, {name}", says, height=300)
+
+
+def ruled(along: str, share: float, size: int) -> dict | None:
+    """A line across a heat map where a block of tokens ends; None behind the last token."""
+    if share >= 1:
+        return None
+    other, at = ("y" if along == "x" else "x"), share * size - 0.5
+    ends = {f"{along}0": at, f"{along}1": at, f"{other}0": 0, f"{other}1": 1, f"{other}ref": f"{other} domain"}
+    return {"type": "line", "line": {"color": "#222222", "width": 1}, **ends}
 
 
 def histogram(label: str, seed: int, found: Layers) -> Chart:
@@ -138,8 +143,7 @@ def histogram(label: str, seed: int, found: Layers) -> Chart:
         told.append(f"{found.names[number]} from {edges[0]:.3g} to {edges[-1]:.3g}")
     least = min(float(np.min(c[c > 0], initial=1) / max(c.sum(), 1)) for c, _ in (found.values[n] for n in masked))
     traces.append(across(found.neutral, f"plain attention ({found.neutral:.3g})", (least, 1), vertical=True))
-    drawn = figure(traces, x="mask value", y="share of pairs")
-    drawn.update_yaxes(type="log", tickformat=".0e")
+    drawn = figure(traces, x="mask value", y=SHARE)
     says = f"Histogram of mask values of {label}, seed {seed}: {'; '.join(told)}"
     return Chart(drawn, f"{label}, seed {seed}: mask values, first layer against last", says, tall(drawn, 280))
 
@@ -160,8 +164,7 @@ def weights(read: Mapping[str, Layers | None]) -> list:
             step = {"type": "scatter", "mode": "lines", "x": x, "y": [value or None for value in share], "line": line}
             traces.append({**step, "name": plain(label), "hovertemplate": hover})
         if traces:
-            drawn = figure(traces, x="attention weight", y="share of pairs")
-            drawn.update_yaxes(type="log", tickformat=".0e")
+            drawn = figure(traces, x="attention weight", y=SHARE)
             says = f"Histogram of the attention weights of the {word} layer, a line per setting"
             charts.append(Chart(drawn, f"Attention weights, {word} layer", says, tall(drawn, 280)))
     return [Charts(charts)] if charts else []
@@ -182,8 +185,7 @@ def over_training(table: Table) -> list:
                 traces += lines(own, mark(place), f"{label}, {layer}", dash)
         if traces:
             says = f"{title} of the first and the last layer by step, mean and range over seeds"
-            drawn = figure(traces, x="step", y=title)
-            drawn.update_yaxes(rangemode="tozero")
+            drawn = figure(traces, x="step", y={"title": title, "rangemode": "tozero"})
             charts.append(Chart(drawn, f"{title} over training".capitalize(), says, tall(drawn, 320)))
     if charts or not any(map(has_mask, table.rows)):
         return charts

@@ -120,9 +120,9 @@ def drawn(table: Table, asked: dict[str, Any], points: dict[str, list[tuple[floa
     for kind, scores in table.floors.items():
         if scores.get(asked["y"]) is not None:
             traces.append(across(scores[asked["y"]], kind.replace("_", " "), ends))
-    found = figure(traces, x=asked["x"], y=asked["y"])
-    if asked["scale"] == "log" and min(everywhere) > 0:
-        found.update_xaxes(
-            type="log", tickvals=sorted(set(everywhere)), ticktext=[f"{x:g}" for x in sorted(set(everywhere))]
-        )
+    sideways: dict[str, Any] = {"title": asked["x"]}
+    if asked["scale"] == "log" and ends[0] > 0:
+        marks = sorted(set(everywhere))
+        sideways |= {"type": "log", "tickvals": marks, "ticktext": [f"{x:g}" for x in marks]}
+    found = figure(traces, x=sideways, y=asked["y"])
     return Chart(found, title, f"{title}. " + "; ".join(told), tall(found, 400))
