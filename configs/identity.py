@@ -35,6 +35,7 @@ UNSEEN_CALLBACKS = (  # callbacks that watch and do not act
     "tasks.common.analysis_figures.AnalysisFigures",
     "tasks.common.budgets.BranchCheckpoint",
     "tasks.common.last_checkpoint.LastCheckpoint",
+    "tasks.common.layer_data.LayerData",
     "tasks.common.non_finite.NonFiniteLoss",
     "tasks.common.progress.ModelSummary",
     "tasks.common.progress.progress_bar",

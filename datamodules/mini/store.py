@@ -35,14 +35,19 @@ def settings_from(cls, values: Mapping):
     return cls(**values)
 
 
+def folder_of(root: Path, name: str, key: Mapping) -> Path:
+    """Where `build_once` writes, whether it is there or not."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return Path(root) / f"{name}-{digest}"
+
+
 def build_once(root: Path, name: str, key: Mapping, write: Callable[[Path], None]) -> Path:
     """Folder `root/name-<hash of key>`, filled by `write(folder)` unless it is there already.
 
     `key` (anything JSON can hold) is all that the contents depend on. Processes that ask at the same time wait for
     the first. The folder appears by one rename, so it is complete or absent; what a killed writer left is removed.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    final = Path(root) / f"{name}-{digest}"
+    final = folder_of(root, name, key)
     if final.is_dir():
         return final
     if not may_keep():

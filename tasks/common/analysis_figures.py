@@ -7,6 +7,7 @@ The module offers `analyse(batch)`, which returns
     tokens     {"boundaries": [25], "labels": ["visual", "audio"]}, or the axes: {"queries": "clip", "keys": "word"}
     statistics {name: number}, for the run's record; may be left out
     remarks    sentences about masks that run off, which are logged as warnings; may be left out
+    records    {layer name: lcaam.analysis.Record}, for layer_data.py and the masks' neutral value; may be left out
 """
 
 import logging
@@ -25,11 +26,11 @@ log = logging.getLogger(__name__)
 class AnalysisFigures(Callback):
     """Mask heat maps and attention histograms of one validation batch (of a test batch if there is no validation).
 
-    The callback does not change the training.
+    The callback does not change the training. run: what the titles call the run; the step is added.
     """
 
-    def __init__(self, folder: str, every_n_epochs: int | None = None, dpi: int = 150) -> None:
-        self.folder, self.every_n_epochs, self.dpi = Path(folder), every_n_epochs, dpi
+    def __init__(self, folder: str, every_n_epochs: int | None = None, dpi: int = 150, run: str = "") -> None:
+        self.folder, self.every_n_epochs, self.dpi, self.run = Path(folder), every_n_epochs, dpi, run
         self.statistics: dict[str, float] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,13 +61,16 @@ class AnalysisFigures(Callback):
         self.statistics = found.get("statistics", {})
         for remark in found.get("remarks", ()):
             log.warning("%s", remark)
+        of_run = f"{self.run}, step {trainer.global_step}".removeprefix(", ")
+        records = found.get("records", {})
+        neutral = next((record.fusion.neutral for record in records.values() if record.mask is not None), 0.0)
         figures = {
-            f"mask_{layer}": mask_heat_map(mask, title=f"Mask, {layer}", **found["tokens"])
+            f"mask_{layer}": mask_heat_map(mask, title=f"Mask, {layer}\n{of_run}", neutral=neutral, **found["tokens"])
             for layer, mask in found["masks"].items()
         }
         if found["attention"]:
             layers = first_and_last(found["attention"])
-            figures["attention_histogram"] = attention_histogram(layers, "Attention weights")
+            figures["attention_histogram"] = attention_histogram(layers, f"Attention weights, {of_run}")
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             path = self.folder / f"{name.replace(' ', '_').replace('/', '_')}{suffix}.png"
@@ -77,16 +81,22 @@ class AnalysisFigures(Callback):
 
 
 def analyse_one_batch(trainer: Trainer, module: LightningModule) -> dict[str, Any] | None:
-    """`module.analyse` on the first validation batch, in evaluation mode, with the run's random state untouched.
+    """`analyse` of the first batch; None if there is none."""
+    batch = first_batch(trainer)
+    return None if batch is None else analyse(trainer, module, batch)
 
-    If there is no validation set, it takes the first test batch; None if there is no batch at all.
-    """
+
+def first_batch(trainer: Trainer) -> Any:
+    """The first validation batch; if there is no validation set, the first test batch; None if there is none either."""
+    with isolate_rng():
+        loaders = (trainer.datamodule.val_dataloader, trainer.datamodule.test_dataloader)
+        return next((batch for loader in loaders for batch in loader()), None)
+
+
+def analyse(trainer: Trainer, module: LightningModule, batch: Any) -> dict[str, Any]:
+    """`module.analyse` on a batch, in evaluation mode, with the run's random state untouched."""
     training = module.training
     with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
-        loaders = (trainer.datamodule.val_dataloader, trainer.datamodule.test_dataloader)
-        batch = next((batch for loader in loaders for batch in loader()), None)
-        if batch is None:
-            return None
         batch = module.transfer_batch_to_device(batch, module.device, 0)
         module.eval()
         try:

@@ -27,11 +27,16 @@ def write_text(path: Path, text: str) -> None:
 
     Raises StorageError if it cannot be written; `path` is then as it was.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
     draft = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content)
             synced(file)
         draft.replace(path)
     except OSError as error:

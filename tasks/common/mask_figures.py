@@ -27,23 +27,22 @@ def mask_heat_map(
     title: str = "",
     queries: str = "query token",
     keys: str = "key token",
+    neutral: float = 0.0,
 ) -> Figure:
     """One mask, queries down and keys across, as in the paper's Figures S6, S8 and S9.
 
     mask: (N_q, N_k). boundaries: where a block of tokens ends and the next begins, e.g. [25]; labels: the blocks'
     names, one more than boundaries. queries, keys: what the axes count.
-    A mask of both signs is drawn in two colours that meet at 0, since a negative value turns the sign of a score
-    around. A mask of a single sign is drawn in one scale from its least to its largest value.
+    neutral: the mask value that leaves plain attention (`Fusion.neutral`). Two colours meet there and reach equally far
+    to both sides, so that the colour says whether a value lifts or lowers a score, and by how much.
     """
     mask = np.asarray(mask, dtype=np.float64)
     if mask.ndim != 2:
         raise ValueError(f"mask: shape {mask.shape} is not (queries, keys)")
-    low, high = float(mask.min()), float(mask.max())
-    both = low < 0 < high
-    largest = max(-low, high)
-    norm = Normalize(-largest, largest) if both else Normalize(low, high)
-    figure, (axes,) = _figure(1, width=5.0, height=4.0)
-    image = axes.imshow(mask, cmap="RdBu_r" if both else "viridis", norm=norm, interpolation="nearest")
+    largest = float(np.abs(mask - neutral).max()) or 1.0  # all neutral: any range shows one colour
+    norm = Normalize(neutral - largest, neutral + largest)
+    figure, (axes,) = _figure(1, width=5.0, height=4.2)
+    image = axes.imshow(mask, cmap="RdBu_r", norm=norm, interpolation="nearest")
     _mark_blocks(axes, mask.shape, boundaries, labels)
     axes.set(title=title, xlabel=keys, ylabel=queries)
     figure.colorbar(image, ax=axes, fraction=0.046, pad=0.04, label="mask value $M_{ij}$")

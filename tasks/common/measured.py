@@ -21,8 +21,8 @@ from lcaam.analysis import (
 
 
 def measured(records: dict[str, Record]) -> dict[str, Any]:
-    """`masks`, `attention`, `statistics` and `remarks` of AnalysisFigures' contract, from one record for each layer's
-    name."""
+    """`masks`, `attention`, `statistics`, `remarks` and `records` of AnalysisFigures' contract, from one record for
+    each layer's name."""
     statistics = {}
     for name, r in records.items():
         statistics[f"{name}/attention_below_0.01"] = sparsity(r.kept_weights())
@@ -36,4 +36,5 @@ def measured(records: dict[str, Record]) -> dict[str, Any]:
         "attention": {name: r.kept_weights().numpy() for name, r in records.items()},
         "statistics": statistics,
         "remarks": remarks([replace(r, name=name) for name, r in records.items()]),
+        "records": records,
     }

@@ -21,9 +21,10 @@ from PIL import Image
 
 from datamodules.errors import DataError
 from datamodules.mini.digits import SIDE, SPLITS, WORDS, digit_images, enlargement
-from datamodules.mini.store import build_once
+from datamodules.mini.store import build_once, folder_of
 
 FORMAT = 1  # raise whenever the same settings would give other files
+NAME = "imagenet1k-mini"
 CLASSES, SCENES, ORACLE, META = "classes.json", "scenes.csv", "oracle.csv", "meta.json"
 FOLDERS = tuple(f"d{digit}" for digit in range(10))
 MARGIN = 2  # pixels around a digit: room for the frame, and one that stays empty
@@ -87,8 +88,17 @@ def write_mini(root: Path, settings: MiniSettings, *, seed: int) -> Path:
     Raises DataError, before anything is written: settings without room for an image.
     """
     settings.check()
-    key = {"format": FORMAT, "seed": seed, "settings": asdict(settings)}
-    return build_once(root, "imagenet1k-mini", key, lambda folder: _write(folder, settings, seed))
+    return build_once(root, NAME, key_of(settings, seed), lambda folder: _write(folder, settings, seed))
+
+
+def mini_folder(root: Path, settings: MiniSettings, seed: int) -> Path:
+    """Where `write_mini` writes, whether it is there or not."""
+    return folder_of(root, NAME, key_of(settings, seed))
+
+
+def key_of(settings: MiniSettings, seed: int) -> dict:
+    """All that the images depend on."""
+    return {"format": FORMAT, "seed": seed, "settings": asdict(settings)}
 
 
 def _write(folder: Path, settings: MiniSettings, seed: int) -> None:

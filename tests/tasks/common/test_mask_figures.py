@@ -25,6 +25,14 @@ def test_a_heat_map_of_any_shape_and_sign(tmp_path, shape, boundaries, labels, o
         assert [tick.get_text() for tick in axes.get_xticklabels()] == labels
 
 
+@pytest.mark.parametrize("neutral", [0.0, 1.0, 0.54])
+def test_two_colours_meet_at_the_value_that_leaves_plain_attention(neutral: float) -> None:
+    (image,) = mask_heat_map(np.array([[neutral + 3, neutral - 1]]), neutral=neutral).axes[0].images
+    low, high = image.get_clim()
+    assert (low, high) == pytest.approx((neutral - 3, neutral + 3))
+    assert image.cmap(image.norm(neutral)) == pytest.approx(image.cmap(0.5), abs=0.01)
+
+
 def test_a_mask_that_is_the_same_everywhere_can_be_drawn(tmp_path) -> None:
     mask_heat_map(np.ones((4, 4)), [], [], "neutral").savefig(tmp_path / "mask.png")
 

@@ -172,7 +172,8 @@ def test_figures_do_not_change_a_training(tiny_run: TinyRun) -> None:
 @pytest.mark.parametrize(("missing", "drawn"), [({"val"}, True), ({"val", "test"}, False)])
 def test_figures_need_no_validation_set(tiny_run: TinyRun, caplog, missing: set[str], drawn: bool) -> None:
     cfg = tiny_run()
-    callback, trainer = build(cfg.callbacks.figures), SimpleNamespace(fast_dev_run=False, strategy=None, loggers=[])
+    callback = build(cfg.callbacks.figures)
+    trainer = SimpleNamespace(fast_dev_run=False, strategy=None, loggers=[], global_step=8)
     data = TinyData()
     batches = {"val": data.val_dataloader(), "test": data.test_dataloader()} | {name: [] for name in missing}
     trainer.datamodule = SimpleNamespace(val_dataloader=lambda: batches["val"], test_dataloader=lambda: batches["test"])

@@ -1,0 +1,115 @@
+"""Any run folders as tables: runs of one setting are a row, and every task, scale and data set is a table."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import listed, nearest
+from scripts.report import Group, first_of, groups, load, names, setting
+from scripts.table.summary import Row, Table
+from tasks.common.cells import commit_of
+
+PRIMARY = ("exact", "mAP", "top1", "cider")  # of the tasks; the first that all runs of a table have
+LOWER = ("loss",)  # ends of the names of metrics of which less is better
+
+
+def tables_of(folders: Sequence[Path], command: str, metrics: Sequence[str] | None = None) -> list[Table]:
+    """A table per task, scale and data set of the completed runs below the folders.
+
+    metrics: which are shown, in this order, the first is the primary one; None: all. Raises ValueError: a folder that
+    is not there, no completed run, a metric that no run has.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: there is no such folder; name one with run folders, such as logs")
+    runs, others = load(*folders)
+    if not runs:
+        raise ValueError(
+            f"{listed(map(str, folders))}: no completed run" + "".join(f"\nnot counted: {o}" for o in others)
+        )
+    there = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    if unknown := [name for name in metrics or () if name not in there]:
+        raise ValueError(f"no run has the metric {unknown[0]!r}{nearest(unknown[0], there)} (metrics: {listed(there)})")
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        found.setdefault(subject(run), []).append(run)
+    tables = [table_of(about, runs, command, metrics) for about, runs in found.items()]
+    if others:
+        tables[0].remarks += [f"Not counted: {line}." for line in others]
+    return [table for table in tables if table.metrics]
+
+
+def subject(run: dict[str, Any]) -> tuple[str, str, str]:
+    """Task, scale and data set: runs that differ in one of them are not compared."""
+    target = str((run.get("task") or {}).get("_target_") or "")
+    task = target.split(".")[1] if target.startswith("tasks.") else target or "unknown task"
+    return task, str(run["scale"]), str((run.get("data") or {}).get("name") or "unknown data")
+
+
+def table_of(
+    about: tuple[str, str, str], runs: list[dict[str, Any]], command: str, metrics: Sequence[str] | None
+) -> Table:
+    task, scale, data = about
+    found = groups(runs)
+    rows = [row_of(label, group) for label, group in zip(names(found), found, strict=True)]
+    there = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
+    shown = [name for name in metrics if name in there] if metrics else there
+    primary = shown[0] if metrics and shown else primary_of(runs, there)
+    commits = list(dict.fromkeys(commit_of(run) for run in runs))
+    several = [f"Runs of {len(commits)} states of the code: {', '.join(commits)}."] if len(commits) > 1 else []
+    return Table(
+        name=f"{task.replace('_', ' ')} on {data}{'' if scale == 'paper' else ' (generated)'}",
+        question="What do these runs reach?",
+        scale=scale,
+        task=task,
+        metrics=shown,
+        primary=primary,
+        higher_is_better=not primary.endswith(LOWER),
+        baseline=baseline_of(rows),
+        rows=rows,
+        contrasts=[],
+        floors=floors_of(found),
+        figure=None,
+        command=command,
+        commits=commits,
+        versions=[dict(pairs) for pairs in dict.fromkeys(tuple((run.get("versions") or {}).items()) for run in runs)],
+        remarks=several,
+    )
+
+
+def row_of(label: str, group: Group) -> Row:
+    first = first_of(group)
+    return Row(
+        label=label,
+        settings=hashlib.sha256(setting(first).encode()).hexdigest()[:16],
+        overrides=[],
+        expected=sorted(group),
+        runs=dict(sorted(group.items())),
+        published=first.get("paper") or {},
+    )
+
+
+def primary_of(runs: Iterable[dict[str, Any]], there: list[str]) -> str:
+    in_all = [name for name in there if all(name in run["metrics"] for run in runs)]
+    return next((name for name in PRIMARY if name in in_all), (in_all or there or ["none"])[0])
+
+
+def baseline_of(rows: list[Row]) -> str:
+    """The only setting without a mask and without controls; empty if there is none, or several."""
+    plain = [row.label for row in rows if is_plain((next(iter(row.runs.values())).get("mask")) or {})]
+    return plain[0] if len(plain) == 1 else ""
+
+
+def is_plain(mask: dict[str, Any]) -> bool:
+    return mask.get("scope") == "none" and mask.get("control", "none") == "none"
+
+
+def floors_of(found: list[Group]) -> dict[str, dict[str, float]]:
+    """Floors by kind; a kind of which the settings have different scores is left out, for it is not the table's."""
+    floors: dict[str, list[dict[str, float]]] = {}
+    for group in found:
+        for run in group.values():
+            for kind, scores in run["floors"].items():
+                floors.setdefault(kind, []).append(scores)
+    return {kind: scores[0] for kind, scores in floors.items() if all(one == scores[0] for one in scores)}

@@ -1,0 +1,318 @@
+"""The report without a browser: one file that loads nothing, has every number, and takes data for text."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from plotly.graph_objects import Figure
+
+from datamodules.errors import DataError
+from scripts.page import saved, write
+from scripts.page.__main__ import main
+from scripts.page.curves import lines
+from scripts.page.folders import tables_of
+from scripts.page.masks import natural, spread
+from scripts.page.numbers import mean, seeds, verdicts
+from scripts.page.sweep_figure import sweep_figure
+from scripts.page.theme import mark
+from tests.scripts.small_tables import HOSTILE, contrast, row, run_folder, shipped, table
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Seen(HTMLParser):
+    """Elements in order, with the text of each; raises AssertionError for a tag that closes nothing."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict]] = []
+        self.scripts: list[tuple[dict, str]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append((self.elements[-1][1], data))
+        elif self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def of(self, *tags):
+        return [(tag, attributes) for tag, attributes in self.elements if tag in tags]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    return shipped(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def text(tables, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "deep" / "report.html"
+    write(tables, path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # no draft
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def seen(text):
+    found = Seen(text)
+    assert found.open == []
+    return found
+
+
+def words(seen: Seen) -> str:
+    return " ".join(" ".join(seen.text).split())
+
+
+def figures(seen: Seen) -> dict[str, dict]:
+    """Figures by their descriptions, behind which their place makes them unique."""
+    texts = {a["id"]: json.loads(t) for a, t in seen.scripts if a.get("type") == "application/json"}
+    return {f"{a['aria-label']} {a['id']}": texts[a["data-figure"]] for _, a in seen.of("div") if "data-figure" in a}
+
+
+def test_nothing_is_loaded_from_anywhere(seen, text):
+    for _, attributes in seen.elements:
+        for name in ("src", "href", "srcset", "poster", "action", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,")), (name, attributes[name])
+        assert not any(name.startswith("on") for name in attributes), attributes
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    assert "url(" not in style and "@import" not in style
+    (policy,) = [a["content"] for _, a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none';") and "http" not in policy
+    assert text.count("plotly.js v") == 1  # the library, once
+
+
+def test_data_are_text_wherever_they_appear(seen, text):
+    assert HOSTILE not in text and words(seen).count(HOSTILE) >= 3  # a label and an answer
+    own = [a for a, _ in seen.scripts if a.get("type") != "application/json"]
+    assert len({id(a) for a in own}) == 2 and not any("onerror" in a for _, a in seen.elements)
+    for said, figure in figures(seen).items():
+        shown = [trace.get("name") or "" for trace in figure["data"]]
+        shown += [text for axis in ("xaxis", "yaxis") for text in figure["layout"].get(axis, {}).get("ticktext", ())]
+        assert not [name for name in shown if "<" in name.replace("<br>", "")], said
+        assert not [trace for trace in figure["data"] if "%{y} <b>" in str(trace.get("hovertemplate"))]
+
+
+def test_a_reader_who_cannot_see_it_finds_a_way(seen):
+    headings = [int(tag[1]) for tag, _ in seen.of("h1", "h2", "h3", "h4")]
+    assert headings[0] == 1 and headings.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(headings))
+    assert seen.of("html")[0][1]["lang"] == "en"
+    assert all(a.get("alt") for _, a in seen.of("img"))
+    assert all(a.get("scope") in ("row", "col") for _, a in seen.of("th"))
+    charts = [a for _, a in seen.of("div") if "data-figure" in a]
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in charts)
+    assert len(seen.of("figcaption")) == len(charts) == len(figures(seen))
+    ids = [a["id"] for _, a in seen.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for _, a in seen.of("a")} <= set(ids)
+    assert len({mark(i) for i in range(28)}) == 28  # colour, symbol and dash together
+
+
+def test_every_number_of_every_table_is_there(seen, tables):
+    shown = words(seen)
+    for own in tables:
+        for one in own.rows:
+            for metric in own.metrics:
+                cell = mean(one, metric)
+                for line in cell if isinstance(cell, list) else [cell]:
+                    assert line in shown
+            for run in one.runs.values():
+                for key in ("identity", "command", "wandb", "started"):
+                    assert str(run.get(key) or "-") in shown
+                assert run["folder"] is None or str(run["folder"]) in shown
+        for remark in (*own.remarks, *verdicts(own), own.command, own.question):
+            assert remark in shown
+    assert "a row from docs/results/own.csv" not in shown and "docs/results/own.csv (csv)" in shown
+    assert "18.56 ± 0.2" in shown and "as published" in shown
+    assert "1.23e+03" not in shown and "1,234" in shown and "13 M" in shown and "1.5 GB" in shown
+    assert "Multi-LCAAM: seed 3 failed: killed by SIGKILL." in shown
+
+
+def test_means_medians_and_shares_equal_those_computed_by_hand():
+    runs = [{"seed": s, "metrics": {"exact": v}} for s, v in enumerate((1.0, 2.0, 6.0))]
+    assert mean(row("a", runs), "exact") == ["3.00 ± 2.65", "median 2.00"]
+    assert mean(row("a", runs[:1]), "exact") == "1.00" and mean(row("a", []), "exact") == "-"
+    lost = row("a", runs[:1], expected=8)
+    # Clopper and Pearson, 7 of 8: qbeta(.025, 7, 2) = .4735, qbeta(.975, 8, 1) = .9968
+    assert seeds(lost) == ("1 of 8", ["7", "88 % [47, 100]"])
+    assert seeds(row("a", runs)) == ("3", "0")
+
+
+def test_a_verdict_says_how_large_how_sure_and_how_often():
+    own = table("t", "audio_description", [row("none", [])], ["exact"], contrasts=[contrast()])
+    assert verdicts(own) == [
+        "Multi-LCAAM against none, exact: not resolved (+2.50 [+0.4457, +4.55], n = 4, sign-flip p = 0.1250, "
+        "adjusted 0.1250, margin 3)."
+    ]
+    own.contrasts[0].role = "exploratory"
+    assert "No contrast of this table was registered" in verdicts(own)[0]
+    own.contrasts = []
+    assert "compares nothing" in verdicts(own)[0]
+
+
+def test_every_seed_is_a_dot_between_the_floors(seen):
+    (found,) = [f for said, f in figures(seen).items() if said.startswith("exact of every seed")]
+    dots = [trace for trace in found["data"] if trace.get("mode") == "markers"]
+    assert [trace["x"] for trace in dots] == [[50.0, 51.0, 52.0, 53.0], [44.25, 51.5, 20.75], [41.0, 42.0]]
+    references = {trace["name"]: trace["x"][0] for trace in found["data"] if trace.get("hoverinfo") == "name"}
+    assert references == {"constant": 1.5, "ceiling": 81.25}
+    low, high = found["layout"]["xaxis"]["range"]
+    assert low < 1.5 and high > 81.25
+
+
+def test_a_curve_is_the_mean_and_its_band_the_range():
+    found = lines({0: ([9, 19, 29], [1.0, 2.0, 3.0]), 1: ([9, 19], [3.0, 6.0])}, mark(0), "a")
+    area, line = found
+    assert (line["x"], line["y"]) == ([9, 19], [2.0, 4.0])  # step 29 has one seed only
+    assert (area["x"], area["y"]) == ([9, 19, 19, 9], [3.0, 6.0, 2.0, 1.0])
+    assert len(lines({0: ([9], [1.0])}, mark(0), "a")) == 1  # one seed has no band
+
+
+def test_long_curves_are_means_of_parts():
+    steps, values = saved.shortened([(i, float(i)) for i in range(1000)])
+    assert len(steps) == saved.POINTS and steps[-1] == 999 and values[0] == 2.0
+
+
+def test_the_figure_of_the_sweep_is_drawn(seen, tables):
+    (found,) = [f for said, f in figures(seen).items() if said.startswith("mAP over mask.depth, by mask.fusion")]
+    means = {t["name"]: (t["x"], t["y"]) for t in found["data"] if t.get("mode") == "lines+markers"}
+    assert means == {name: ([1, 2, 32], [1.5, 2.5, 32.5]) for name in ("add", "mul")}
+    bands = [t for t in found["data"] if t.get("fill") == "toself"]
+    assert [t["y"] for t in bands] == [[2.0, 3.0, 33.0, 32.0, 2.0, 1.0]] * 2
+    across = {t["name"]: t["y"][0] for t in found["data"] if t.get("hoverinfo") == "name"}
+    assert across == {"none": 20.5, "constant": 1.5, "ceiling": 81.25}  # the baseline has no depth
+    assert found["layout"]["xaxis"]["type"] == "log"
+    (curve,) = [f for said, f in figures(seen).items() if said.startswith("top1 over data.fraction")]
+    (line,) = [t for t in curve["data"] if t.get("mode") == "lines+markers"]
+    assert (line["x"], line["y"]) == ([0.1, 1.0], [10.0, 100.0])
+    assert sweep_figure(tables[0]) is None
+    lost = table("t", "a", [row("none", [])], ["mAP"], figure={"x": "mask.depth"})
+    assert "no run that counts has both" in sweep_figure(lost).blocks[0].text
+
+
+def test_masks_are_centred_on_the_value_that_leaves_plain_attention(seen, tables):
+    maps = {said: f["data"][0] for said, f in figures(seen).items() if f["data"][0]["type"] == "heatmap"}
+    of_gate = [trace for said, trace in maps.items() if "Mask of gate" in said]
+    of_mul = [trace for said, trace in maps.items() if "Mask of Multi-LCAAM" in said]
+    for traces, neutral in ((of_gate, 0.0), (of_mul, 1.0)):
+        assert traces
+        for trace in traces:
+            assert (trace["zmin"] + trace["zmax"]) / 2 == pytest.approx(neutral)
+    layer = saved.layers(tables[0].rows[1].runs[0]["folder"])
+    (found,) = [t for said, t in maps.items() if said.startswith("Mask of Multi-LCAAM, layer 1: 6 queries by 6 keys")]
+    assert found["zmax"] - 1 == pytest.approx(np.abs(layer.means[0] - 1).max())
+    assert [a["alt"] for _, a in seen.of("img")] == [
+        "Test image d0/000000.png: digits in clutter, the framed one is a 0"
+    ]
+
+
+def test_examples_show_question_truth_and_answer(seen):
+    shown = words(seen)
+    for words_of in (
+        "Item a0: movie m1, 1.50 to 3.00 s", "Key one sounds 0.", "the digit 0 appears (video v1)", "6.0 to 12.0 s",
+        "4.0 to 10.0 s (0.90), 20.0 to 28.0 s (0.20)", "class 3 (25 %)", "video video1",
+        "a two rises 0; the two moves up",
+    ):  # fmt: skip
+        assert words_of in shown
+    assert any(said.startswith("truth 6.0 to 12.0 s") for said in figures(seen))
+
+
+def test_what_a_run_did_not_save_is_said(tmp_path):
+    runs = [run_folder(tmp_path, "audio_description", 0, {"exact": 1.0}, "per_layer", kept=False)]
+    own = table("old", "audio_description", [row("masked", runs)], ["exact"])
+    write([own], tmp_path / "report.html")
+    shown = words(Seen((tmp_path / "report.html").read_text()))
+    assert "masked: no heat maps. The numbers for them (analysis/layers.npz" in shown
+    assert "How masks changed over training is not shown: no metrics.csv has their columns" in shown
+    assert "No run has a metrics.csv" in shown and "No run has predictions/test.jsonl" in shown
+    assert "0.25" in shown  # what results.json has of the masks
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("analysis/layers.npz", b"PK\x03\x04 half"),
+        ("analysis/samples.npz", b""),
+        ("metrics.csv", b"\xff\xfe\x00"),
+        ("predictions/test.jsonl", b'{"ann_id": "a0"'),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, file, damage):
+    runs = [run_folder(tmp_path, "audio_description", 0, {"exact": 61.25}, "per_layer")]
+    (runs[0]["folder"] / file).write_bytes(damage)
+    write([table("t", "audio_description", [row("masked", runs)], ["exact"])], tmp_path / "report.html")
+    shown = words(Seen((tmp_path / "report.html").read_text()))
+    assert str(runs[0]["folder"] / file) in shown and "61.25" in shown
+
+
+def test_run_folders_become_a_table_per_task(tmp_path):
+    for seed in (0, 1):
+        run_folder(tmp_path, "audio_description", seed, {"cider": 2.0, "exact": 1.0 + seed})
+        run_folder(tmp_path, "audio_description", seed, {"cider": 2.0, "exact": 3.0}, "per_layer")
+    run_folder(tmp_path, "moment_retrieval", 0, {"mAP": 3.0})
+    run_folder(tmp_path, "moment_retrieval", 1, {"mAP": 3.0}, status="failed")
+    first, second = tables_of([tmp_path], "the command")
+    assert (first.task, first.primary, first.baseline) == ("audio_description", "exact", "own_none")
+    assert [(one.label, sorted(one.runs)) for one in first.rows] == [("own_none", [0, 1]), ("own_per_layer", [0, 1])]
+    assert first.floors == {"constant": {"cider": 1.0, "exact": 1.0}, "ceiling": {"cider": 90.0, "exact": 90.0}}
+    assert second.metrics == ["mAP"] and len(first.remarks) == 1 and "failed" in first.remarks[0]
+    assert tables_of([tmp_path], "", ["cider"])[0].primary == "cider"
+
+
+def command(monkeypatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["page", *map(str, words)])
+    main()
+
+
+def test_the_command_writes_the_page_and_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    logs, out, empty = tmp_path / "logs", tmp_path / "own.html", tmp_path / "empty"
+    run_folder(logs, "moment_retrieval", 0, {"mAP": 31.75})
+    empty.mkdir()
+    command(monkeypatch, logs, "--out", out)
+    assert capsys.readouterr().out.strip() == str(out) and "31.75" in out.read_text()
+    for words_given, told in (
+        ([tmp_path / "log"], f"{tmp_path}/log: there is no such folder; name one with run folders, such as logs"),
+        ([empty], f"{empty}: no completed run"),
+        ([logs, "--metrics", "map"], "no run has the metric 'map'; did you mean 'mAP'? (metrics: mAP)"),
+        ([logs, "--out", logs], f"{logs} cannot be written: Is a directory"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command(monkeypatch, *words_given)
+        assert stopped.value.code == told
+    with pytest.raises(ValueError, match="no table to show"):
+        write([], out)
+
+
+def test_layers_are_in_their_order_and_of_many_some_are_shown():
+    assert sorted(["layer 10", "layer 2", "encoder layer 1"], key=natural) == ["encoder layer 1", "layer 2", "layer 10"]
+    assert spread(2) == [0, 1] and spread(12) == [0, 2, 4, 7, 9, 11] and spread(1) == [0]
+
+
+def test_a_file_of_predictions_that_is_no_json_is_an_error_of_one_line(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "test.jsonl").write_text("[1]\n")
+    with pytest.raises(DataError, match=r"test\.jsonl, line 1: needs a JSON object"):
+        saved.predictions(tmp_path)
+
+
+def test_every_figure_is_one_that_plotly_knows(seen):
+    """One of each kind: plotly's classes check names and values of everything in it, slowly."""
+    kinds = {re.sub(r"[\d.]+|of .*", "", said)[:12]: figure for said, figure in figures(seen).items()}
+    assert len(kinds) >= 8
+    for figure in kinds.values():
+        Figure(figure)
