@@ -326,6 +326,13 @@ class AudioDescription(Task):
     def masks(self) -> list[LayerMasks]:
         return [self.model.encoder.encoder.masks]
 
+    def read(self, batch: dict) -> Any:
+        return self.prefix(batch)
+
+    def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
+        keep = torch.cat([batch["video_keep"], batch["audio_keep"]], 1)
+        return {masks: (keep, keep) for masks in self.masks()}
+
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 
