@@ -41,8 +41,9 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     from tasks.common.build import build_datamodule, build_trainer, check_devices, derived
     from tasks.common.checkpoints import find_checkpoint, load_module
     from tasks.common.files import write_json, write_jsonl
+    from tasks.common.published import published
     from tasks.common.seeding import seed_run
-    from tasks.common.table import closing_table, published, show
+    from tasks.common.table import closing_table, show
     from tasks.common.task import Task
     from tasks.common.unfinished import warn_if_unfinished
 

@@ -8,10 +8,9 @@ For the same reason an argument that a class has and its YAML leaves out needs n
 import re
 from collections.abc import Sequence
 
-from omegaconf import OmegaConf
-
 from configs.quoting import quoted, unquoted
 from configs.resolvers import ROOT
+from configs.sweeping import sweeper_of
 
 GROUPS = frozenset(path.name for path in (ROOT / "configs").iterdir() if path.is_dir() and path.name[0] not in "_.")
 MARK = "++"
@@ -35,9 +34,8 @@ def marked(arguments: Sequence[str]) -> list[str]:
 
 def of_sweep(name: str) -> list[str]:
     """The keys that configs/sweep/<name>.yaml goes through; empty if there is no such sweep."""
-    path = ROOT / "configs" / "sweep" / f"{name}.yaml"
-    params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") if path.is_file() else None
-    return list(params or ())
+    sweeper = sweeper_of(name)
+    return list(dict.fromkeys(key for node in (sweeper["params"], *sweeper["also"]) for key in node))
 
 
 def unmarked(arguments: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from configs.errors import ConfigError
 from configs.knobs import Count, NotNegative, Seed
+from configs.table_node import Primary, TableNode
 from configs.type_hints import Names
 from configs.validation import problems_of
 
@@ -130,6 +131,8 @@ class Run:
     test_checkpoint: TestCheckpoint = TestCheckpoint.last
     optimized_metric: str | None = None
     sweep: Sweep = field(default_factory=Sweep, metadata=YOUNGER)
+    table: TableNode | None = field(default=None, metadata=YOUNGER)
+    primary: Primary | None = field(default=None, metadata=YOUNGER)
     paper_data: str | None = None
     paper: dict[str, str] = field(default_factory=dict)
 

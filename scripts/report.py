@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from configs.errors import listed, nearest
 from datamodules.errors import DataError
 from datamodules.formats.json_text import read_json
 from scripts.arguments import parser_for
+from scripts.table import words
+from scripts.table.markdown import markdown
+from scripts.table.statistics import paired, spread
 from tasks.common.cells import CELLS, commits_line, first_line, missing_lines, outcomes
 from tasks.common.known_runs import identity_of
 from tasks.common.run_rows import row_of, write_rows
@@ -153,30 +155,19 @@ def values(runs: Iterable[dict], metric: str) -> list[float]:
     return [value for run in runs if (value := run["metrics"].get(metric)) is not None]
 
 
-def counted(text: str, number: int, expected: int) -> str:
-    """`text`, followed by the number of its values if that is not the expected number."""
-    return text if text == "-" or number == expected else f"{text} (n={number})"
-
-
 def mean_std(group: Group, metric: str) -> str:
-    found = values(group.values(), metric)
-    if len(found) < 2:
-        text = f"{found[0]:.2f}" if found else "-"
-    else:
-        text = f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}"
-    return counted(text, len(found), len(group))
+    return words.mean_std(spread(values(group.values(), metric)), expected=len(group))
 
 
 def difference(group: Group, baseline: Group, metric: str) -> str:
     """Mean paired difference to the baseline and its 95 % interval; `-` without two pairs that have the metric."""
     seeds = sorted(group.keys() & baseline.keys())
     both = [values((group[seed], baseline[seed]), metric) for seed in seeds]
-    pairs = [pair[0] - pair[1] for pair in both if len(pair) == 2]
+    pairs = [pair for pair in both if len(pair) == 2]
     if len(pairs) < 2:
-        return "-"
-    half = stats.t.ppf(0.975, len(pairs) - 1) * np.std(pairs, ddof=1) / np.sqrt(len(pairs))
-    mean = np.mean(pairs)
-    return counted(f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]", len(pairs), len(seeds))
+        return words.NOTHING
+    found = paired(*zip(*pairs, strict=True))
+    return words.counted(words.difference(found.mean, found.interval), found.n, len(seeds))
 
 
 def baselines_of(group: Group, candidates: list[Group]) -> list[Group]:
@@ -184,11 +175,6 @@ def baselines_of(group: Group, candidates: list[Group]) -> list[Group]:
     fitting = [other for other in candidates if surroundings(first_of(other)) == surroundings(first_of(group))]
     plain = [other for other in fitting if first_of(other)["mask"].get("scope") == "none"]
     return plain if len(fitting) > 1 and plain else fitting
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def report(runs: list[dict], metrics: list[str] | None, baseline: str | None) -> str:

@@ -31,6 +31,11 @@ class Row:
     missing: dict[int, str] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
 
+    def values(self, metric: str) -> dict[int, float]:
+        """The metric by seed, of the runs that have it; what was not a number is null in a record."""
+        found = {seed: run["metrics"].get(metric) for seed, run in sorted(self.runs.items())}
+        return {seed: value for seed, value in found.items() if value is not None}
+
 
 @dataclass
 class Contrast:
@@ -39,8 +44,11 @@ class Contrast:
     differences: one per common seed, in the order of the seeds; `n` of them.
     interval: of the mean, 95 %, Student's t; None with fewer than two pairs.
     p_sign_flip: two-sided, exact up to n = 20; p_t: the paired t test; None with fewer than two pairs.
-    p_adjusted: of a primary contrast by fixed sequence (None: the sequence stopped before it), of others by Holm.
+    p_adjusted: of a primary contrast by fixed sequence (None: the sequence stopped before it), of others by Holm over
+    the table's exploratory contrasts of the same metric.
     margin: the smallest difference that matters, in the metric's unit; None if none was named.
+    p_equivalence: two one-sided tests that the mean lies within the margin. p_scatter: Brown-Forsythe, of all values
+    of both rows. items: the bootstrap interval over seeds and test items, with the numbers of both.
     """
 
     row: str
@@ -56,6 +64,11 @@ class Contrast:
     role: Role
     margin: float | None
     verdict: Verdict
+    hodges_lehmann: float | None = None
+    exact: bool = True  # p_sign_flip is over all signs, not over drawn ones
+    p_equivalence: float | None = None
+    p_scatter: float | None = None
+    items: tuple[tuple[float, float], int, int] | None = None
 
 
 @dataclass
@@ -84,3 +97,4 @@ class Table:
     commits: list[str]
     versions: list[dict[str, Any]]
     remarks: list[str]
+    failed_below: float | None = None  # of the primary metric

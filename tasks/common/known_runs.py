@@ -5,7 +5,6 @@ with held(cfg):                     # nobody else runs the same configuration me
     path = unfinished(cfg)          # the last.ckpt of the newest interrupted run that has one, or None
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError
 from configs.identity import identity
+from datamodules.formats.json_text import read_json
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,15 @@ def held(cfg: DictConfig) -> Iterator[None]:
         yield
 
 
-def runs(cfg: DictConfig) -> list[tuple[Path, dict[str, Any]]]:
-    """The folders and records of all runs with the configuration's identity, oldest first."""
-    mine = identity(cfg)
+def runs(cfg: DictConfig, mine: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
+    """The folders and records of all runs with the configuration's identity, oldest first.
+
+    mine: the identity, if it is known already. Raises DataError for a record that is no JSON.
+    """
+    mine = identity(cfg) if mine is None else mine
     found = []
     for path in place(cfg).glob("*/results.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if record.get("format") == FORMAT and identity_of(path.parent, record) == mine:
             found.append((path.parent, record))
     return sorted(found, key=lambda pair: (pair[1]["started"], pair[0].name))

@@ -37,9 +37,9 @@ from tasks.common.errors import OtherRankError, StorageError
 from tasks.common.files import strict, write_json, write_text
 from tasks.common.interrupts import INTERRUPTS, interruption, requeue
 from tasks.common.other_ranks import KILLED, OtherRanks, are_several, failure, lost_connection, message_of
+from tasks.common.published import published
 from tasks.common.resume import Resumed
 from tasks.common.run_folder import refuse_taken
-from tasks.common.table import published
 
 log = logging.getLogger(__name__)
 

@@ -3,19 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 ORDER = ("constant", "input_blind", "linear")  # columns before this run; others (a ceiling) come after it
-
-
-def published(cfg: DictConfig) -> dict[str, str]:
-    """The paper's figures by metric; none if the run's data are not the data that they belong to."""
-    own = cfg.scale_name == "paper" and cfg.data.get("name") == cfg.get("paper_data")
-    return dict(cfg.paper) if own else {}
 
 
 def closing_table(
@@ -28,7 +21,7 @@ def closing_table(
     """Rows: the headline metrics that the run has, then the paper's others. Columns: floors, this run, the rest, paper.
 
     A headline metric that neither has (CIDEr on plain tokens, if there is Java) is left out, and so is the last column
-    without figures of the paper (`published`).
+    without figures of the paper (tasks/common/published.py).
     """
     floors = [name for name in ORDER if name in references]
     others = [name for name in references if name not in ORDER]

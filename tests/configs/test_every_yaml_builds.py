@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs.schema import validate
 from tasks.common.build import build, build_all, build_trainer
-from tasks.common.table import published
+from tasks.common.published import published
 from tests.composing import facts_of
 from tests.configs.test_every_yaml import SCALES, experiment_of, options
 from tests.tiers import slow

@@ -8,7 +8,8 @@ from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 
 from tasks.common.progress import ProgressLines, progress_bar
-from tasks.common.table import closing_table, published
+from tasks.common.published import published
+from tasks.common.table import closing_table
 from train import train
 
 

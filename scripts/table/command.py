@@ -1,0 +1,85 @@
+"""The command line of `python -m scripts.table`."""
+
+import shlex
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.arguments import choices_of
+from configs.errors import ConfigError
+from datamodules.errors import DataError
+from scripts.arguments import parser_for
+from scripts.table import csv_rows, latex, markdown
+from scripts.table.making import made
+from scripts.table.running import called
+from scripts.table.summary import Table
+from tasks.common.errors import StorageError
+from tasks.common.files import write_text
+from tasks.common.run_rows import RowsError
+
+DONE, MISSING = 0, 1
+COSTS = "table4"  # no runs, so no sweep: counted and measured by scripts.cost
+
+
+def main(given: list[str] | None = None, description: str | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    given = sys.argv[1:] if given is None else given
+    parser = parser_of(description)
+    arguments = parser.parse_intermixed_args(given)
+    command = shlex.join(["python", "-m", "scripts.table", *given])
+    try:
+        if arguments.name == COSTS:
+            return costs(parser, arguments.scale, arguments.overrides, arguments.run, arguments.out)
+        tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
+        if arguments.run and missing(tables):
+            launcher = [] if any(word.startswith("hydra/launcher=") for word in arguments.overrides) else [LOCAL]
+            called("train.py", f"sweep={arguments.name}", f"scale={arguments.scale}", *launcher, *arguments.overrides)
+            tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
+        folder = arguments.out or logs / "tables" / f"{arguments.name}_{arguments.scale}"
+        text = "\n".join(map(markdown.page, tables))
+        pages = {"table.md": text, "table.csv": csv_rows.page(tables)}
+        if arguments.latex:
+            pages["table.tex"] = "\n".join(map(latex.page, tables))
+        for name, content in pages.items():
+            write_text(folder / name, content)
+        if arguments.html:
+            from scripts.page import write  # imports plotly
+
+            write(tables, folder / "report.html")
+            pages["report.html"] = ""
+    except (ConfigError, DataError, RowsError, StorageError) as error:
+        parser.error(str(error))
+    print(text)
+    print(f"{folder}: {', '.join(pages)}")
+    return MISSING if arguments.run and missing(tables) else DONE
+
+
+LOCAL = "hydra/launcher=local"
+
+
+def parser_of(description: str | None) -> ArgumentParser:
+    parser = parser_for("table", description)
+    parser.add_argument("name", metavar="NAME", help=f"a file of configs/sweep/, or {COSTS}")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, best after --")
+    parser.add_argument("--scale", default="paper", choices=choices_of("scale"), help="default: paper")
+    parser.add_argument("--run", action="store_true", help="run what is missing, or go on with it")
+    parser.add_argument("--html", action="store_true", help="also write report.html")
+    parser.add_argument("--latex", action="store_true", help="also write table.tex")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: <logs>/tables/NAME_SCALE")
+    return parser
+
+
+def missing(tables: Sequence[Table]) -> bool:
+    return any(row.missing for table in tables for row in table.rows)
+
+
+def costs(parser: ArgumentParser, scale: str, overrides: Sequence[str], run: bool, out: Path | None) -> int:
+    """Table 4, latency and cost: the command that measures it, or with --run what it writes."""
+    words = ["-m", "scripts.cost", "experiment=madv2_baseline", f"scale={scale}", *overrides, "--latency"]
+    if out is not None:
+        words += ["--out", str(out / "table.md"), "--json", str(out / "table.json")]
+    if not run:
+        print(f"{COSTS} needs no runs; it is measured by\n\n    {shlex.join(['python', *words])}")
+        return DONE
+    return called(*words)
