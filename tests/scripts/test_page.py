@@ -204,6 +204,10 @@ def test_the_figure_of_the_sweep_is_drawn(seen, tables):
     assert "no run that counts has both" in sweep_figure(lost).blocks[0].text
 
 
+def rgb(colour: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", colour)]
+
+
 def test_masks_are_centred_on_the_value_that_leaves_plain_attention(seen, tables):
     maps = {said: f["data"][0] for said, f in figures(seen).items() if f["data"][0]["type"] == "heatmap"}
     of_gate = [trace for said, trace in maps.items() if "Mask of gate" in said]
@@ -212,6 +216,9 @@ def test_masks_are_centred_on_the_value_that_leaves_plain_attention(seen, tables
         assert traces
         for trace in traces:
             assert (trace["zmin"] + trace["zmax"]) / 2 == pytest.approx(neutral)
+            (low, blue), (middle, white), (high, red) = (trace["colorscale"][place] for place in (0, 5, 10))
+            assert (low, middle, high) == (0, 0.5, 1) and min(rgb(white)) > 240
+            assert rgb(blue)[2] > rgb(blue)[0] and rgb(red)[0] > rgb(red)[2]
     layer = saved.layers(tables[0].rows[1].runs[0]["folder"])
     (found,) = [t for said, t in maps.items() if said.startswith("Mask of Multi-LCAAM, layer 1: 6 queries by 6 keys")]
     assert found["zmax"] - 1 == pytest.approx(np.abs(layer.means[0] - 1).max())
