@@ -31,6 +31,7 @@ def train(cfg: DictConfig) -> float | None:
     validate(cfg)
 
     # Not at the top: Lightning takes seconds to import, and --help or a misspelt group should not wait for it.
+    from configs.words import title
     from tasks.common.analysis_figures import statistics
     from tasks.common.build import build_datamodule, build_module, build_trainer, check_devices
     from tasks.common.checkpoints import checkpoint_to_test, saved_checkpoints
@@ -38,26 +39,27 @@ def train(cfg: DictConfig) -> float | None:
     from tasks.common.files import named_places, write_jsonl
     from tasks.common.floors import all_floors
     from tasks.common.interrupts import exit_codes
-    from tasks.common.loggers import continue_csv, log_settings, log_summary, wandb_closed
+    from tasks.common.loggers import continue_csv, log_settings
     from tasks.common.results import RunRecord
     from tasks.common.resume import resumed
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, show
+    from tasks.common.wandb_runs import wandb_closed
 
     check_devices(cfg)
     earlier = resumed(cfg)
     places = (cfg.paths.run_dir, cfg.paths.data_dir, tempfile.gettempdir())
-    with exit_codes(), RunRecord(cfg, earlier) as record, wandb_closed(), named_places(*places):
+    with exit_codes(), wandb_closed(cfg.paths.run_dir), RunRecord(cfg, earlier) as record, named_places(*places):
         seed_run(cfg.seed, cfg.threads)
         datamodule = build_datamodule(cfg)  # missing or bad data stops here
         module = build_module(cfg, datamodule)
         record.update(parameters=module.parts())
         source = earlier and earlier.path
-        trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.fields["wandb"])
+        trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.wandb)
         if earlier is not None:
             earlier.bring_to(record.folder / "checkpoints")
             continue_csv(trainer, source.parent.parent, earlier.step)
-        log_settings(trainer, record.config | {name: record.fields[name] for name in ("git", "command")})
+        log_settings(trainer, record, type(module))
 
         with record.timed("fit"):
             try:
@@ -77,11 +79,10 @@ def train(cfg: DictConfig) -> float | None:
             if cfg.floors.enabled:
                 with record.timed("floors"):
                     record.update(floors=all_floors(cfg, module, datamodule))
-            log_summary(trainer, {name: record.fields[name] for name in ("floors", "analysis", "parameters", "flops")})
 
     fields = record.fields
-    title = f"{cfg.name}, scale {cfg.scale_name}, seed {cfg.seed}"
-    show(closing_table(title, module.headline, fields["metrics"], fields["floors"], fields["paper"]), record.folder)
+    table = closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"])
+    show(table, record.folder)
     return None if optimized is None else float(optimized)
 
 

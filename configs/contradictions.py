@@ -6,6 +6,7 @@ belong to its class: `Task.rules` (tasks/common/task.py) and `Data.rules` (datam
 
 import logging
 from collections.abc import Callable, Iterator
+from inspect import signature
 from typing import Any
 
 from configs.errors import listed
@@ -107,6 +108,31 @@ def kind_has_what_is_set(cfg: dict[str, Any]) -> Iterator[str]:
             yield f"mask.{setting}: {mask[setting]} with mask.kind={name}; it belongs to mask.kind={' or '.join(kinds)}"
 
 
+def settings_of_a_kind_are_in_range(cfg: dict[str, Any]) -> Iterator[str]:
+    """A kind of mask may have settings of its own."""
+    from lcaam.stack import KINDS
+
+    mask = cfg["mask"]
+    try:
+        KINDS[mask["kind"]].check(mask)
+    except ValueError as error:
+        yield f"mask.{error}"
+
+
+def blocks_are_of_modalities(cfg: dict[str, Any]) -> Iterator[str]:
+    """A kind that has a number for each pair of modalities needs several; the task's class says which there are."""
+    from lcaam.stack import KINDS
+
+    mask, task = cfg["mask"], owner(cfg, "task")
+    if mask["scope"] == "none" or "boundaries" not in signature(KINDS[mask["kind"]]).parameters:
+        return
+    if len(getattr(task, "modalities", ())) < 2:
+        yield (
+            f"mask.kind: {mask['kind']} is not applicable: the masked tokens of {getattr(task, '__name__', 'a task')} "
+            "are of one modality, so there are no blocks; nearest: mask=temperature, mask=columns"
+        )
+
+
 def controls_match_a_mask(cfg: dict[str, Any]) -> Iterator[str]:
     """A control has as many parameters as the masks that the rest of the node describes."""
     mask = cfg["mask"]
@@ -178,6 +204,8 @@ RULES = (
     heads_divide_width,
     groups_are_one_or_heads,
     kind_has_what_is_set,
+    settings_of_a_kind_are_in_range,
+    blocks_are_of_modalities,
     controls_match_a_mask,
     validation_interval_is_positive,
     best_checkpoint_is_saved,

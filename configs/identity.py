@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-FORMAT = 1  # raise it when a change of the code gives the same settings other results
+FORMAT = 2  # raise it when a change of the code gives the same settings other results
 ROOT_KEYS = ("name", "scale_name", "seed", "threads", "num_keys", "test_checkpoint", "mask", "task")
 UNSEEN_TRAINER = (  # arguments of the Trainer that change what is shown or where, not what is computed
     "default_root_dir",
@@ -33,6 +33,7 @@ UNSEEN_CALLBACKS = (  # callbacks that watch and do not act
     "pytorch_lightning.callbacks.RichProgressBar",
     "pytorch_lightning.callbacks.TQDMProgressBar",
     "tasks.common.analysis_figures.AnalysisFigures",
+    "tasks.common.budgets.BranchCheckpoint",
     "tasks.common.last_checkpoint.LastCheckpoint",
     "tasks.common.layer_data.LayerData",
     "tasks.common.non_finite.NonFiniteLoss",

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig
 
 from configs.errors import ConfigError
-from configs.knobs import Count, NotNegative, Seed
+from configs.knobs import Count, NotNegative, Positive, Seed
 from configs.table_node import Primary, TableNode
 from configs.type_hints import Names
 from configs.validation import problems_of
@@ -75,6 +75,7 @@ class Mask:
     sparsity: NotNegative = 0.0  # kind static: weight of its sparsity loss
     control: Control = "none"
     control_residual: bool = True  # control extra_linear: a residual connection around each linear layer
+    lr_scale: Positive = field(default=1.0, metadata=YOUNGER)  # factor on the learning rate of masks and controls
 
     @staticmethod
     def further(node: Mapping) -> tuple[dict[str, Parameter], dict[str, Any]]:

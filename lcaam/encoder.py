@@ -7,12 +7,13 @@ torch.Size([8, 50, 64])
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lcaam.attention import attention
+from lcaam.drawing import drawn_apart
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion, agreed
 from lcaam.memory import Memory
@@ -152,7 +153,17 @@ class EncoderLayer(nn.Module):
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
-class MaskedStack(nn.Module):
+class Masked(nn.Module):
+    """A part of a model that has masks, or what a control of lcaam.controls puts in their place."""
+
+    masks: LayerMasks
+
+    def controls(self) -> list[nn.Module]:
+        """What a control has put in: modules after attention, additional layers."""
+        raise NotImplementedError(f"{type(self).__name__} has no controls()")
+
+
+class MaskedStack(Masked):
     """Layers of any kind with a mask schedule; what every backbone that uses masks is built on.
 
     layer: (feed-forward width or None, module after attention or None) -> a layer.
@@ -180,9 +191,23 @@ class MaskedStack(nn.Module):
         after: list[nn.Module | None] = [None] * num_layers if after_attention is None else list(after_attention)
         if len(after) != num_layers:
             raise ValueError(f"{name}: {len(after)} modules after attention given to a stack of {num_layers}")
-        widths = [feedforward] * num_layers + list(extra_feedforward)
-        after += [None] * len(extra_feedforward)
-        self.layers = nn.ModuleList(layer(*of_layer) for of_layer in zip(widths, after, strict=True))
+        own = [layer(feedforward, module) for module in after]
+        with drawn_apart("extra layers"):
+            extra = [layer(width, None) for width in extra_feedforward]
+        self.layers = nn.ModuleList([*own, *extra])
+
+    def own_layers(self) -> list[nn.Module]:
+        """The layers that the stack has without a control, too."""
+        return list(self.layers[: self.masks.num_layers])
+
+    def extra_layers(self) -> list[nn.Module]:
+        """The additional layers of a control."""
+        return list(self.layers[self.masks.num_layers :])
+
+    def controls(self) -> list[nn.Module]:
+        """As in Masked."""
+        own: list[Any] = self.own_layers()
+        return [*(layer.after_attention for layer in own), *self.extra_layers()]
 
     def mask(
         self,

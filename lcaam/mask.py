@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
-from lcaam.grid import infer_grid, resize_columns, resized_columns
+from lcaam.grid import infer_grid, old_grid, resize_columns, resized_columns
 from lcaam.layers import LastLayer, Start, starting
 from lcaam.memory import Memory
 from lcaam.module import MaskModule
@@ -214,15 +214,7 @@ class ContextAwareMask(MaskModule):
                 f"ContextAwareMask: a last layer of shape {tuple(weight.shape)} is not of {self.groups} groups and "
                 f"rank {self.rank}"
             )
-        count, old = len(weight) // self.groups - self.prefix, grid
-        if self.grid is not None:
-            old = infer_grid(count, self.grid) if grid is None else grid
-            if how == "first" and old != self.grid:
-                raise ValueError("a mask of a 2-D grid of keys is resized with how='interpolate'")
-        if old is not None and (self.grid is None or old[0] * old[1] != count):
-            raise ValueError(
-                f"{count} positions behind the prefix, whose columns are to be resized, are not a grid of {old}"
-            )
+        old = old_grid(len(weight) // self.groups - self.prefix, grid, self.grid, how)
         sizes = (self.groups, self.num_keys, how, self.fusion.neutral, old, self.grid, self.prefix)
         state["last.weight"], state["last.bias"] = resized_columns(weight, offset, *sizes)
         return super().resized_state(state)

@@ -20,7 +20,7 @@ from lcaam.fusion import Fusion
 from lcaam.memory import Memory
 
 # keywords that the model answers, not the user
-SIZES = ("dim", "key_dim", "num_queries", "num_keys", "rows", "columns", "grid", "prefix")
+SIZES = ("dim", "key_dim", "num_queries", "num_keys", "rows", "columns", "grid", "prefix", "boundaries")
 
 
 class MaskModule(nn.Module):
@@ -52,6 +52,10 @@ class MaskModule(nn.Module):
         """Keywords to build the kind with: those settings and those sizes of the model (SIZES) that it takes."""
         own = {name: settings[name] for name in cls.settings() if name in settings}
         return {name: sizes[name] for name in inspect.signature(cls).parameters if name in sizes} | own
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        """Raises ValueError, beginning with the setting's name, for one of the kind's own that is out of range."""
 
     def sparsity_loss(self) -> Tensor | float:
         """The regulariser that the setting `sparsity` weights; 0 for a kind without one."""

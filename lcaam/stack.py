@@ -5,20 +5,29 @@
 >>> mask = masks(x, layer=0, shared=shared)  # what layer 0 uses
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.learned import BlockMask, ColumnMask, OffsetMask, TableMask, TemperatureMask
 from lcaam.mask import ContextAwareMask
 from lcaam.memory import Memory
 from lcaam.module import MaskModule
+from lcaam.span import SpanMask
 from lcaam.static import StaticMask
 
 KINDS: dict[str, type[MaskModule]] = {  # what a mask is made from
     "context": ContextAwareMask,  # the query tokens
-    "static": StaticMask,  # nothing: a learned table
+    "static": StaticMask,  # nothing: SwinBERT's learned table
+    "temperature": TemperatureMask,  # nothing: one number
+    "blocks": BlockMask,  # the tokens' modalities
+    "columns": ColumnMask,  # the key's position
+    "offsets": OffsetMask,  # the distance between key and query
+    "table": TableMask,  # both positions
+    "span": SpanMask,  # the distance: an adaptive attention span
 }
 SCOPES = {  # which layers get which mask
     "none": "plain attention",
@@ -40,11 +49,14 @@ class LayerMasks(nn.Module):
 
     scope: "none"; "shared" - one module, one mask from the stack's input, used in every layer (LCAAM); "tied" - one
            module, applied to each layer's own input; "per_layer" - a module and a mask per layer (Multi-LCAAM).
-    kind:  "context" - ContextAwareMask; "static" - StaticMask, which does not depend on the input.
+    kind:  "context" - ContextAwareMask; the others of KINDS do not depend on the input: "static" - StaticMask;
+           "temperature", "blocks", "columns", "offsets", "table" - lcaam.learned; "span" - SpanMask.
     The other keywords are those of the kind; scope none needs none of them.
 
     Raises ValueError for an unknown scope or kind, or no layers.
     """
+
+    alter: Callable[..., Mask] | None = None  # set by lcaam.interventions: what becomes of each mask that is made
 
     def __init__(
         self,
@@ -100,7 +112,8 @@ class LayerMasks(nn.Module):
     ) -> Mask | None:
         """The mask that module number `net` makes for a layer, or for the whole stack (None)."""
         module: Any = self.nets[net]
-        return module(x, keys=keys, **of_mask) if memory is None else module.grow(x, memory, layer, **of_mask)
+        mask = module(x, keys=keys, **of_mask) if memory is None else module.grow(x, memory, layer, **of_mask)
+        return mask if mask is None or self.alter is None else self.alter(mask, layer, x, keys, memory)
 
     def sparsity_loss(self) -> Tensor | float:
         """The sum of the mask modules' regularisers; 0 for kinds that have none."""

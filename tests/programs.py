@@ -19,7 +19,8 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARIES = ("torch", "pytorch_lightning", "torchmetrics", "hydra", "transformers", "wandb", "matplotlib.pyplot")
+# not wandb: its import makes a temporary folder, which the end of the first program would take from the others
+LIBRARIES = ("torch", "pytorch_lightning", "torchmetrics", "hydra", "transformers", "matplotlib.pyplot")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(list(LIBRARIES))
 

@@ -77,7 +77,7 @@ def test_its_wandb_run_holds_metrics_settings_and_heat_maps(sweep):
     run = next(path for path in sweep.rglob("offline-run-*"))
     text = json.dumps(records_of(run))
     caption = sorted(CAPTION_METRICS)[0]
-    for expected in (f"test/{caption}", "train/loss", "figures/mask_layer 1", "mask.depth", "git.commit", "per_layer"):
+    for expected in (f"test/{caption}", "train/loss", "figures/mask_layer_1", '"depth"', '"commit"', "per_layer"):
         assert expected in text, expected
     assert list(run.rglob("*.png")), "the pictures are in the run's files"
 

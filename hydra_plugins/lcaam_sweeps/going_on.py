@@ -33,6 +33,7 @@ class Result(NamedTuple):
     folder: str | None = None
     source: str | None = None  # the csv file that it is from
     objective: float | None = None
+    floor: str | None = None  # the file of the floor that its run would have to train
 
 
 class GoingOnLauncher(Launcher):
@@ -63,7 +64,7 @@ class GoingOnLauncher(Launcher):
 
         sweep = Path(self.config.hydra.sweep.dir)
         cells = [Cell(list(overrides)) for overrides in job_overrides]
-        values = self.look_up(cells, sweep) if self.config.sweep.skip_completed else [None] * len(cells)
+        found = self.look_up(cells, sweep) if self.config.sweep.skip_completed else [Result(None)] * len(cells)
         todo: list[Cell] = []
         for cell in cells:
             equal = [other for other in todo if cell.identity is not None and other.identity == cell.identity]
@@ -73,15 +74,18 @@ class GoingOnLauncher(Launcher):
         note_cells(sweep, cells)
         if len(todo) < len(cells):
             log.info(f"{len(cells)} jobs: {len(cells) - len(todo)} have a result already, {len(todo)} to run")
+        floors = {result.floor: cell.overrides for cell, result in zip(cells, found, strict=True) if result.floor}
+        if floors and getattr(self.launcher, "in_processes", False):
+            self.launcher.floors = list(floors.values())
         done = self.launcher.launch([cell.overrides for cell in todo], initial_job_idx) if todo else []
         by_cell = {cell.identity or id(cell): result for cell, result in zip(todo, done, strict=True)}
         return [
-            known(cell.overrides, value) if cell.folder is not None else by_cell[cell.identity or id(cell)]
-            for cell, value in zip(cells, values, strict=True)
+            known(cell.overrides, result.objective) if cell.folder is not None else by_cell[cell.identity or id(cell)]
+            for cell, result in zip(cells, found, strict=True)
         ]
 
-    def look_up(self, cells: list["Cell"], sweep: Path) -> list[float | None]:
-        """Sets identity and folder of the cells whose results are there, and returns those results' objectives.
+    def look_up(self, cells: list["Cell"], sweep: Path) -> list[Result]:
+        """Sets identity and folder of the cells whose results are there, and returns what is known of each cell.
 
         For jobs in processes of their own this one looks in such a process too, and is spared the imports.
         """
@@ -98,9 +102,9 @@ class GoingOnLauncher(Launcher):
                 raise found if isinstance(found, RowsError) else CompactHydraException(f"looking for results: {found}")
         except RowsError as error:
             raise CompactHydraException(f"sweep.known: {error}") from error
-        for cell, (identity, folder, source, _) in zip(cells, found, strict=True):
-            cell.identity, cell.folder, cell.source = identity, folder, source
-        return [value for *_, value in found]
+        for cell, result in zip(cells, found, strict=True):
+            cell.identity, cell.folder, cell.source = result.identity, result.folder, result.source
+        return found
 
 
 @dataclass
@@ -132,7 +136,7 @@ class LookUp:
         if found is None and (source := next((path for path in self.files if identity in self.files[path]), None)):
             found = self.kept(cfg, identity, source)
         if found is None:
-            return Result(identity)
+            return Result(identity, floor=floor_of(cfg) if identity else None)
         folder, record = found
         return Result(identity, str(folder.absolute()), source, objective(record, cfg.optimized_metric))
 
@@ -155,6 +159,16 @@ class LookUp:
             del cfg["hydra"]
             cfg.paths.run_dir = "none yet"
         return cfg
+
+
+def floor_of(cfg: DictConfig) -> str | None:
+    """The file of the input-blind floor that a run would have to train; None if there is none."""
+    if not cfg.floors.enabled:
+        return None
+    from tasks.common.floors import missing_floor
+
+    path = missing_floor(cfg)
+    return None if path is None else str(path)
 
 
 def known(overrides: list[str], value: float | None) -> JobReturn:

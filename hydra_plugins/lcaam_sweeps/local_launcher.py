@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class LocalLauncher(Launcher):
                 raise CompactHydraException(f"hydra.launcher.{name}: {number} is out of range; allowed: {allowed}")
         self.n_jobs = n_jobs if n_jobs > 0 else cores()
         self.jobs_per_process = jobs_per_process
+        self.floors: list[list[str]] = []  # overrides of a run for each input-blind floor that is to be made first
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -66,20 +67,26 @@ class LocalLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         sweep = Path(self.config.hydra.sweep.dir)
         sweep.mkdir(parents=True, exist_ok=True)
-        n_jobs = min(self.n_jobs, len(job_overrides))
-        log.info(f"{len(job_overrides)} jobs, {n_jobs} at once; notes in {sweep}")
+        floors = [(None, overrides) for overrides in self.floors]
+        n_jobs = min(self.n_jobs, len(job_overrides) + len(floors))
+        first = f" after {len(floors)} input-blind floor{'s' * (len(floors) > 1)}" if floors else ""
+        log.info(f"{len(job_overrides)} jobs{first}, {n_jobs} at once; notes in {sweep}")
 
         def told(index: int, result: Any) -> None:
+            number, overrides = jobs[index]
             if isinstance(result, Died):
-                note_job(sweep, initial_job_idx + index, error=str(result))
-                log.warning(f"job {initial_job_idx + index} ({words(job_overrides[index])}): {result}")
+                name = "an input-blind floor" if number is None else f"job {number}"
+                log.warning(f"{name} ({words(overrides)}): {result}")
+                if number is not None:
+                    note_job(sweep, number, error=str(result))
 
         job = Job(self.hydra_context, self.task_function, self.config, Singleton.get_state())
-        jobs = [(initial_job_idx + index, list(overrides)) for index, overrides in enumerate(job_overrides)]
+        numbered = [(initial_job_idx + index, list(overrides)) for index, overrides in enumerate(job_overrides)]
+        jobs: list[tuple[int | None, list[str]]] = [*floors, *numbered]
         results = run_all(job, jobs, n_jobs, self.jobs_per_process, told)
         return [
             failed(overrides, JobDied(f"job {number}: {result}")) if isinstance(result, Died) else result
-            for (number, overrides), result in zip(jobs, results, strict=True)
+            for (number, overrides), result in zip(numbered, results[len(floors) :], strict=True)
         ]
 
 
@@ -92,11 +99,14 @@ class Job:
     config: DictConfig
     singletons: dict[Any, Any]
 
-    def __call__(self, job: tuple[int, list[str]]) -> JobReturn:
+    def __call__(self, job: tuple[int | None, list[str]]) -> JobReturn | None:
+        """job: its number and overrides; without a number only the floor of such a run is made, and None returned."""
         number, overrides = job
         setup_globals()
         Singleton.set_state(self.singletons)
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        if number is None:
+            return make_floor(config)
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"
             config.hydra.job.num = number
@@ -109,6 +119,20 @@ class Job:
             job_subdir_key="hydra.sweep.subdir",
         )
         return portable(done)
+
+
+def make_floor(config: DictConfig) -> None:
+    """Trains the input-blind floor of a run and keeps it, so that no job waits for another one that does."""
+    from tasks.common.build import build_datamodule
+    from tasks.common.floors import blind_floor
+
+    with read_write(config), open_dict(config):
+        del config["hydra"]
+        config.paths.run_dir = "none yet"
+    try:
+        blind_floor(config, build_datamodule(config))
+    except Exception as error:  # the job itself will say it, in its record
+        log.info(f"no input-blind floor yet: {type(error).__name__}: {error}")
 
 
 def portable(done: JobReturn) -> JobReturn:

@@ -31,6 +31,7 @@ except ImportError as error:
     ) from error
 
 from lcaam.attention import find_backend
+from lcaam.drawing import drawn_apart
 from lcaam.fusion import Fusion, agreed
 from lcaam.integrations.timm_eva import MaskedAttentionRope, MaskedEvaAttention
 from lcaam.integrations.timm_forward import Graft, Grafted, MaskedAttention, grafted_class
@@ -116,7 +117,8 @@ def graft(
     settings |= dict(depth=depth, hidden=hidden, rank=rank, groups=groups, length=length, init=init, residual=residual)
     built = mask_options({**settings, "hard": hard, **of_kind}, layers, dim, tokens, grid=grid, prefix=prefix)
     masks, after = built.get("masks", LayerMasks(num_layers=layers)), built.get("after_attention", [])
-    extra = [extra_block(vit, width, init) for width in built.get("extra_feedforward", ())]
+    with drawn_apart("extra layers"):
+        extra = [extra_block(vit, width, init) for width in built.get("extra_feedforward", ())]
 
     like = next(vit.blocks.parameters())
     part = Graft(masks, after, extra, agreed(fusion, masks.fusion), backend, length, grid, prefix)

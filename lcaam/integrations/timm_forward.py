@@ -24,13 +24,14 @@ from timm.models.naflexvit import NaFlexVit
 from torch import Tensor, nn
 
 from lcaam.attention import WATCHERS, Call, as_autocast, attention, without_autocast
+from lcaam.encoder import Masked
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
 from lcaam.stack import LayerMasks
 from lcaam.structure import allowed
 
 
-class Graft(nn.Module):
+class Graft(Masked):
     """What a grafted model has more than its original, as `vit.lcaam`; its parts have no other place in the model.
 
     grid, prefix: the (rows, columns) of patches and the number of tokens before them that masks were made for.
@@ -51,6 +52,10 @@ class Graft(nn.Module):
         self.masks = masks
         self.after_attention, self.extra_layers = nn.ModuleList(after_attention), nn.ModuleList(extra_layers)
         self.fusion, self.backend, self.length, self.grid, self.prefix = fusion, backend, length, grid, prefix
+
+    def controls(self) -> list[nn.Module]:
+        """As in lcaam.encoder.Masked."""
+        return [*self.after_attention, *self.extra_layers]
 
     def extra_repr(self) -> str:
         return f"scope={self.masks.scope}, fusion={self.fusion.value}, length={self.length}, backend={self.backend}"

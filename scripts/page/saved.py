@@ -3,15 +3,14 @@
 A run that is known from a csv file has no folder (`run["folder"]` is None).
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.errors import DataError
 from datamodules.formats.numpy_files import MissingArrayError, read_npz
+from scripts.learning_curves import Points, logged
 from scripts.table.summary import Row
 from tasks.common.files import read_jsonl
 
@@ -57,35 +56,11 @@ def with_folders(row: Row) -> dict[int, Path]:
 
 
 def curves(folder: Path) -> dict[str, Curve]:
-    """The columns of metrics.csv by name; empty if there is no such file. Raises DataError for one that is no csv."""
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path}: not a readable csv file ({error})") from error
-    found: dict[str, dict[int, float]] = {}
-    for row in rows:
-        for name, text in row.items():
-            if name in (None, "", "step", "epoch") or not isinstance(text, str):
-                continue
-            value, step = finite(text), finite(row.get("step"))
-            if value is not None and step is not None:
-                found.setdefault(name, {})[int(step)] = value
-    return {name: shortened(sorted(points.items())) for name, points in found.items()}
+    """What the run logged, by name; empty if it logged nothing. Raises DataError for a damaged file."""
+    return {name: shortened(points) for name, points in logged(folder).items()}
 
 
-def finite(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
-
-
-def shortened(points: list[tuple[int, float]]) -> Curve:
+def shortened(points: Points) -> Curve:
     """At most POINTS points: each the last step and the mean value of a part of the curve."""
     parts = np.array_split(np.array(points, dtype=float), min(POINTS, len(points)))
     return [int(part[-1, 0]) for part in parts], [float(part[:, 1].mean()) for part in parts]

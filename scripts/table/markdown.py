@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scripts.table import words
+from scripts.table.speed import METRIC, Speed, speeds
 from scripts.table.statistics import DRAWS, EXACT_UP_TO, spread
 from scripts.table.summary import Contrast, Row, Table
 from tasks.common.cells import SHOWN
@@ -18,7 +19,8 @@ Verdicts: *no difference above the margin* if two one-sided t tests (TOST) place
 *helps* or *hurts* if the corrected sign-flip p is below .05; else *not resolved*. Pre-registered contrasts are tested
 in their order, the next one only if p < .05 before it; exploratory ones are corrected by Holm within their metric.
 Scatter: p of the Brown-Forsythe test of the two rows' values. Failed seeds: 95 % interval of Clopper and Pearson.
-New items: 95 % bootstrap interval, seeds and test items resampled and crossed."""
+New items: 95 % bootstrap interval, seeds and test items resampled and crossed. Speed: the first validation at which a
+run has made 95 % of the way that the baseline's median validation loss makes from its first to its last value."""
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -33,6 +35,7 @@ def page(table: Table) -> str:
     parts = [title, table.question, f"    {table.command}", first_line(table), missing_lines(table), scores(table)]
     if any(row.runs for row in table.rows):
         parts += [seeds(table), contrasts(table, "primary"), contrasts(table, "exploratory"), scatter(table)]
+        parts.append(speed_of_learning(table))
     parts += ["\n".join(f"- {line}" for line in table.remarks), NOTES]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
@@ -158,6 +161,24 @@ def scatter(table: Table) -> str:
             lines[-1] += [deviation(rows[one.against], one.metric), words.p_value(one.p_scatter)]
     header = ["row", "std", "against", "its std", "p Brown-Forsythe"]
     return f"## Scatter between seeds: {table.primary} (exploratory)\n\n" + markdown(header, lines) if lines else ""
+
+
+def speed_of_learning(table: Table) -> str:
+    """How soon the runs of each row came almost as far as the baseline does; empty without validations."""
+    bound, found = speeds(table.rows, next(row for row in table.rows if row.label == table.baseline))
+    if bound is None:
+        return ""
+    lines = []
+    for one in found:
+        never = "never" if one.steps else words.NOTHING
+        middle = never if one.median is None else f"{one.median:g}"
+        lines.append([one.label, f"{one.reached} / {len(one.steps)}", middle, listed_steps(one)])
+    title = f"## Speed of learning: steps until {METRIC} is {bound:.4g} (exploratory)\n\n"
+    return title + markdown(["row", "runs that came there", "median steps", "every seed"], lines)
+
+
+def listed_steps(one: Speed) -> str:
+    return " ".join("never" if step is None else str(step) for _, step in sorted(one.steps.items()))
 
 
 def deviation(row: Row, metric: str) -> str:

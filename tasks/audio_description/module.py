@@ -36,24 +36,22 @@ from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.gather import on_first_rank, share_of_items
 from tasks.common.measured import measured
-from tasks.common.optimisation import adamw
+from tasks.common.optimisation import Schedule, adamw
 from tasks.common.task import Task, first_of
 
 
 class AudioDescription(Task):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
-    mask: the configuration's mask node (lcaam.plan); num_keys None is all 2 x tokens.
-    facts: the data module's: video_dim, audio_dim, tokens (per modality), train_texts (for a tokenizer from scratch);
-        if batches have context: previous (none | ground_truth | predicted), previous_count, subtitles.
+    mask: the configuration's mask node (lcaam.plan). facts: the data module's: video_dim, audio_dim, tokens (of each
+        modality), train_texts; if batches have context: previous, previous_count, subtitles.
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: see Encoder, AudioVisualEncoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
     llm, decoding, context: the fields of LanguageModel, Decoding and Context, as plain dicts.
     prompt: text before every description, after the context; never part of the loss.
     validate_text: also generate and score sentences in validation.
-    blind: the input-blind floor: no context, and the language model gets no prefix; a frozen one, which could then
-        learn nothing, gets the learned prompts without the sample's part.
+    blind: the input-blind floor: no context and no prefix; a frozen language model gets the learned prompts alone.
     tokenizer: a tokenizer as JSON; set when a checkpoint is loaded.
 
     A checkpoint of a model whose language model is frozen holds everything else, and loads onto the same one only.
@@ -67,6 +65,7 @@ class AudioDescription(Task):
     row_id = "ann_id"
     rules = RULES
     weights_depend_on = ("heads",)
+    modalities = ("visual", "audio")
 
     def __init__(
         self,
@@ -96,6 +95,7 @@ class AudioDescription(Task):
         weight_decay: NotNegative = 0.0,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
+        schedule: Schedule = "cosine",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
         blind: bool = False,
@@ -128,12 +128,12 @@ class AudioDescription(Task):
         self.history: History | None = None  # what this model said before, if that is its context
         self.evaluated = 0  # batches of this validation or test
 
-        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"])
+        backbone = mask_options(mask, layers, width, num_keys=2 * facts["tokens"], boundaries=(facts["tokens"],))
         stack = Encoder(width, layers, heads, feedforward, dropout=dropout, norm=norm, backend=backend, **backbone)
         widths = (facts["video_dim"], facts["audio_dim"])
         encoder = AudioVisualEncoder(stack, *widths, facts["tokens"], position_base, position_scale)
-        widths = (width, language_model.config.hidden_size)
-        joint = Bridge(bridge, *widths, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
+        llm_width = language_model.config.hidden_size
+        joint = Bridge(bridge, width, llm_width, prefix_layers, prompts, bridge_layers, bridge_heads, prompt_std)
         if llm.lora is not None:  # its random numbers come last: the rest starts as it does without
             add_lora(language_model, llm.lora)
         self.model = Describer(encoder, joint, language_model, gate_init)
@@ -278,7 +278,7 @@ class AudioDescription(Task):
         self.report({**scores, "token_accuracy": 100 * accuracy}, loss)
 
     def configure_optimizers(self):
-        return adamw(self, steps=self.training_steps, **self.settings("lr", "weight_decay", "betas", "warmup"))
+        return adamw(self, **self.recipe("lr", "weight_decay", "betas", "warmup", "schedule"))
 
     # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
 

@@ -4,6 +4,7 @@ The parts get plain Python values (dict, list, str, ...), never OmegaConf's, so 
 checkpoint loads again with `weights_only=True`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from datamodules.contract import Data
 from tasks.common import ddp
 from tasks.common.checkpoint_files import CheckpointFiles
 from tasks.common.remarks import drop_remarks
-from tasks.common.results import WANDB
 from tasks.common.task import Task
+from tasks.common.wandb_runs import is_wandb
 
 GPUS = {"gpu": (CUDAAccelerator, MPSAccelerator), "cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,)}
 
@@ -59,16 +60,16 @@ def build_module(cfg: DictConfig, datamodule: Data) -> Task:
     )
 
 
-def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) -> Trainer:
+def build_trainer(cfg: DictConfig, *more: Callback, wandb: Mapping[str, str] | None = None) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers. Raises ConfigError for what it refuses.
 
     A progress bar is one of the callbacks: without one there is none, and trainer.enable_progress_bar=false drops it.
-    more: callbacks before them. wandb: the id of the W&B run.
+    more: callbacks before them. wandb: id, group and name of the W&B run.
     """
     drop_remarks()
     ddp.register()
     callbacks: list[Callback] = [*more, *build_all(cfg.callbacks)]
-    loggers: list[Logger] = build_loggers(cfg.logger, wandb)
+    loggers: list[Logger] = build_loggers(cfg.logger, wandb or {})
     if not cfg.trainer.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
@@ -81,12 +82,14 @@ def build_trainer(cfg: DictConfig, *more: Callback, wandb: str | None = None) ->
     return trainer
 
 
-def build_loggers(nodes: DictConfig | None, wandb: str | None) -> list[Logger]:
-    """The loggers of a group of nodes; W&B's gets the id of its run."""
+def build_loggers(nodes: DictConfig | None, wandb: Mapping[str, str]) -> list[Logger]:
+    """The loggers of a group of nodes; W&B's gets what its node leaves out of the id, group and name of its run."""
     given = [node for node in (nodes or {}).values() if node is not None]
-    return [
-        instantiate(node, _convert_="all", **({"id": wandb} if node.get("_target_") == WANDB else {})) for node in given
-    ]
+    return [instantiate(node, _convert_="all", **(left_out(node, wandb) if is_wandb(node) else {})) for node in given]
+
+
+def left_out(node: DictConfig, values: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if node.get(key) is None}
 
 
 def check_devices(cfg: DictConfig) -> None:

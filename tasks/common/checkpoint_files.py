@@ -20,6 +20,7 @@ from tasks.common.files import alive, discard, draft_of, synced, why_not_written
 log = logging.getLogger(__name__)
 
 LAST, PREVIOUS = "last.ckpt", "last.previous.ckpt"
+BRANCH = "branch.ckpt"  # from which runs of other lengths go on
 
 
 class CheckpointFiles(TorchCheckpointIO):

@@ -23,6 +23,7 @@ from datamodules.formats.kept import checksum
 from tasks.common.build import build_module, build_trainer
 from tasks.common.captions import has_java
 from tasks.common.files import strict, write_json
+from tasks.common.other_ranks import are_several
 from tasks.common.remarks import quiet
 from tasks.common.seeding import seed_run
 
@@ -50,8 +51,7 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
     """The test metrics of the same experiment without inputs and mask, seed 0; trained once, then read back."""
     blind = blind_config(cfg)
     identity = what_it_depends_on(blind)
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(cfg.paths.data_dir) / "floors" / f"{digest}.json"
+    path = place(cfg, identity)
     if kept := read(path):  # this also works in a folder that can only be read
         return kept
     with ExitStack() as held:
@@ -71,6 +71,20 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
             log.info("the input-blind floor is not kept: %s cannot be written (%s)", path, error)
             return metrics
         return read(path) or metrics
+
+
+def place(cfg: DictConfig, identity: dict[str, Any]) -> Path:
+    """The file of a floor; `identity` is what it depends on."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return Path(cfg.paths.data_dir) / "floors" / f"{digest}.json"
+
+
+def missing_floor(cfg: DictConfig) -> Path | None:
+    """The file of the input-blind floor that a run of one process would have to train; None if it has none to train."""
+    if not cfg.floors.enabled or are_several(cfg.trainer):
+        return None
+    path = place(cfg, what_it_depends_on(blind_config(cfg)))
+    return None if path.is_file() else path
 
 
 def read(path: Path) -> dict[str, float | None] | None:

@@ -44,7 +44,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves here unless the epoch ends or a validation follows, after which the next place to save comes."""
-        if trainer.fast_dev_run or trainer.is_last_batch or amid_accumulation(trainer) or validation_follows(trainer):
+        if trainer.fast_dev_run or not between_updates(trainer):
             return
         late = self.save_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.save_minutes
         stop = INTERRUPTS.pending is not None
@@ -120,6 +120,11 @@ def agreed(trainer: Trainer, wish: bool) -> bool:
 def amid_accumulation(trainer: Trainer) -> bool:
     """Whether gradients of earlier batches wait for the update that they belong to."""
     return not trainer.is_last_batch and (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
+
+
+def between_updates(trainer: Trainer) -> bool:
+    """Whether a checkpoint can be saved after this batch: no update is incomplete, no validation or epoch's end due."""
+    return not (trainer.is_last_batch or amid_accumulation(trainer) or validation_follows(trainer))
 
 
 def validation_follows(trainer: Trainer) -> bool:

@@ -3,15 +3,20 @@
 import csv
 import netrc
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+from tasks.common.wandb_names import wandb_name
+from tasks.common.wandb_runs import define_metrics, settings
+
+if TYPE_CHECKING:
+    from tasks.common.results import RunRecord
+    from tasks.common.task import Task
 
 
 def csv_logger(folder: str) -> CSVLogger:
@@ -19,11 +24,18 @@ def csv_logger(folder: str) -> CSVLogger:
     return CSVLogger(save_dir=folder, name="", version="")
 
 
+class NamedWandbLogger(WandbLogger):
+    """Lightning's logger of W&B, with metric names that W&B can sort and filter by (wandb_names.py)."""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        super().log_metrics({wandb_name(name): value for name, value in metrics.items()}, step)
+
+
 def wandb_logger(
     folder: str,
     project: str,
-    name: str,
-    group: str,
+    name: str | None,
+    group: str | None,
     job_type: str,
     tags: list[str],
     entity: str | None = None,
@@ -31,10 +43,14 @@ def wandb_logger(
 ) -> WandbLogger:
     """A W&B run whose files lie in `folder`/wandb; `wandb sync` uploads an offline one later.
 
-    id: the W&B run that it is, which a resumed run continues; results.json has it.
+    name, group, id: where the configuration leaves them out, build.py gives those of wandb_runs.names.
+    id: the W&B run, which a resumed run continues; results.json has it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    logger = WandbLogger(
+    mode = wandb_mode()
+    if mode == "offline":  # otherwise W&B sends its own statistics to its server, offline or not
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    logger = NamedWandbLogger(
         save_dir=folder,
         project=project,
         name=name,
@@ -44,7 +60,7 @@ def wandb_logger(
         entity=entity,
         id=id,
         resume="allow",  # a run of this id that is there already goes on
-        mode=wandb_mode(),
+        mode=mode,
         settings={"quiet": True},  # the closing table says it better
     )
     # Lightning hands over `anonymous`, which W&B has no use for and warns of whatever its value
@@ -90,18 +106,18 @@ def number(text: str) -> float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def log_settings(trainer: Trainer, settings: Mapping[str, Any]) -> None:
-    """Gives every logger the run's settings, flattened: `mask.depth`, `git.commit`, `command`."""
-    for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):  # its folder has config.yaml
-            logger.log_hyperparams(flat(settings))
-
-
-def log_summary(trainer: Trainer, summary: Mapping[str, Any]) -> None:
-    """Final figures that are not metrics of a step (floors, parameters, FLOPs), for W&B's table of runs."""
+def log_settings(trainer: Trainer, record: "RunRecord", task: "type[Task]") -> None:
+    """Gives every logger the run's settings: nested to W&B, with the command as notes, and flat to others."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(flat(summary))
+            if trainer.is_global_zero:
+                run = logger.experiment
+                define_metrics(run, task)
+                logger.log_hyperparams(settings(record.config, record.fields))
+                run.notes = record.fields["command"]
+        elif not isinstance(logger, CSVLogger):  # its folder has config.yaml
+            facts = {name: record.fields[name] for name in ("git", "command")}
+            logger.log_hyperparams(flat(record.config | facts))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -111,16 +127,3 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, Mapping) and value
         leaves |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return leaves
-
-
-@contextmanager
-def wandb_closed() -> Iterator[None]:
-    """Ends the W&B run that was started inside, as failed if an error was raised: one W&B run per job."""
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish(exit_code=exit_code)

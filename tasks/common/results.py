@@ -10,12 +10,12 @@
 one that failed first is recorded (other_ranks.py). Tables, report and dashboard read only these files.
 
 `resumed_from` is the checkpoint of an earlier run that this one goes on from, or null; `seconds` and `metrics.csv` are
-then of all parts. `identity` is the hash of the settings (configs/identity.py), `wandb` the id of the W&B run.
+then of all parts. `identity` is the hash of the settings (configs/identity.py), `wandb` the id of the W&B run, `group`
+its group there.
 """
 
 import json
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -40,11 +40,11 @@ from tasks.common.other_ranks import KILLED, OtherRanks, are_several, failure, l
 from tasks.common.published import published
 from tasks.common.resume import Resumed
 from tasks.common.run_folder import refuse_taken
+from tasks.common.wandb_runs import names
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # format of results.json; a reader refuses a format that it does not know
-WANDB = "tasks.common.loggers.wandb_logger"
 
 
 def settings_of(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +66,7 @@ class RunRecord:
     """Writes and closes the record. On ranks other than the first it does everything but write.
 
     resumed: the earlier run that this one goes on with; its seconds and its W&B run are continued.
+    wandb: id, group and name of the W&B run; empty without one.
     """
 
     def __init__(self, cfg: DictConfig, resumed: Resumed | None = None) -> None:
@@ -93,16 +94,15 @@ class RunRecord:
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "identity": identity(plain),
             "resumed_from": None if resumed is None else str(resumed.path.absolute()),
-            "wandb": self._wandb_run(resumed),
+            "wandb": None,
+            "group": None,
         }
+        self.wandb = names(plain, resumed and resumed.state["wandb"])
+        self.fields |= {"wandb": self.wandb.get("id"), "group": self.wandb.get("group")}
         self._before = {} if resumed is None else resumed.seconds
         self._writing = threading.RLock()  # the thread that hears of the other ranks writes too
         self._running: dict[str, float] = {}  # when the parts that are going on began
         self._start = time.perf_counter()
-
-    def _wandb_run(self, resumed: Resumed | None) -> str | None:
-        used = any(node and node.get("_target_") == WANDB for node in (self.config["logger"] or {}).values())
-        return ((resumed and resumed.state["wandb"]) or secrets.token_hex(4)) if used else None
 
     def facts(self) -> dict[str, Any]:
         """What every checkpoint keeps of this run (tasks/common/exact_resume.py)."""

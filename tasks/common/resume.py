@@ -3,9 +3,10 @@
     resume=logs/<...>/<time>                        a run's folder: its last.ckpt
     resume=logs/<...>/<time>/checkpoints/best.ckpt  a checkpoint
     resume=auto                                     the newest unfinished run of the same settings; none: a new run
+    resume=branch                                   branch.ckpt of the newest run that is of another length only
 
 A resumed run has a folder of its own. It must have the settings of the run that it goes on with, but for those that
-cannot change results (configs/identity.py).
+cannot change results (configs/identity.py), or could only after the checkpoint's step (tasks/common/budgets.py).
 """
 
 import json
@@ -17,14 +18,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from configs.identity import apart, identity
-from tasks.common.checkpoint_files import LAST, PREVIOUS, bring, clean, readable
+from configs.identity import apart, deciding, identity
+from tasks.common.budgets import BUDGET, same_so_far
+from tasks.common.checkpoint_files import BRANCH, LAST, PREVIOUS, bring, clean, read_checkpoint, readable
 from tasks.common.errors import CheckpointError
 from tasks.common.exact_resume import FORMAT, KEY
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
+AUTO, FROM_BRANCH = "auto", "branch"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def resumed(cfg: DictConfig) -> Resumed | None:
     """
     if cfg.resume is None:
         return None
-    path = newest_unfinished(cfg) if cfg.resume == AUTO else checkpoint_of(cfg.resume)
+    path = newest_branch(cfg) if cfg.resume == FROM_BRANCH else None
+    if path is None:
+        path = newest_unfinished(cfg) if cfg.resume == AUTO else checkpoint_of(cfg.resume)
     if path is None:
         log.info("resume=auto: no unfinished run of these settings below %s; a new run begins", places(cfg))
         return None
@@ -63,7 +67,7 @@ def resumed(cfg: DictConfig) -> Resumed | None:
             f"resume={path}: it holds weights, but not the state of a training of this version; begin a new run"
         )
     state = content[KEY]
-    refuse_other_settings(path, state["settings"], cfg)
+    refuse_other_settings(path, state["settings"], cfg, content["global_step"])
     if state["amid_accumulation"]:
         raise CheckpointError(
             f"resume={path}: it was saved amid an accumulation of gradients, whose sum it does not hold; resume the "
@@ -82,7 +86,7 @@ def checkpoint_of(given: str) -> Path:
         return path  # `readable` takes the one before it
     if not path.is_dir():
         raise CheckpointError(
-            f"resume={given}: there is no such file or folder; allowed: a run's folder, a checkpoint, auto"
+            f"resume={given}: there is no such file or folder; allowed: a run's folder, a checkpoint, auto, branch"
         )
     if (found := last_of(path) or last_of(path.parent if path.name == "checkpoints" else path)) is None:
         raise CheckpointError(f"resume={given}: the folder has no checkpoints/{LAST}: the run ended before its first")
@@ -95,15 +99,16 @@ def last_of(run: Path) -> Path | None:
     return next((folder / LAST for name in (LAST, PREVIOUS) if (folder / name).is_file()), None)
 
 
-def refuse_other_settings(path: Path, before: dict[str, Any], cfg: DictConfig) -> None:
-    """Raises CheckpointError with every setting that differs and can change results."""
-    if found := apart(before, cfg):
-        lines = [f"  {key}: {new} given, {old} in the checkpoint" for key, old, new in found if key != "name"]
-        if lines:
-            raise CheckpointError(
-                f"resume={path}: a resumed run goes on with the settings that it began with, but these differ:\n"
-                + "\n".join(lines)
-            )
+def refuse_other_settings(path: Path, before: dict[str, Any], cfg: DictConfig, step: int) -> None:
+    """Raises CheckpointError with every setting that differs and can change the results of `step` updates."""
+    if found := [difference for difference in apart(before, cfg) if difference[0] != "name"]:
+        if {key for key, *_ in found} <= BUDGET and same_so_far(before, deciding(cfg), step):
+            return
+        lines = [f"  {key}: {new} given, {old} in the checkpoint" for key, old, new in found]
+        raise CheckpointError(
+            f"resume={path}: a resumed run goes on with the settings that it began with, but these differ:\n"
+            + "\n".join(lines)
+        )
 
 
 # resume=auto
@@ -131,6 +136,27 @@ def newest_unfinished(cfg: DictConfig) -> Path | None:
         if (path := last_of(run["folder"])) is not None:
             return path
     return None
+
+
+def newest_branch(cfg: DictConfig) -> Path:
+    """The branch.ckpt of the newest run that this one differs from in its length alone, and only after that step.
+
+    Raises CheckpointError if there is none.
+    """
+    own = deciding(cfg)
+    for path in sorted(places(cfg).glob(f"*/checkpoints/{BRANCH}"), key=lambda path: path.parts[-3], reverse=True):
+        content = read_checkpoint(path)
+        before = content.get(KEY, {}).get("settings") if isinstance(content, dict) else None
+        if before is None:
+            continue
+        others = {key for key, *_ in apart(before, cfg)} - {"name"}
+        if others and others <= BUDGET and same_so_far(before, own, content["global_step"]):
+            return path
+    raise CheckpointError(
+        f"resume={FROM_BRANCH}: no run below {places(cfg)} has a checkpoints/{BRANCH} whose steps would be this run's "
+        "too; callbacks=budgets writes it, in a run of the same settings but for trainer.max_steps, whose task.warmup "
+        "is as many steps"
+    )
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:

@@ -39,6 +39,7 @@ class Task(pl.LightningModule):
     row_id: the key that identifies a row of `predictions`; several processes may have tested the same sample.
     rules: functions that find settings which do not go together (configs/contradictions.py: Rule).
     weights_depend_on: settings of the task's node that trained weights belong to; eval.py refuses to change them.
+    modalities: what the tokens of a masked sequence are of, in their order, if they are of several modalities.
     """
 
     headline: ClassVar[tuple[str, ...]]
@@ -46,6 +47,7 @@ class Task(pl.LightningModule):
     row_id: ClassVar[str]
     rules: ClassVar[tuple[Callable, ...]] = ()
     weights_depend_on: ClassVar[tuple[str, ...]] = ()
+    modalities: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
@@ -171,6 +173,11 @@ class Task(pl.LightningModule):
     def settings(self, *names: str) -> dict[str, Any]:
         """Some of the arguments that the task was built with, as keywords for its parts."""
         return {name: self.hparams[name] for name in names}
+
+    def recipe(self, *names: str) -> dict[str, Any]:
+        """Keywords of an optimiser: steps, the factor on the rate of masks and controls, and some of the arguments."""
+        scale = self.hparams.mask.get("lr_scale", 1.0)  # checkpoints of older runs do not have it
+        return {"steps": self.training_steps, "lr_scale": scale, **self.settings(*names)}
 
     @property
     def training_steps(self) -> int:

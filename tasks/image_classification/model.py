@@ -18,6 +18,7 @@ from configs.errors import ConfigError, nearest
 from configs.guard import reading
 from lcaam.controls import count
 from lcaam.integrations.timm import graft, graft_options
+from lcaam.plan import mask_parameters
 from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
 
@@ -177,7 +178,7 @@ def parts(vit: VisionTransformer) -> dict[str, int]:
     """Parameters of the encoder (with what makes tokens), the classifier, the masks and a control."""
     head = vit.get_classifier()
     head = count(*head) if isinstance(head, tuple) else count(head)  # a distilled model has two
-    masks, controls = count(vit.lcaam.masks), count(vit.lcaam.after_attention, vit.lcaam.extra_layers)
+    masks, controls = mask_parameters(vit.lcaam)
     return {"encoder": count(vit) - head - masks - controls, "head": head, "masks": masks, "controls": controls}
 
 

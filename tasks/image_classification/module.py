@@ -17,6 +17,7 @@ from configs.knobs import Betas, Inside, NotNegative, Positive, PositiveShare, P
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.measured import measured
+from tasks.common.optimisation import Schedule
 from tasks.common.task import Task
 from tasks.image_classification.mixing import Mixing
 from tasks.image_classification.model import build_vit, flops, parts
@@ -32,7 +33,8 @@ class ImageClassification(Task):
     mask: the configuration's mask node. facts: the data module's: classes, image_size, class_names, train_counts.
     model_name, pretrained, weights, model_options, drop_path, grad_checkpointing, backend: see build_vit. A checkpoint
         of this module holds all weights, so it asks for neither a download nor the file again.
-    warmup: share of all steps. layer_decay: 1 gives all layers the same rate (optimisation.py).
+    warmup: share of all steps. schedule: see tasks.common.optimisation.
+    layer_decay: 1 gives all layers the same rate (optimisation.py).
     mixup, cutmix, mix_probability, mix_switch, mix_mode, smoothing: see Mixing. Only training targets are smoothed.
     ema: decay of a moving average of the weights, updated once per optimiser step; None is without. If there is one,
         it is what is validated, tested, analysed and counted, and checkpoints hold both.
@@ -59,6 +61,7 @@ class ImageClassification(Task):
         weight_decay: NotNegative = 0.05,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
+        schedule: Schedule = "cosine",
         layer_decay: PositiveShare = 1.0,
         mixup: NotNegative = 0.0,
         cutmix: NotNegative = 0.0,
@@ -158,8 +161,8 @@ class ImageClassification(Task):
         self.report(found, loss)
 
     def configure_optimizers(self):
-        settings = self.settings("lr", "weight_decay", "betas", "warmup", "layer_decay")
-        return adamw_by_layer(self.vit, steps=self.training_steps, **settings)
+        recipe = self.recipe("lr", "weight_decay", "betas", "warmup", "schedule", "layer_decay")
+        return adamw_by_layer(self.vit, **recipe)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

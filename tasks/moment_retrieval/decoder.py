@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lcaam import LayerMasks, attention
+from lcaam.encoder import Masked
 from lcaam.factors import Mask
 from tasks.moment_retrieval.layers import mlp
 from tasks.moment_retrieval.positions import of_spans
@@ -81,7 +82,7 @@ class DecoderLayer(nn.Module):
         return self.outer_norm(x + self.dropout(self.contract(hidden)))
 
 
-class SpanDecoder(nn.Module):
+class SpanDecoder(Masked):
     """`queries` learned spans -> features and spans after every layer.
 
     masked: masks and fusion of the cross-attention, or a control's after_attention (lcaam.plan).
@@ -119,6 +120,10 @@ class SpanDecoder(nn.Module):
         if num_layers == 1:  # both are for further layers; DDP needs to know what gets no gradient
             self.scale.requires_grad_(False)
             self.refine.requires_grad_(False)
+
+    def controls(self) -> list[nn.Module]:
+        """As in lcaam.encoder.Masked."""
+        return [layer.after_attention for layer in self.layers]
 
     def forward(self, memory: Tensor, position: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """memory, position (B, T, D), keep (B, T) -> features (L, B, Q, D) and the spans they refine (L, B, Q, 2)."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lcaam.drawing import drawn_apart
 from lcaam.plan import mask_parameters
 from tasks.moment_retrieval.decoder import SpanDecoder
 from tasks.moment_retrieval.layers import ClipEncoder, TextToVideo, mlp, project
@@ -74,11 +75,18 @@ class QDDETR(nn.Module):
         The original sets the last layer of `decoder.refine` to zero, and its Xavier overwrites that; so it is here.
         Masks and controls have their own initialisation.
         """
-        for layer in (*self.text_to_video.layers, *self.encoder.layers):
-            for linear in (layer.attention.query, layer.attention.key, layer.attention.value):
-                nn.init.xavier_uniform_(linear.weight, gain=math.sqrt(0.5))
-            for linear in (layer.attention.out, layer.expand, layer.contract):
-                nn.init.xavier_uniform_(linear.weight)
+
+        def start(*layers: Any) -> None:
+            for layer in layers:
+                for linear in (layer.attention.query, layer.attention.key, layer.attention.value):
+                    nn.init.xavier_uniform_(linear.weight, gain=math.sqrt(0.5))
+                for linear in (layer.attention.out, layer.expand, layer.contract):
+                    nn.init.xavier_uniform_(linear.weight)
+
+        stacks = self.text_to_video, self.encoder
+        start(*(layer for stack in stacks for layer in stack.own_layers()))
+        with drawn_apart("extra layers, Xavier's initialisation"):
+            start(*(layer for stack in stacks for layer in stack.extra_layers()))
         decoder = self.decoder
         parts = [decoder.position, decoder.scale, decoder.width, decoder.refine]
         for layer in decoder.layers:

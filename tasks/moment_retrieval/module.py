@@ -20,7 +20,7 @@ from tasks.common.flops import count_flops
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.non_finite import non_finite
-from tasks.common.optimisation import adamw
+from tasks.common.optimisation import Schedule, adamw
 from tasks.common.task import Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import LossSettings, MomentLosses
@@ -81,7 +81,7 @@ class MomentRetrieval(Task):
         weight_decay: NotNegative = 1e-4,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
-        schedule: Literal["cosine", "constant"] = "constant",
+        schedule: Schedule = "constant",
         decay: Literal["matrices", "all"] = "all",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         blind: bool = False,
@@ -96,7 +96,14 @@ class MomentRetrieval(Task):
             "decoder": (queries, facts["clips"]),
         }
         options = {
-            place: mask_options(mask, layers[place], width, num_queries=sizes[place][0], num_keys=sizes[place][1])
+            place: mask_options(
+                mask,
+                layers[place],
+                width,
+                num_queries=sizes[place][0],
+                num_keys=sizes[place][1],
+                purpose=f"masks of {place}",
+            )
             for place in masked
         }
         self.model = QDDETR(
@@ -195,8 +202,7 @@ class MomentRetrieval(Task):
     def configure_optimizers(self):
         # Lightning refuses to clip the gradients of a fused optimiser under mixed precision
         fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
-        settings = self.settings("lr", "weight_decay", "betas", "warmup", "schedule", "decay")
-        return adamw(self, steps=self.training_steps, fused=fused, **settings)
+        return adamw(self, fused=fused, **self.recipe("lr", "weight_decay", "betas", "warmup", "schedule", "decay"))
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

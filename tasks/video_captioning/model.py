@@ -20,6 +20,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertPredictio
 
 from configs.errors import ConfigError
 from lcaam.controls import count
+from lcaam.drawing import drawn_apart
 from lcaam.plan import mask_options, mask_parameters
 from lcaam.stack import find_kind
 from tasks.common.errors import CheckpointError
@@ -122,12 +123,17 @@ class SwinBert(nn.Module):
     def reset_parameters(self) -> None:
         """BERT's initialisation; the backbone, `project`, masks and linear controls keep their own."""
         own = {id(module) for layer in self.stack.layers for module in layer.after_attention.modules()}
-        for part in (self.video_embedding, self.embeddings, self.stack.layers, self.head):
-            for module in part.modules():
-                if isinstance(module, nn.Linear | nn.Embedding) and id(module) not in own:
+
+        def start(*parts: nn.Module) -> None:
+            for module in (module for part in parts for module in part.modules() if id(module) not in own):
+                if isinstance(module, nn.Linear | nn.Embedding):
                     nn.init.normal_(module.weight, std=STD)
                     if getattr(module, "bias", None) is not None:
                         nn.init.zeros_(module.bias)
+
+        start(self.video_embedding, self.embeddings, *self.stack.own_layers(), self.head)
+        with drawn_apart("extra layers, BERT's initialisation"):
+            start(*self.stack.extra_layers())
         if self.video_positions is not None:
             nn.init.normal_(self.video_positions, std=STD)
 
@@ -208,7 +214,7 @@ def masks_of_captioning(mask: dict | None, layers: int, width: int, video: int, 
                 f"mask.num_keys: {mask['num_keys']} is fewer than the {video} + {text} tokens of video and text; "
                 "leave mask.num_keys=null to fit the data"
             )
-    return mask_options(mask, layers, width, num_keys=video + text)
+    return mask_options(mask, layers, width, num_keys=video + text, boundaries=(video,))
 
 
 def load_bert(model: SwinBert, config: BertConfig, name: str) -> None:

@@ -26,6 +26,7 @@ from tasks.common.gather import largest, on_first_rank, place_among_ranks, share
 from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.meteor import METEOR
+from tasks.common.optimisation import Schedule
 from tasks.common.task import Task, first_of
 from tasks.video_captioning import tokenizer as words
 from tasks.video_captioning.masking import IGNORED, hide
@@ -61,6 +62,7 @@ class VideoCaptioning(Task):
     row_id = "video"
     rules = RULES
     weights_depend_on = ("heads", "tokenizer", "vocab_size")
+    modalities = ("video", "text")
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class VideoCaptioning(Task):
         weight_decay: NotNegative = 0.2,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.1,
-        schedule: Literal["linear", "cosine", "constant"] = "linear",
+        schedule: Schedule = "linear",
         backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
         validate_text: bool = False,
         meteor: Literal["never", "test", "always"] = "test",
@@ -264,8 +266,8 @@ class VideoCaptioning(Task):
         return CaptionScorer({row["video"]: row["references"] for row in self.predictions})
 
     def configure_optimizers(self):
-        settings = self.settings("lr", "weight_decay", "betas", "warmup", "schedule")
-        return adamw_of_captioner(self.model, steps=self.training_steps, backbone_lr=self.backbone_lr, **settings)
+        recipe = self.recipe("lr", "weight_decay", "betas", "warmup", "schedule")
+        return adamw_of_captioner(self.model, backbone_lr=self.backbone_lr, **recipe)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from configs.errors import ConfigError
 from configs.schema import validate
 from tasks.common.build import build, build_all, build_trainer
 from tasks.common.published import published
@@ -77,6 +79,12 @@ def test_every_experiment_builds_at_every_scale(compose_run: Compose, experiment
 def test_every_mask_builds_for_every_task(compose_run: Compose, mask: str, task: str) -> None:
     cfg = compose_run(f"experiment={experiment_of('task', task)}", "scale=mini")
     cfg.mask = compose_run(f"mask={mask}", "scale=mini").mask
+    if mask == "blocks" and not get_class(cfg.task._target_).modalities:
+        with pytest.raises(ConfigError, match="mask.kind: blocks is not applicable: .* are of one modality"):
+            check(cfg)
+        with pytest.raises(ValueError, match="tokens are of one modality, so there are no blocks"):
+            build_task(cfg)
+        return
     check(cfg)
     build_task(cfg)
 

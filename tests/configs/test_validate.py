@@ -306,6 +306,15 @@ def test_validation_changes_nothing(compose_run: Compose) -> None:
             "mask.sparsity: 0.5 with mask.kind=context; it belongs to mask.kind=static",
         ),
         (["mask=lcaam", "mask.hard=true"], "mask.hard: True with mask.kind=context; it belongs to mask.kind=static"),
+        (["mask=table", "mask.sparsity=1"], "mask.kind=table; it belongs to mask.kind=static or span"),
+        (
+            ["mask=temperature", "mask.fusion=add"],
+            r"mask.fusion: add with mask.kind=temperature; allowed: mul ",
+        ),
+        (["mask=span", "mask.fusion=mul"], r"mask.fusion: mul with mask.kind=span; allowed: add \(the logarithm"),
+        (["mask=span", "mask.ramp=0"], "mask.ramp: 0 is out of range; allowed: at least 1"),
+        (["mask=span", "mask.start=1.5"], "mask.start: 1.5 is out of range; allowed: a share of the longest span"),
+        (["mask=table", "+mask.ramp=3"], "mask.ramp: unknown key"),
         (["mask=extra_linear", "mask.scope=none"], "mask.control: extra_linear with mask.scope=none has no parameters"),
     ],
 )

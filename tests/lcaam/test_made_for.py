@@ -61,7 +61,8 @@ def test_an_encoder_with_defaults_starts_as_the_plain_one(scope, length, fusion)
 
 
 def test_every_kind_says_its_fusion_and_keeps_it_when_it_is_cut():
-    options = {"context": {"dim": 4, "num_keys": 9}, "static": {"num_queries": 9, "num_keys": 9}}
+    sizes = {"dim": 4, "num_queries": 9, "num_keys": 9, "boundaries": (4,)}
+    options = {kind: module.options_from({}, sizes) for kind, module in KINDS.items()}
     for kind, module in KINDS.items():
         net = module(**options[kind])
         mask = net(torch.randn(2, 9, 4))

@@ -115,5 +115,5 @@ def test_bad_options_are_named():
         StaticMask(4, 4, fusion="mul")
     with pytest.raises(ValueError, match="rows .2, 9. are not a region of a matrix with 8 rows"):
         StaticMask(8, 8, rows=(2, 9))
-    with pytest.raises(ValueError, match="unknown kind 'statik'; allowed: context, static"):
+    with pytest.raises(ValueError, match="unknown kind 'statik'; allowed: context, static, "):
         LayerMasks("shared", 2, kind="statik")

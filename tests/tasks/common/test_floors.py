@@ -159,3 +159,15 @@ def test_a_damaged_floor_is_trained_again_and_said(tiny_run: TinyRun, trainings:
     assert floors.blind_floor(cfg, TinyData()) == value
     assert len(trainings) == 2
     assert path.read_text() == whole
+
+
+def test_a_sweep_knows_which_floor_is_still_to_be_trained(tiny_run: TinyRun, trainings: list) -> None:
+    cfg = tiny_run("floors.enabled=true", "seed=1")
+    path = floors.missing_floor(cfg)
+    assert path is not None and not path.exists()
+    assert floors.missing_floor(tiny_run("floors.enabled=false")) is None
+    assert floors.missing_floor(tiny_run("floors.enabled=true", "trainer.devices=2")) is None  # ranks train none
+
+    floors.blind_floor(cfg, TinyData())
+    assert path.is_file() and len(trainings) == 1
+    assert floors.missing_floor(cfg) is None

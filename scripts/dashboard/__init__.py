@@ -1,0 +1,1 @@
+"""A sweep's workspace and report of W&B, as code."""

@@ -1,0 +1,1 @@
+"""Searches learning rates for the baseline and for each mask: `python -m scripts.tune`."""

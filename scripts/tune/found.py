@@ -1,0 +1,62 @@
+"""What a search found: its table, and the files that train.py reads."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.resolvers import ROOT
+from scripts.report import markdown
+from scripts.tune.search import BASELINE, Row, Search, rounded
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if math.isfinite(value) else "failed"
+
+
+def table(search: Search, rows: Sequence[Row]) -> str:
+    """A row per mask, a column per factor: the value of every seed; the chosen one in bold."""
+    lines = []
+    for row in rows:
+        chosen = row.best(search.lowest)
+        cells = []
+        for factor in search.factors:
+            text = ", ".join(map(shown, row.values[factor]))
+            cells.append(f"**{text}**" if factor == chosen else text)
+        what = "task.lr" if row.mask == BASELINE else "mask.lr_scale"
+        value = rounded(row.rate * chosen) if row.mask == BASELINE else chosen
+        edge = " (the grid's edge)" if chosen in (search.factors[0], search.factors[-1]) else ""
+        lines.append([row.mask, *cells, f"{what}={value:g}{edge}"])
+    return markdown(["mask", *(f"x{factor:g}" for factor in search.factors), "chosen"], lines)
+
+
+def page(search: Search, rows: Sequence[Row], command: str) -> str:
+    better = "lower" if search.lowest else "higher"
+    seeds = " and ".join(map(str, search.seeds))
+    return (
+        f"# Learning rates of {search.experiment}, scale {search.scale}\n\n"
+        f"Each cell has {search.metric} of the last validation for seeds {seeds} ({better} is better), on\n"
+        f"data.seed=0. The row `{BASELINE}` is the baseline's rate, as factors on {search.base:g}; the other rows are\n"
+        "factors on the rate of the mask's own parameters, at the baseline's best rate. The best mean is chosen\n"
+        f"and written to `configs/tuned/{search.scale}/{search.task}/`.\n\n"
+        f"    {command}\n\n{table(search, rows)}"
+    )
+
+
+def write(search: Search, rows: Sequence[Row], command: str) -> list[Path]:
+    """Writes the chosen values and the table of the search. Returns the files, below the project's root."""
+    folder = ROOT / "configs" / "tuned" / search.scale / search.task
+    folder.mkdir(parents=True, exist_ok=True)
+    record = ROOT / "docs" / "results" / f"tuned_{search.task}_{search.scale}.md"
+    written = [record]
+    record.write_text(page(search, rows, command), encoding="utf-8")
+    for row in rows:
+        chosen = row.best(search.lowest)
+        lines = ["# @package _global_", f"# From docs/results/{record.name}; what it means: scripts/tune/."]
+        if row.mask == BASELINE:
+            lines += ["task:", f"  lr: {rounded(row.rate * chosen):g}"]
+        else:
+            lines += ["defaults:", f"  - {BASELINE}", "", "mask:", f"  lr_scale: {chosen:g}"]
+        path = folder / f"{row.mask}.yaml"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        written.append(path)
+    return [path.relative_to(ROOT) for path in written]

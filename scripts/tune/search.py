@@ -1,0 +1,118 @@
+"""The runs of a search: which there are to be, what came of them, and the sweep that runs those that are missing."""
+
+import math
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from omegaconf import OmegaConf
+
+from configs.composing import composed
+from configs.resolvers import ROOT
+
+BASELINE = "none"
+DIVERGED = "NonFiniteLossError"  # in the record of a run whose loss was not a number
+QUIET = ("data.seed=0", "floors.enabled=false", "callbacks.figures=null", "logger=csv", "test_checkpoint=last")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched. task: its folder's name. base: the scale's learning rate. metric: what counts; lowest: whether
+    less is better. max_steps: None for the scale's. further: overrides of every run."""
+
+    experiment: str
+    task: str
+    scale: str
+    factors: tuple[float, ...]
+    seeds: tuple[int, ...]
+    metric: str
+    lowest: bool
+    base: float
+    max_steps: int | None
+    further: tuple[str, ...]
+
+    def fixed(self) -> list[str]:
+        """The overrides that all runs have in common."""
+        length = [] if self.max_steps is None else [f"trainer.max_steps={self.max_steps}"]
+        first = [f"experiment={self.experiment}_baseline", f"scale={self.scale}", *QUIET, *length]
+        return [*first, f"optimized_metric={self.metric}", *self.further]
+
+
+@dataclass
+class Row:
+    """The runs of one mask. rate: the baseline's learning rate; the one itself for the baseline."""
+
+    mask: str
+    rate: float
+    values: dict[float, list[float | None]] = field(default_factory=dict)  # by factor, a value per seed
+
+    def overrides(self, factor: float) -> list[str]:
+        if self.mask == BASELINE:
+            return [f"mask={self.mask}", f"task.lr={rounded(self.rate * factor):g}"]
+        return [f"mask={self.mask}", f"task.lr={self.rate:g}", f"mask.lr_scale={factor:g}"]
+
+    def missing(self) -> int:
+        return sum(value is None for values in self.values.values() for value in values)
+
+    def best(self, lowest: bool) -> float:
+        """The factor with the best mean; of equal ones that next to 1."""
+        sign = 1 if lowest else -1
+
+        def worth(factor: float) -> tuple[float, float]:
+            return sign * mean(self.values[factor]), abs(math.log(factor))
+
+        return min(self.values, key=worth)
+
+
+def rounded(rate: float) -> float:
+    return float(f"{rate:.6g}")
+
+
+def mean(values: Sequence[float | None]) -> float:
+    """The mean of a factor's values, which are all there."""
+    return sum(value for value in values if value is not None) / len(values)
+
+
+def read(search: Search, row: Row) -> Row:
+    """Fills the row with the values of runs that exist; a run that is missing is None, one that failed the worst."""
+    from tasks.common.known_runs import completed, runs
+
+    worst = math.inf if search.lowest else -math.inf
+    for factor in search.factors:
+        row.values[factor] = []
+        for seed in search.seeds:
+            cfg = composed(*search.fixed(), *row.overrides(factor), f"seed={seed}")
+            if (found := completed(cfg)) is not None:
+                value = (found[1].get("optimized") or {}).get(search.metric)
+                row.values[factor].append(worst if value is None or not math.isfinite(value) else value)
+            else:
+                failed = [record for _, record in runs(cfg) if (record.get("error") or {}).get("type") == DIVERGED]
+                row.values[factor].append(worst if failed else None)
+    return row
+
+
+def run(search: Search, rows: Sequence[Row]) -> None:
+    """Runs what is missing of the rows, all of the baseline's rate or all of the masks', as one sweep."""
+    rate, masks = rows[0].rate, ",".join(row.mask for row in rows)
+    if masks == BASELINE:
+        rates = ",".join(f"{rounded(rate * factor):g}" for factor in search.factors)
+        swept = [f"mask={masks}", f"task.lr={rates}"]
+    else:
+        factors = ",".join(f"{factor:g}" for factor in search.factors)
+        swept = [f"mask={masks}", f"task.lr={rate:g}", f"mask.lr_scale={factors}"]
+    seeds = "seed=" + ",".join(map(str, search.seeds))
+    command = [sys.executable, "train.py", "-m", *search.fixed(), *swept, seeds]
+    command += ["sweep.skip_completed=true", "hydra/launcher=local"]
+    print(shlex.join(["python", *command[1:]]), flush=True)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+
+
+def base_of(experiment: str, scale: str) -> tuple[str, float, int]:
+    """The task's folder, and the learning rate and the steps of its own file of the scale, without what was tuned."""
+    cfg = composed(f"experiment={experiment}_baseline", f"scale={scale}")
+    task = cfg.task._target_.split(".")[1]
+    own = OmegaConf.load(ROOT / "configs" / "scale" / scale / f"{task}.yaml")
+    return task, float(OmegaConf.select(own, "task.lr", default=cfg.task.lr)), int(cfg.trainer.max_steps)

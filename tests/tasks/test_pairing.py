@@ -1,0 +1,74 @@
+"""With one seed, every mask and control, and none, start from the same backbone and see the same batches."""
+
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+from lcaam.plan import additions
+from tasks.common.build import build_datamodule, build_module
+from tasks.common.seeding import seed_run
+from tests.composing import CONFIGS, composed
+
+TASKS = ("madv2", "qvhighlights", "imagenet1k", "msrvtt")
+MASKS = sorted(path.stem for path in (CONFIGS / "mask").glob("*.yaml") if path.stem != "none")
+BATCHES = 3
+# a control of the start differs from plain attention, and so do two forms of SwinBERT's table, which starts closed
+OTHER_START = ("extra_linear", "extra_layers", "static_swinbert", "static_logsigmoid")
+ONE_MODALITY = {("imagenet1k", "blocks"), ("qvhighlights", "blocks")}  # refused: there are no blocks
+DEEP = {name: ["mask.depth=12"] for name in ("extra_linear", "extra_layers")}  # small masks cannot be matched exactly
+
+
+class Start:
+    """A run before its first step: the parameters that it shares with the baseline, its first batches, its loss."""
+
+    def __init__(self, folder: Path, task: str, mask: str, *overrides: str):
+        cfg = composed(folder, f"experiment={task}_baseline", "scale=smoke", f"mask={mask}", "seed=3", *overrides)
+        seed_run(cfg.seed)
+        data = build_datamodule(cfg)
+        module = build_module(cfg, data)
+        self.after = torch.get_rng_state()
+        data.setup("fit")
+        loader = data.train_dataloader()
+        self.batches = [tree_leaves(batch) for batch in islice(loader, BATCHES)]
+        added = {id(parameter) for part in additions(module) for parameter in part.parameters()}
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]  # an average is not
+        self.added = sum(parameter.numel() for parameter in trained if id(parameter) in added)
+        self.weights = {name: p.detach().clone() for name, p in module.named_parameters() if id(p) not in added}
+        self.parts = module.parts()
+        torch.manual_seed(1)  # of dropout and of hidden words
+        self.loss = float(module.train().training_loss(next(iter(loader)), 0).detach())
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("paired")
+    return folder, cache(lambda task, *overrides: Start(folder, task, "none", *overrides))
+
+
+@pytest.mark.parametrize(
+    "task, mask", [(task, mask) for task in TASKS for mask in MASKS if (task, mask) not in ONE_MODALITY]
+)
+def test_every_mask_starts_from_the_baselines_weights_and_sees_its_batches(task: str, mask: str, baseline):
+    folder, plain = baseline
+    reference, found = plain(task), Start(folder, task, mask, *DEEP.get(mask, ()))
+
+    assert found.added == found.parts["masks"] + found.parts["controls"] > 0
+    assert found.weights.keys() == reference.weights.keys()
+    unequal = [name for name, value in reference.weights.items() if not torch.equal(found.weights[name], value)]
+    assert not unequal
+    assert torch.equal(found.after, reference.after)  # what is drawn later, such as dropout, is the same
+    for ours, theirs in zip(found.batches, reference.batches, strict=True):
+        assert all(torch.equal(a, b) if torch.is_tensor(a) else a == b for a, b in zip(ours, theirs, strict=True))
+    if mask not in OTHER_START:
+        assert found.loss == pytest.approx(reference.loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_another_seed_is_another_start(task: str, tmp_path: Path):
+    first, second = (Start(tmp_path, task, "multi_lcaam", f"seed={seed}") for seed in (3, 4))
+
+    assert any(not torch.equal(first.weights[name], value) for name, value in second.weights.items())
