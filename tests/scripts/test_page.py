@@ -14,6 +14,7 @@ from datamodules.errors import DataError
 from scripts.page import saved, write
 from scripts.page.__main__ import main
 from scripts.page.curves import lines
+from scripts.page.examples import kind_of
 from scripts.page.folders import tables_of
 from scripts.page.masks import natural, spread
 from scripts.page.numbers import as_sentence, mean, means, verdicts
@@ -180,6 +181,19 @@ def test_a_curve_is_the_mean_and_its_band_the_range():
     assert (line["x"], line["y"]) == ([9, 19], [2.0, 4.0])  # step 29 has one seed only
     assert (area["x"], area["y"]) == ([9, 19, 19, 9], [3.0, 6.0, 2.0, 1.0])
     assert len(lines({0: ([9], [1.0])}, mark(0), "a")) == 1  # one seed has no band
+
+
+def test_how_soon_settings_learn_is_said(seen):
+    # the baseline's losses: 3 - step / 20 + seed, median 4.05 at step 9 and 2.55 at step 39: 2.55 + .05 * 1.5 = 2.625
+    shown = words(seen)
+    assert "Speed of learning: steps until val/loss is 2.625 (exploratory)." in shown
+    assert "none 2 / 4 never 9 29 never never" in shown.replace("  ", " ")
+
+
+def test_rows_of_an_unknown_task_are_shown_as_they_are():
+    row = {"id": 7, "answer": 3, "predicted": 4, "query": "how many?"}
+    kind = kind_of(row)
+    assert (kind.name, kind.asked(row), kind.truth(row), kind.answer(row)) == ("id", "how many?", "", "4")
 
 
 def test_long_curves_are_means_of_parts():
