@@ -2,6 +2,8 @@
 
 python -m scripts.figures                                what needs no run: fusions.png, depth.png
 python -m scripts.figures --runs logs                    also sign_flips.png, from the results.json of trained runs
+
+`python -m scripts.page` draws all that runs leave behind.
 """
 
 import sys
@@ -12,10 +14,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datamodules.formats.json_text import read_json
 from lcaam import ContextAwareMask, Fusion
 from lcaam.analysis import token_deviation
 from scripts.arguments import parser_for
+from scripts.report import groups, load, names
 
 ROOT = Path(__file__).resolve().parents[1]
 MASK_VALUES = (-1.0, 0.0, 0.5, 1.0, 2.0)
@@ -56,24 +58,36 @@ def depth() -> Figure:
 
 
 def after_training(runs: list[dict]) -> Figure:
-    """Sign flips and context sensitivity by layer: one point per seed, a bar for their mean."""
-    figure = Figure(figsize=(7.4, 3.0), layout="constrained")
+    """Sign flips and context sensitivity by layer: a point per seed, a bar for the mean, a colour per setting."""
+    found = groups(runs)
+    labels = names(found)
+    figure = Figure(figsize=(7.4, 3.0 + 0.2 * len(labels)), layout="constrained")
     fields = {"sign_flips": "share of pairs with m < 0", "context_sensitivity": "variance over scenes / total"}
+    layers = list(dict.fromkeys(layer for group in found for run in group.values() for layer in layers_of(run)))
+    width = 0.8 / len(labels)
     for axes, (field, label) in zip(figure.subplots(1, 2), fields.items(), strict=True):
-        experiments = sorted({run["experiment"] for run in runs})
-        for place, experiment in enumerate(experiments):
-            found = [run["analysis"] for run in runs if run["experiment"] == experiment]
-            layers = sorted({key.split("/")[0] for key in found[0] if key.endswith(field)})
+        drawn = []
+        for place, (setting, group) in enumerate(zip(labels, found, strict=True)):
             for i, layer in enumerate(layers):
-                x = i + (place - (len(experiments) - 1) / 2) * 0.35
-                values = [analysis[f"{layer}/{field}"] for analysis in found]
-                colour = f"C{place}"
-                axes.bar(x, np.mean(values), 0.3, color=colour, alpha=0.4, label=experiment if i == 0 else None)
-                axes.plot([x] * len(values), values, ".", color=colour)
+                x = i + (place - (len(labels) - 1) / 2) * width
+                values = [v for run in group.values() if (v := run["analysis"].get(f"{layer}/{field}")) is not None]
+                if values:
+                    axes.bar(x, np.mean(values), 0.85 * width, color=f"C{place}", alpha=0.4)
+                    axes.plot([x] * len(values), values, ".", color=f"C{place}")
+                    drawn += values
+            axes.plot([], [], "s", color=f"C{place}", label=setting)
         axes.set_xticks(range(len(layers)), layers)
+        axes.set_ylim(bottom=0, top=None if any(drawn) else 1)
+        if not any(drawn):
+            axes.text(0.5, 0.5, "0 in every run", transform=axes.transAxes, ha="center")
         finish(axes, field.replace("_", " "), "", label)
-        axes.legend(fontsize=7)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=7)
     return figure
+
+
+def layers_of(run: dict) -> list[str]:
+    """Names of the layers with masks, in the order of the record, which is the model's."""
+    return [key.rpartition("/")[0] for key in run["analysis"] if key.endswith("/sign_flips")]
 
 
 def plasma(count: int):
@@ -88,8 +102,8 @@ def finish(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def masked_runs(folder: Path) -> list[dict]:
-    runs = [read_json(path) for path in sorted(folder.rglob("results.json"))]
-    return [run for run in runs if run["status"] == "completed" and any("sign_flips" in key for key in run["analysis"])]
+    runs, _ = load(folder)
+    return [run for run in runs if layers_of(run)]
 
 
 def main() -> None:

@@ -23,13 +23,15 @@ class Facts:
 
 @dataclass
 class Grid:
-    """A table of text. wide: its first columns, whose text is not a number and may be broken over lines."""
+    """A table of text. wide: its first columns, whose text is no number and may be broken over lines. below: rows of
+    another kind, such as floors. words: no column has numbers."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     wide: int = 1
-    below: Sequence[Sequence[Cell]] = ()  # rows of another kind, such as floors
+    below: Sequence[Sequence[Cell]] = ()
+    words: bool = False
 
 
 @dataclass

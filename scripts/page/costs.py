@@ -79,7 +79,7 @@ def provenance(table: Table) -> Part:
         name = "versions" if len(table.versions) == 1 else f"versions, set {number} of {len(table.versions)}"
         facts.append((name, ", ".join(f"{key} {value}" for key, value in versions.items()) or "-"))
     facts += [(f"setting {row.settings}", f"{row.label}: {' '.join(row.overrides) or '-'}") for row in table.rows]
-    grid = Grid("Every run behind the numbers of this section.", header, rows, wide=len(header))
+    grid = Grid("Every run behind the numbers of this section.", header, rows, words=True)
     return Part("Provenance", [Facts(facts), grid])
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from datamodules.errors import DataError
-from scripts.page.blocks import Chart, Note, Part
+from scripts.page.blocks import Chart, Grid, Note, Part
 from scripts.page.saved import Curve, curves, with_folders
 from scripts.page.theme import Mark, band, figure, mark, plain, tall
+from scripts.table.markdown import listed_steps
+from scripts.table.speed import METRIC, speeds
 from scripts.table.summary import Row, Table
+from scripts.table.words import NOTHING
 
 TRAINING = ("train/loss_step", "train/loss_epoch")  # the first that a run has
 
@@ -26,7 +29,27 @@ def learning(table: Table) -> Part:
     for names in wanted:
         first = next((chart for name, title in names if (chart := of_column(found, name, title)) is not None), None)
         charts += [] if first is None else [first]
-    return Part("Learning curves", [*charts, *map(Note, remarks)])
+    return Part("Learning curves", [*charts, *speed(table), *map(Note, remarks)])
+
+
+def speed(table: Table) -> list[Grid]:
+    """After how many steps each setting came almost as far as the baseline does; nothing without a baseline."""
+    baseline = next((row for row in table.rows if row.label == table.baseline), None)
+    if baseline is None:
+        return []
+    try:
+        bound, found = speeds(table.rows, baseline)
+    except DataError:  # a damaged file, which is named already
+        return []
+    if bound is None:
+        return []
+    rows = []
+    for one in found:
+        never = "never" if one.steps else NOTHING
+        middle = never if one.median is None else f"{one.median:g}"
+        rows.append([one.label, f"{one.reached} / {len(one.steps)}", middle, listed_steps(one)])
+    caption = f"Speed of learning: steps until {METRIC} is {bound:.4g} (exploratory)."
+    return [Grid(caption, ["setting", "runs that came there", "median steps", "every seed"], rows)]
 
 
 NONE = "No run has a metrics.csv: it is written by logger=csv and logger=many, and is not in a csv file of runs."

@@ -1,9 +1,9 @@
 """Every seed as a dot, one figure per metric, between the floors and the ceiling."""
 
 from scripts.page.blocks import Chart, Charts, Part
-from scripts.page.numbers import number, values
 from scripts.page.theme import across, figure, mark, plain, room, tall, wrapped
 from scripts.table.summary import Table
+from scripts.table.words import number
 
 ROOM = 0.32  # half the height that the seeds of a setting take, where settings are 1 apart
 
@@ -20,10 +20,10 @@ def of_metric(table: Table, metric: str) -> Chart | None:
     """None if no run has the metric."""
     traces, shown = [], []
     for place, row in enumerate(table.rows):
-        found = values(row, metric)
+        found = row.values(metric)
         if not found:
             continue
-        shown.append(f"{row.label} {', '.join(number(value) for value in found.values())}")
+        shown.append(f"{row.label} {', '.join(number(value, metric) for value in found.values())}")
         own, mean = mark(place), sum(found.values()) / len(found)
         heights = [place + ROOM * (2 * (i + 0.5) / len(found) - 1) for i in range(len(found))]
         traces.append(

@@ -14,6 +14,7 @@ from scripts.page.pictures import picture
 from scripts.page.saved import Samples, predictions, samples, with_folders
 from scripts.page.theme import COLOURS, figure, wrapped
 from scripts.table.summary import Row, Table
+from tasks.common.examples import COLUMNS, example
 
 ITEMS, WINDOWS = 3, 3
 Shown = Mapping[str, Any]  # a row of predictions
@@ -101,14 +102,12 @@ NONE = "No run has predictions/test.jsonl: runs that are known from a csv file b
 
 
 def kind_of(row: Shown) -> Kind:
-    """How a row is shown; one of an unknown task by all that it holds."""
+    """How a row is shown; one of another task as W&B's table of predictions shows it."""
     for kind in KINDS:
         if set(kind.keys) <= row.keys():
             return kind
-    name = next(iter(row))
-    return Kind(
-        (), name, lambda row: str(row[name]), lambda row: "", lambda row: ", ".join(f"{k} {v}" for k, v in row.items())
-    )
+    texts = {column: lambda row, column=column: example(row)[column] for column in COLUMNS}
+    return Kind((), next(iter(row)), texts["input"], texts["truth"], texts["prediction"])
 
 
 def answers(row: Row) -> Answers | None:

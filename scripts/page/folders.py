@@ -7,11 +7,11 @@ from typing import Any
 
 from configs.errors import listed, nearest
 from scripts.report import Group, first_of, groups, load, names, setting
+from scripts.table.contrasts import compared, higher_is_better
+from scripts.table.making import floors_of, states
 from scripts.table.summary import Row, Table
-from tasks.common.cells import commit_of
 
 PRIMARY = ("exact", "mAP", "top1", "cider")  # of the tasks; the first that all runs of a table have
-LOWER = ("loss",)  # ends of the names of metrics of which less is better
 
 
 def tables_of(folders: Sequence[Path], command: str, metrics: Sequence[str] | None = None) -> list[Table]:
@@ -56,26 +56,31 @@ def table_of(
     there = list(dict.fromkeys(name for run in runs for name in run["metrics"]))
     shown = [name for name in metrics if name in there] if metrics else there
     primary = shown[0] if metrics and shown else primary_of(runs, there)
-    commits = list(dict.fromkeys(commit_of(run) for run in runs))
-    several = [f"Runs of {len(commits)} states of the code: {', '.join(commits)}."] if len(commits) > 1 else []
-    return Table(
+    table = Table(
         name=f"{task.replace('_', ' ')} on {data}{'' if scale == 'paper' else ' (generated)'}",
         question="What do these runs reach?",
         scale=scale,
         task=task,
         metrics=shown,
         primary=primary,
-        higher_is_better=not primary.endswith(LOWER),
-        baseline=baseline_of(rows),
+        higher_is_better=higher_is_better(primary),
+        baseline="",
         rows=rows,
         contrasts=[],
-        floors=floors_of(found),
+        floors={},
         figure=None,
         command=command,
-        commits=commits,
-        versions=[dict(pairs) for pairs in dict.fromkeys(tuple((run.get("versions") or {}).items()) for run in runs)],
-        remarks=several,
+        commits=[],
+        versions=[],
+        remarks=[],
     )
+    table.floors = floors_of(rows, table.remarks)
+    plain = [row for row in rows if is_plain(next(iter(row.runs.values())).get("mask") or {})]
+    if len(plain) == 1:
+        table.baseline = plain[0].label
+        table.contrasts = compared(table, plain, [], None)
+    states(table)
+    return table
 
 
 def row_of(label: str, group: Group) -> Row:
@@ -95,21 +100,6 @@ def primary_of(runs: Iterable[dict[str, Any]], there: list[str]) -> str:
     return next((name for name in PRIMARY if name in in_all), (in_all or there or ["none"])[0])
 
 
-def baseline_of(rows: list[Row]) -> str:
-    """The only setting without a mask and without controls; empty if there is none, or several."""
-    plain = [row.label for row in rows if is_plain((next(iter(row.runs.values())).get("mask")) or {})]
-    return plain[0] if len(plain) == 1 else ""
-
-
 def is_plain(mask: dict[str, Any]) -> bool:
+    """Without a mask and without a control: what the others are compared with if one setting is so."""
     return mask.get("scope") == "none" and mask.get("control", "none") == "none"
-
-
-def floors_of(found: list[Group]) -> dict[str, dict[str, float]]:
-    """Floors by kind; a kind of which the settings have different scores is left out, for it is not the table's."""
-    floors: dict[str, list[dict[str, float]]] = {}
-    for group in found:
-        for run in group.values():
-            for kind, scores in run["floors"].items():
-                floors.setdefault(kind, []).append(scores)
-    return {kind: scores[0] for kind, scores in floors.items() if all(one == scores[0] for one in scores)}

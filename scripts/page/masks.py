@@ -12,12 +12,12 @@ from datamodules.errors import DataError
 from scripts.page.blocks import Chart, Charts, Grid, Note, Part
 from scripts.page.curves import lines, of_rows
 from scripts.page.saved import Layers, layers, with_folders
-from scripts.page.theme import COLOURS, DIVERGING, across, figure, mark, plain, tall
+from scripts.page.theme import BLUE_TO_RED, COLOURS, across, figure, mark, plain, tall
 from scripts.table.summary import Row, Table
 
 SHOWN = 6  # layers of a setting; of more, evenly spread ones, the first and the last among them
 FOLLOWED = {"context_sensitivity": "context sensitivity", "sign_flips": "share of negative mask values"}
-SHARE = {"title": "share of pairs", "type": "log", "tickformat": ".0e"}
+SHARE = {"title": "share of pairs", "type": "log", "tickformat": ".0e", "dtick": 1}
 KEPT = (*FOLLOWED, "token_deviation", "effective_rank", "attention_below_0.01")  # statistics of results.json
 
 
@@ -107,7 +107,7 @@ def drawn_mask(
         "zmax": neutral + reach,
         "colorbar": {"thickness": 10, "len": 1, "tickformat": ".3~g"},
         "hovertemplate": "query %{y}, key %{x}: %{z:.4g}<extra></extra>",
-        **DIVERGING,
+        "colorscale": BLUE_TO_RED,
     }
     bare = {"showgrid": False, "zeroline": False}
     down = {"title": axes[0], "autorange": "reversed", **bare}

@@ -1,40 +1,13 @@
-"""The numbers of a table: its verdicts in sentences, means over seeds, differences, and the seeds that are missing."""
+"""The numbers of a table: its verdicts in sentences, means over seeds, differences, and what is missing.
 
-from collections.abc import Iterable, Sequence
+Every figure is written by scripts.table.words, as in the markdown and LaTeX of the same table.
+"""
 
-import numpy as np
-from scipy import stats
+from collections.abc import Sequence
 
 from scripts.page.blocks import Cell, Grid, Note, Part
+from scripts.table import markdown, words
 from scripts.table.summary import Contrast, Row, Table
-
-
-def values(row: Row, metric: str) -> dict[int, float]:
-    """The metric by seed, of the runs that have it."""
-    found = {seed: run["metrics"].get(metric) for seed, run in sorted(row.runs.items())}
-    return {seed: float(value) for seed, value in found.items() if value is not None}
-
-
-def number(value: float) -> str:
-    """Two digits after the point; four for small numbers such as losses."""
-    return f"{value:.4f}" if 0 < abs(value) < 1 else f"{value:.2f}"
-
-
-def p_value(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "< .0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def interval(contrast: Contrast) -> str:
-    if contrast.interval is None:
-        return ""
-    low, high = contrast.interval
-    return f"[{signed(low)}, {signed(high)}]"
-
-
-def signed(value: float) -> str:
-    return f"{value:+.4f}" if 0 < abs(value) < 1 else f"{value:+.2f}"
 
 
 def verdicts(table: Table) -> list[str]:
@@ -47,16 +20,16 @@ def verdicts(table: Table) -> list[str]:
     return ["This table compares nothing: it has one setting, or no baseline."]
 
 
-def sentence(contrast: Contrast) -> str:
-    """`Multi-LCAAM against none, exact: helps (+3.20 [+1.00, +5.40], n = 8, sign-flip p = 0.0078, adjusted 0.0078).`"""
-    facts = [f"{signed(contrast.mean)} {interval(contrast)}".strip(), f"n = {contrast.n}"]
-    if contrast.p_sign_flip is not None:
-        facts.append(f"sign-flip p = {p_value(contrast.p_sign_flip)}")
-    if contrast.p_adjusted is not None:
-        facts.append(f"adjusted {p_value(contrast.p_adjusted)}")
-    if contrast.margin is not None:
-        facts.append(f"margin {contrast.margin:g}")
-    return f"{contrast.row} against {contrast.against}, {contrast.metric}: {contrast.verdict} ({', '.join(facts)})."
+def sentence(one: Contrast) -> str:
+    """`LCAAM against none, exact: helps (+3.20 [+1.00, +5.40], n = 8, sign-flip p = .0078, in sequence .0078).`"""
+    facts = [words.difference(one.mean, one.interval, one.metric), f"n = {one.n}"]
+    if one.p_sign_flip is not None:
+        facts.append(f"sign-flip p = {words.p_value(one.p_sign_flip)}")
+        stopped = "not tested, since the sequence stopped before it"
+        facts.append(stopped if one.p_adjusted is None else f"in sequence {words.p_value(one.p_adjusted)}")
+    if one.margin is not None:
+        facts.append(f"margin {one.margin:g}")
+    return f"{one.row} against {one.against}, {one.metric}: {one.verdict} ({', '.join(facts)})."
 
 
 def counted(table: Table) -> str:
@@ -65,98 +38,77 @@ def counted(table: Table) -> str:
 
 
 def numbers(table: Table) -> Part:
-    """Means, medians and floors; differences; what is missing."""
+    """Means, medians and floors; differences; what is missing, and remarks."""
     blocks: list = [means(table)]
-    if table.contrasts:
-        blocks += [differences(table), Note(EXPLAINED)]
-    blocks += [Note(text) for text in (*table.remarks, *missing(table.rows))]
-    return Part("Numbers", blocks)
+    for role, caption in ROLES.items():
+        found = [one for one in table.contrasts if one.role == role]
+        if found:
+            corrected = "p in sequence" if role == "primary" else "p (Holm)"
+            header = [*BEFORE, corrected, *BEHIND]
+            blocks.append(Grid(caption, header, [markdown.line_of(one) for one in found], wide=2))
+    blocks += scatter(table)
+    blocks += [Note(as_sentence(text)) for text in (markdown.first_line(table), *missing(table), *table.remarks)]
+    return Part("Numbers", [*blocks, Note(" ".join(markdown.NOTES.replace("*", "").split()))])
 
 
-EXPLAINED = (
-    "Differences are paired by seed: the mean and its 95 % interval (Student's t), the exact sign-flip test, the "
-    "paired t test, and p after adjustment (fixed sequence for primary contrasts, Holm for others). Exploratory "
-    "differences suggest hypotheses and confirm none."
-)
+ROLES = {
+    "primary": "Pre-registered differences, in their order. Paired by seed.",
+    "exploratory": "Exploratory differences: they suggest hypotheses and confirm none. Paired by seed.",
+}
+BEFORE = ("row", "minus", "metric", "n", "mean [95 %]", "Hodges-Lehmann", "p sign-flip", "p t")
+BEHIND = ("margin", "p TOST", "new items", "verdict")
+
+
+def as_sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def missing(table: Table) -> list[str]:
+    """A line per cell without a run, where the first line cannot name them all."""
+    return [line.removeprefix("- ") for line in markdown.missing_lines(table).splitlines()]
 
 
 def means(table: Table) -> Grid:
-    header = ["setting", *table.metrics, "seeds", "not counted"]
-    rows = [
-        [own(row.label, table), *(mean(row, metric) for metric in table.metrics), *seeds(row)] for row in table.rows
-    ]
+    against = {table.baseline} | {one.against for one in table.contrasts}
+    failing = "failed seeds"
+    if table.failed_below is not None:
+        failing += f" ({table.primary} {'<' if table.higher_is_better else '>'} {table.failed_below:g})"
+    rows: list[Sequence[Cell]] = []
+    for row in table.rows:
+        label: Cell = [row.label, "baseline"] if row.label in against else row.label
+        share = words.failed_share(row, table.primary, table.failed_below, table.higher_is_better)
+        seeds = f"{len(row.runs)} / {len(row.expected)}"
+        rows.append([label, seeds, *(mean(row, metric) for metric in table.metrics), share])
     below = []
     for row in table.rows:
         if row.published:
-            cells = [row.published.get(metric, "-") for metric in table.metrics]
-            below.append([f"{row.label}, as published", *cells, "", ""])
+            theirs = [row.published.get(metric, "not recorded") for metric in table.metrics]
+            below.append([f"{row.label}, as the paper reports it", "", *theirs, ""])
     for kind, scores in table.floors.items():
-        cells = ["-" if scores.get(m) is None else number(scores[m]) for m in table.metrics]
-        below.append([kind.replace("_", " "), *cells, "", ""])
+        own = [words.number(scores.get(metric), metric) for metric in table.metrics]
+        below.append([kind.replace("_", " "), "", *own, ""])
     caption = f"Mean ± standard deviation over seeds, and the median. Primary metric: {table.primary}."
-    return Grid(caption, header, rows, below=below)
-
-
-def own(label: str, table: Table) -> Cell:
-    return [label, "baseline"] if label == table.baseline else label
+    return Grid(caption, ["setting", "seeds", *table.metrics, failing], rows, below=below)
 
 
 def mean(row: Row, metric: str) -> Cell:
-    found = list(values(row, metric).values())
-    if len(found) < 2:
-        return number(found[0]) if found else "-"
-    text = f"{number(float(np.mean(found)))} ± {number(float(np.std(found, ddof=1)))}"
-    short = f", n = {len(found)}" if len(found) != len(row.runs) else ""
-    return [text, f"median {number(float(np.median(found)))}{short}"]
+    text = words.of_row(row, metric)
+    return [text, f"median {words.median(row, metric)}"] if len(row.values(metric)) > 1 else text
 
 
-def seeds(row: Row) -> tuple[Cell, Cell]:
-    """How many seeds count, and the share of those that do not, with its exact 95 % interval."""
-    total, lost = len(row.expected), len(row.expected) - len(row.runs)
-    if not lost:
-        return f"{total}", "0"
-    share = stats.binomtest(lost, total).proportion_ci(method="exact")
-    return f"{len(row.runs)} of {total}", [
-        f"{lost}",
-        f"{100 * lost / total:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]",
-    ]
-
-
-def missing(rows: Iterable[Row]) -> list[str]:
-    """A sentence per setting whose seeds do not all count."""
-    return [
-        f"{row.label}: " + "; ".join(f"seed {seed} {why}" for seed, why in sorted(row.missing.items())) + "."
-        for row in rows
-        if row.missing
-    ]
-
-
-def differences(table: Table) -> Grid:
-    header = [
-        "difference",
-        "role",
-        "verdict",
-        "metric",
-        "mean [95 %]",
-        "n",
-        "p sign-flip",
-        "p t",
-        "p adjusted",
-        "margin",
-    ]
-    rows: list[Sequence[Cell]] = [
+def scatter(table: Table) -> list[Grid]:
+    """Deviations of the primary metric beside the baseline's."""
+    rows = {row.label: row for row in table.rows}
+    found = [
         [
-            f"{one.row} - {one.against}",
-            one.role,
-            one.verdict,
-            one.metric,
-            [signed(one.mean), interval(one)] if one.interval else signed(one.mean),
-            str(one.n),
-            p_value(one.p_sign_flip),
-            p_value(one.p_t),
-            p_value(one.p_adjusted),
-            "-" if one.margin is None else f"{one.margin:g}",
+            one.row,
+            markdown.deviation(rows[one.row], one.metric),
+            one.against,
+            markdown.deviation(rows[one.against], one.metric),
+            words.p_value(one.p_scatter),
         ]
-        for one in sorted(table.contrasts, key=lambda one: one.role != "primary")
+        for one in table.contrasts
+        if one.metric == table.primary and {one.row, one.against} <= rows.keys()
     ]
-    return Grid("Differences between settings, paired by seed.", header, rows, wide=4)
+    caption = f"Scatter between seeds, {table.primary} (exploratory)."
+    return [Grid(caption, ["row", "std", "against", "its std", "p Brown-Forsythe"], found)] if found else []

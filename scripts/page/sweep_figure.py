@@ -10,9 +10,10 @@
 from typing import Any
 
 from scripts.page.blocks import Chart, Note, Part
-from scripts.page.numbers import number, values
 from scripts.page.theme import across, band, figure, mark, plain, tall
+from scripts.table.labels import word_of
 from scripts.table.summary import Row, Table
+from scripts.table.words import number
 
 
 def sweep_figure(table: Table) -> Part | None:
@@ -55,15 +56,22 @@ def lines_of(table: Table, asked: dict[str, Any]) -> dict[str, list[tuple[float 
     """The rows that have runs by value of `by`, each with its `x`."""
     points: dict[str, list[tuple[float | None, Row]]] = {}
     for row in table.rows:
-        if not values(row, asked["y"]):
+        if not row.values(asked["y"]):
             continue
         x = value_of(row, asked["x"])
         found = x if isinstance(x, (int, float)) and not isinstance(x, bool) else None
-        if row.label == table.baseline and varies_without(table, row, asked["x"]):
+        if varies_without(table, row, asked["x"]):
             found = None
-        by = row.label if found is None else value_of(row, asked["by"]) if asked["by"] else asked["y"]
-        points.setdefault(str(by), []).append((found, row))
+        points.setdefault(row.label if found is None else line_of(row, asked), []).append((found, row))
     return points if any(x is not None for found in points.values() for x, _ in found) else {}
+
+
+def line_of(row: Row, asked: dict[str, Any]) -> str:
+    """The name of the line that a row's point is on: what it has for `by`, as labels name it."""
+    if asked["by"] is None:
+        return asked["y"]
+    value = value_of(row, asked["by"])
+    return word_of(f"{asked['by']}={value:g}" if isinstance(value, float) else f"{asked['by']}={value}", {})
 
 
 def varies_without(table: Table, row: Row, key: str) -> bool:
@@ -78,11 +86,11 @@ def drawn(table: Table, asked: dict[str, Any], points: dict[str, list[tuple[floa
     for place, (by, found) in enumerate(points.items()):
         own, label = mark(place), str(by)
         if all(x is None for x, _ in found):
-            mean = sum(seeds := list(values(found[0][1], asked["y"]).values())) / len(seeds)
+            mean = sum(seeds := list(found[0][1].values(asked["y"]).values())) / len(seeds)
             traces.append(across(mean, label, ends, "dash"))
             told.append(f"{label} {number(mean)}")
             continue
-        ordered = sorted(((x, values(row, asked["y"])) for x, row in found if x is not None), key=lambda pair: pair[0])
+        ordered = sorted(((x, row.values(asked["y"])) for x, row in found if x is not None), key=lambda pair: pair[0])
         steps = [x for x, _ in ordered]
         means = [sum(seeds.values()) / len(seeds) for _, seeds in ordered]
         if any(len(seeds) > 1 for _, seeds in ordered):

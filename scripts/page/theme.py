@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plotly.colors import diverging
+
 Trace = dict[str, Any]
 Axis = str | dict[str, Any]
 
@@ -14,7 +16,8 @@ COLOURS = ("#1F83C6", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
 REFERENCE = "#8A8A8A"  # floors, ceilings, neutral values
-DIVERGING = {"colorscale": "RdBu", "reversescale": True}  # told apart by colour-blind readers, and white where neutral
+# blue, white, red: told apart by colour-blind readers. (The "RdBu" that plotly's script knows is another one.)
+BLUE_TO_RED = [[place / 10, colour] for place, colour in enumerate(reversed(diverging.RdBu))]
 
 
 @dataclass(frozen=True)

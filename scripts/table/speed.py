@@ -34,7 +34,9 @@ class Speed:
     @property
     def median(self) -> float | None:
         """The median number of steps, those that did not come there counting as more than all others; None if it is
-        one of these."""
+        one of these, or if no run has a curve (a row that is known from a csv file)."""
+        if not self.steps:
+            return None
         steps = sorted(float("inf") if step is None else step for step in self.steps.values())
         middle = median(steps)
         return None if middle == float("inf") else middle

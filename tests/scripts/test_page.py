@@ -14,9 +14,10 @@ from datamodules.errors import DataError
 from scripts.page import saved, write
 from scripts.page.__main__ import main
 from scripts.page.curves import lines
+from scripts.page.examples import kind_of
 from scripts.page.folders import tables_of
 from scripts.page.masks import natural, spread
-from scripts.page.numbers import mean, seeds, verdicts
+from scripts.page.numbers import as_sentence, mean, means, verdicts
 from scripts.page.sweep_figure import sweep_figure
 from scripts.page.theme import mark
 from tests.scripts.small_tables import HOSTILE, contrast, row, run_folder, shipped, table
@@ -135,30 +136,29 @@ def test_every_number_of_every_table_is_there(seen, tables):
                 for key in ("identity", "command", "wandb", "started"):
                     assert str(run.get(key) or "-") in shown
                 assert run["folder"] is None or str(run["folder"]) in shown
-        for remark in (*own.remarks, *verdicts(own), own.command, own.question):
+        for remark in (*map(as_sentence, own.remarks), *verdicts(own), own.command, own.question):
             assert remark in shown
     assert "a row from docs/results/own.csv" not in shown and "docs/results/own.csv (csv)" in shown
-    assert "18.56 ± 0.2" in shown and "as published" in shown
+    assert "18.56 ± 0.2" in shown and "as the paper reports it" in shown
     assert "1.23e+03" not in shown and "1,234" in shown and "13 M" in shown and "1.5 GB" in shown
-    assert "Multi-LCAAM: seed 3 failed: killed by SIGKILL." in shown
+    assert "9 cells" not in shown and "1 failed (Multi-LCAAM, seed 3: killed by SIGKILL)." in shown
 
 
 def test_means_medians_and_shares_equal_those_computed_by_hand():
     runs = [{"seed": s, "metrics": {"exact": v}} for s, v in enumerate((1.0, 2.0, 6.0))]
     assert mean(row("a", runs), "exact") == ["3.00 ± 2.65", "median 2.00"]
     assert mean(row("a", runs[:1]), "exact") == "1.00" and mean(row("a", []), "exact") == "-"
-    lost = row("a", runs[:1], expected=8)
+    lost = table("t", "a", [row("a", runs[:1], expected=8)], ["exact"])
     # Clopper and Pearson, 7 of 8: qbeta(.025, 7, 2) = .4735, qbeta(.975, 8, 1) = .9968
-    assert seeds(lost) == ("1 of 8", ["7", "88 % [47, 100]"])
-    assert seeds(row("a", runs)) == ("3", "0")
+    assert means(lost).rows == [[["a", "baseline"], "1 / 8", "1.00", "7 / 8 [47 %, 100 %]"]]
 
 
 def test_a_verdict_says_how_large_how_sure_and_how_often():
     own = table("t", "audio_description", [row("none", [])], ["exact"], contrasts=[contrast()])
-    assert verdicts(own) == [
-        "Multi-LCAAM against none, exact: not resolved (+2.50 [+0.4457, +4.55], n = 4, sign-flip p = 0.1250, "
-        "adjusted 0.1250, margin 3)."
-    ]
+    start = "Multi-LCAAM against none, exact: not resolved (+2.50 [+0.45, +4.55], n = 4, sign-flip p = .12, "
+    assert verdicts(own) == [start + "in sequence .12, margin 3)."]
+    own.contrasts[0].p_adjusted = None
+    assert verdicts(own) == [start + "not tested, since the sequence stopped before it, margin 3)."]
     own.contrasts[0].role = "exploratory"
     assert "No contrast of this table was registered" in verdicts(own)[0]
     own.contrasts = []
@@ -183,6 +183,19 @@ def test_a_curve_is_the_mean_and_its_band_the_range():
     assert len(lines({0: ([9], [1.0])}, mark(0), "a")) == 1  # one seed has no band
 
 
+def test_how_soon_settings_learn_is_said(seen):
+    # the baseline's losses: 3 - step / 20 + seed, median 4.05 at step 9 and 2.55 at step 39: 2.55 + .05 * 1.5 = 2.625
+    shown = words(seen)
+    assert "Speed of learning: steps until val/loss is 2.625 (exploratory)." in shown
+    assert "none 2 / 4 never 9 29 never never" in shown.replace("  ", " ")
+
+
+def test_rows_of_an_unknown_task_are_shown_as_they_are():
+    row = {"id": 7, "answer": 3, "predicted": 4, "query": "how many?"}
+    kind = kind_of(row)
+    assert (kind.name, kind.asked(row), kind.truth(row), kind.answer(row)) == ("id", "how many?", "", "4")
+
+
 def test_long_curves_are_means_of_parts():
     steps, values = saved.shortened([(i, float(i)) for i in range(1000)])
     assert len(steps) == saved.POINTS and steps[-1] == 999 and values[0] == 2.0
@@ -205,6 +218,10 @@ def test_the_figure_of_the_sweep_is_drawn(seen, tables):
     assert "no run that counts has both" in sweep_figure(lost).blocks[0].text
 
 
+def rgb(colour: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", colour)]
+
+
 def test_masks_are_centred_on_the_value_that_leaves_plain_attention(seen, tables):
     maps = {said: f["data"][0] for said, f in figures(seen).items() if f["data"][0]["type"] == "heatmap"}
     of_gate = [trace for said, trace in maps.items() if "Mask of gate" in said]
@@ -213,6 +230,9 @@ def test_masks_are_centred_on_the_value_that_leaves_plain_attention(seen, tables
         assert traces
         for trace in traces:
             assert (trace["zmin"] + trace["zmax"]) / 2 == pytest.approx(neutral)
+            (low, blue), (middle, white), (high, red) = (trace["colorscale"][place] for place in (0, 5, 10))
+            assert (low, middle, high) == (0, 0.5, 1) and min(rgb(white)) > 240
+            assert rgb(blue)[2] > rgb(blue)[0] and rgb(red)[0] > rgb(red)[2]
     layer = saved.layers(tables[0].rows[1].runs[0]["folder"])
     (found,) = [t for said, t in maps.items() if said.startswith("Mask of Multi-LCAAM, layer 1: 6 queries by 6 keys")]
     assert found["zmax"] - 1 == pytest.approx(np.abs(layer.means[0] - 1).max())
@@ -270,7 +290,10 @@ def test_run_folders_become_a_table_per_task(tmp_path):
     assert (first.task, first.primary, first.baseline) == ("audio_description", "exact", "own_none")
     assert [(one.label, sorted(one.runs)) for one in first.rows] == [("own_none", [0, 1]), ("own_per_layer", [0, 1])]
     assert first.floors == {"constant": {"cider": 1.0, "exact": 1.0}, "ceiling": {"cider": 90.0, "exact": 90.0}}
-    assert second.metrics == ["mAP"] and len(first.remarks) == 1 and "failed" in first.remarks[0]
+    assert [(one.row, one.metric, one.differences) for one in first.contrasts if one.metric == "exact"] == [
+        ("own_per_layer", "exact", [2.0, 1.0])
+    ]
+    assert second.metrics == ["mAP"] and "failed" in " ".join(first.remarks) and second.contrasts == []
     assert tables_of([tmp_path], "", ["cider"])[0].primary == "cider"
 
 

@@ -35,6 +35,7 @@ def test_the_threshold_is_95_percent_of_the_baselines_way(tmp_path: Path):
 def test_runs_that_never_come_there_count_as_slower_than_all():
     assert Speed("a", {0: 10, 1: None, 2: None}).median is None
     assert Speed("a", {0: 10, 1: 20, 2: None}).median == 20
+    assert Speed("a", {}).median is None  # a row from a csv file
 
 
 def test_without_two_validations_or_folders_there_is_no_threshold(tmp_path: Path):
