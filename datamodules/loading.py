@@ -22,6 +22,7 @@ class Unrepeated(DistributedSampler):
         self.samples = [sample for start in starts for sample in range(len(dataset))[start : start + batch_size]]
         self.num_samples, self.total_size = len(self.samples), len(dataset)
         self.most = -(-len(dataset) // (self.num_replicas * batch_size))
+        self.batches = -(-len(self.samples) // batch_size)  # of this rank
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.samples)

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from configs.knobs import Positive
+from datamodules.loading import Unrepeated
 from tasks.common.checkpoint_files import LAST, clean
 from tasks.common.gather import several_ranks
 from tasks.common.interrupts import INTERRUPTS
@@ -53,7 +54,7 @@ class LastCheckpoint(Checkpoint):
             self.stop_if_asked(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.common = sum(trainer.num_val_batches)
+        self.common = own_batches(trainer)
         if several_ranks():
             counts: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(counts, self.common)
@@ -105,6 +106,17 @@ class LastCheckpoint(Checkpoint):
             number = next((found for found in numbers if found is not None), None)
         if number is not None:
             INTERRUPTS.release(number)
+
+
+def own_batches(trainer: Trainer) -> int:
+    """How many validation batches this rank really has: the length of an Unrepeated is at least 1."""
+    loaders = trainer.val_dataloaders
+    loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+    samplers = [getattr(loader, "sampler", None) for loader in loaders]
+    return sum(
+        min(most, sampler.batches) if isinstance(sampler, Unrepeated) else most
+        for sampler, most in zip(samplers, trainer.num_val_batches, strict=True)
+    )
 
 
 def training(trainer: Trainer) -> bool:

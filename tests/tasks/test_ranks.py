@@ -1,4 +1,4 @@
-"""Whole tasks on two ranks are one process: predictions, metrics, losses, weights (scripts/torture/ranks.py)."""
+"""Whole tasks on two ranks are one process: predictions, metrics, losses, weights (scripts/torture/ranks.py), with callbacks too."""
 
 from pathlib import Path
 
@@ -37,3 +37,12 @@ def test_every_row_of_the_torture_is_as_promised(name, tmp_path):
     assert row["promised"], row
     if name in PER_RANK:  # else its name would promise too little
         assert float(row["trained, float64"]) > METHOD
+
+
+def test_a_rank_without_a_validation_batch_holds_up_no_other(tmp_path, generated):
+    """Checkpoints make ranks agree in every validation batch that all have; here the second rank has none."""
+    imported()
+    options = (f"paths.data_dir={generated}", "data.eval_batch_size=100", "callbacks=checkpoint")
+    ranks = run(tmp_path / "two", "video_captioning", 2, *options, steps=4)
+    assert [len(one["predictions"]) for one in ranks] == [len(ranks[0]["predictions"])] * 2
+    assert Path(tmp_path, "two", "checkpoints", "last.ckpt").is_file()
