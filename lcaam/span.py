@@ -29,8 +29,8 @@ class SpanMask(LearnedMask):
     fusion:      add; any other would be another function.
 
     The module learns z / (num_keys - 1), as their code does, so that a learning rate means the same at every length.
-    They clamp it to [0, 1] after each step; here it is clamped where it is used, and gradients pass. Their windows
-    look back only, under a causal mask; without one this window has two sides.
+    They clamp it to [0, 1] after each step; here it is clamped in use, and gradients pass. Their windows look back
+    only, under a causal mask; without one this window has two sides.
 
     Raises ValueError for a setting out of range.
     """

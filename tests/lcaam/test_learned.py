@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_length_is_stretched(kind, more):
     old, new = net(kind), KINDS[kind](num_keys=more)
     new.load_state_dict(resized_state(new, old.state_dict(), "interpolate"))
     before, after = old(torch.randn(1, N, 4)).dense(), new(torch.randn(1, more, 4)).dense()
-    if kind == "offsets":  # offset 0 and the farthest ones stay where they are
+    if kind == "offsets":  # offset 0 and the farthest ones keep their numbers
         for i, j in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
             torch.testing.assert_close(after[0, 0, i, j], before[0, 0, i, j])
     else:
