@@ -89,7 +89,7 @@ def test_what_has_a_low_rank_keeps_its_factors():
 
 @pytest.mark.parametrize("kind, fusion", FORMS)
 def test_every_backend_computes_it_and_every_number_learns(kind, fusion):
-    made, rows = net(kind, fusion=fusion).double(), 6
+    made, rows = net(kind, fusion=fusion).double(), 4
     q, k, v, *_ = inputs(rows, rows, b=1)
     leaves, x = [made.change, q, k, v], torch.randn(1, rows, 4)
     expected = attention_loop(q, k, v, made(x).dense(), fusion, causal=True)
