@@ -67,7 +67,7 @@ class Batch:
         self.real: dict[LayerMasks, Real] = {}
 
     def real_tokens(self, made: Made) -> Real:
-        """(batch, N_q) and (batch, N_k) for a mask; None where all are real, or nothing is known of so many tokens."""
+        """(batch, N_q) and (batch, N_k) for a mask; None if all are real, or nothing is known of so many tokens."""
         keeps: list[Tensor | None] = []
         sizes = (made.mask.num_queries, made.mask.num_keys)
         for keep, size in zip(self.real.get(made.masks, (None, None)), sizes, strict=True):
@@ -189,9 +189,10 @@ def intervened(model: nn.Module, name: str, means: MaskMeans | None = None, seed
            "shuffled" - the mask's rows in a random order, the same in all layers and batches; real tokens exchange rows
            among themselves. In decoding with a Memory those that come in one step do.
     means: what `averaging` gave; for "frozen" only.
-    seed:  of the order of "shuffled".
+    seed:  decides the order of "shuffled".
 
-    A mask that does not depend on the input is not changed by the first two. Yields the intervention, whose `size` and
+    A mask that does not depend on the input is not changed by the first two. Attached transformers models need texts
+    without padding at the left, which moves positions, and no beams. Yields the intervention, whose `size` and
     `real` may be set for each batch (see Batch). Raises ValueError for an unknown name, a model without masks, one
     that is in another intervention, and means that are missing or not asked for.
     """
@@ -235,7 +236,8 @@ def with_sizes(
     memory: Memory | None,
 ) -> Mask:
     """What `alter` makes of a mask; the last four arguments are those of LayerMasks.made."""
-    start = 0 if memory is None else memory.kept
-    columns = start + x.shape[1] if memory is not None or keys is None else keys.shape[1]
-    beams = memory.beams if memory is not None and start else 1  # the first rows are those of the samples themselves
+    kept = 0 if memory is None else memory.kept
+    columns = kept + x.shape[1] if memory is not None or keys is None else keys.shape[1]
+    start = 0 if memory is None else columns - mask.num_queries
+    beams = getattr(memory, "beams", 1) if kept else 1  # the first rows are those of the samples themselves
     return alter(Made((path, layer), masks, mask.fit(columns), len(x), start, beams))

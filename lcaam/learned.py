@@ -33,13 +33,14 @@ class LearnedMask(MaskModule):
     """What these masks share.
 
     groups: 1 (one mask for all heads) or the number of heads. fusion: what the masks are made for.
-    shape:  of the learned numbers of a group; limits: the most queries and keys that they serve, None is any number.
+    shape:  of `change` within a group. limits: the most queries and keys that they serve, None is any number.
     start:  the numbers' value at the start; None is the fusion's neutral one.
 
     Raises ValueError for a size below 1, and a fusion that the kind has no form for.
     """
 
     fusion: Fusion
+    rows_have_places = True
 
     def __init__(
         self,
@@ -78,8 +79,9 @@ class LearnedMask(MaskModule):
         return self.checked(0, x.shape[1], (x if keys is None else keys).shape[1])
 
     def grow(self, x: Tensor, memory: Memory, name: Any) -> Mask:
-        """As in MaskModule: the rows behind those that are kept, over all columns that there are by then."""
-        return self.checked(memory.kept, x.shape[1], memory.kept + x.shape[1])
+        """As in MaskModule; all rows that there are by then if samples begin with padding, which moves them."""
+        start, stop = 0 if getattr(memory, "padded", False) else memory.kept, memory.kept + x.shape[1]
+        return self.checked(start, stop - start, stop)
 
     def checked(self, start: int, rows: int, columns: int) -> Mask:
         for what, size, limit in zip(("queries", "keys"), (start + rows, columns), self.limits, strict=True):

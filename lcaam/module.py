@@ -30,11 +30,13 @@ class MaskModule(nn.Module):
     fusions: names of the fusions that the kind has a form for, each with a remark; None is every fusion.
     grows:   False for a mask that covers only the tokens that are there from the start (captioning: the video's),
              not those that are written one by one behind them.
+    rows_have_places: True for a mask whose row is made from the query's place in the sequence, and not from the token.
     """
 
     fusion: Fusion | None = None
     fusions: ClassVar[Mapping[str, str] | None] = None
     grows: ClassVar[bool] = True
+    rows_have_places: ClassVar[bool] = False
 
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Mask:
         """x (B, N_q, dim), keys (B, N_k, dim) or None for self-attention -> Mask (B or 1, G, N_q, N_k)."""

@@ -21,16 +21,17 @@ from lcaam.static import CLOSED
 class SpanMask(LearnedMask):
     """A soft window of learned width z around each query: log w is added to the score, so that w multiplies the weight.
 
-    num_keys:    the longest span is num_keys - 1. num_queries: None if queries and keys are the same tokens.
+    num_keys, num_queries: the longest span is the larger one - 1. num_queries is None if queries and keys are the same
+                 tokens.
     groups:      1, or the number of heads for a span of each head, as published.
     ramp:        R, the number of tokens over which the window fades out.
     start:       the span at the start, a share of the longest in [0, 1]. 1 is plain attention. (Their code starts
                  at 0; the paper does not say.)
     fusion:      add; any other would be another function.
 
-    The module learns z / (num_keys - 1), as their code does, so that a learning rate means the same at every length.
-    They clamp it to [0, 1] after each step; here it is clamped where it is used, and gradients pass. Their windows
-    look back only, under a causal mask; without one this window has two sides.
+    The module learns a share of the longest span, as their code does, so that a learning rate means the same at every
+    length. They clamp it to [0, 1] after each step; here it is clamped in use, and gradients pass. Their windows look
+    back only, under a causal mask; without one this window has two sides.
 
     Raises ValueError for a setting out of range.
     """
@@ -47,8 +48,9 @@ class SpanMask(LearnedMask):
         fusion: str | Fusion = "add",
     ):
         self.check({"ramp": ramp, "start": start})
-        self.ramp, self.longest = ramp, max(num_keys - 1, 1)
-        super().__init__(groups, fusion, (), (num_keys if num_queries is None else num_queries, num_keys), start)
+        num_queries = num_keys if num_queries is None else num_queries
+        self.ramp, self.longest = ramp, max(num_queries, num_keys, 2) - 1
+        super().__init__(groups, fusion, (), (num_queries, num_keys), start)
 
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> None:

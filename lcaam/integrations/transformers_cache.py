@@ -24,10 +24,13 @@ BATCH = {  # methods of a cache that change its batch, and what they do to a ten
 
 
 class Memory:
-    """What lcaam.Memory is to a mask, for one stack in one step: `kept` tokens are in the cache."""
+    """What lcaam.Memory is to a mask, for one stack in one step: `kept` tokens are in the cache.
+
+    padded: True if samples begin with padding, so that their rows stand at other places than the sequence's.
+    """
 
     def __init__(self, cache: Cache, kept: int, stack: str):
-        self.cache, self.kept, self.stack = cache, kept, stack
+        self.cache, self.kept, self.stack, self.padded = cache, kept, stack, False
 
     def extend(self, name: Any, rows: Tensor) -> Tensor:
         """rows (B, G, n, d) -> those of the kept tokens and `rows` behind them.
@@ -91,14 +94,15 @@ def left_padding(keep: Any, look: bool = True) -> Tensor | None:
     return None if look and not padding.any() else padding
 
 
-def aligned(mask: Mask, kept: int, padding: Tensor | None, offset: int, count: int) -> Mask:
-    """The mask of rows behind `kept` tokens, with a column for each of the `count` keys that the attention will have.
+def aligned(mask: Mask, kept: int, rows: int, padding: Tensor | None, offset: int, count: int) -> Mask:
+    """The mask of `rows` rows behind `kept` tokens, with a column for each of the `count` keys that the attention will
+    have.
 
     Columns of `mask` are positions from 0 on. padding (B,): of each sample, or None; its first real token is position
     0. offset: the place of the first key, above 0 after a sliding window has dropped others; room that a cache has
     beyond the tokens gets zeros, and is never attended to.
     """
-    total = kept + mask.num_queries
+    total = kept + rows
     mask = mask.fit(total)
     if padding is not None:
         at = (torch.arange(total, device=padding.device) - padding[:, None]).clamp(min=0)  # (B, total)

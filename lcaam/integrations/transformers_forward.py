@@ -63,6 +63,7 @@ class Attachment:
         nets: Any = masks.nets
         lengths = {getattr(net, "length", None) for net in nets}
         self.by_position, self.stretched = lengths != {"content"}, "interpolate" in lengths
+        self.rows_have_places = any(getattr(net, "rows_have_places", False) for net in nets)
         owner = model.get_submodule(stack.owner)
         self.names_of_owner = list(parameters(owner))
         self.handles = [
@@ -129,6 +130,7 @@ class Attachment:
             memory = Memory(cache, int(cache.get_seq_length(index)), self.stack.name)
             count, offset = cache.get_mask_sizes(x.shape[1], index)
             padding = remembered(padding, memory)
+            memory.padded = padding is not None
         if self.masks.scope == "shared" and not run.made:
             run.shared, run.made = self.masks(x, keys=self.keys(x, names, args, kwargs), memory=memory), True
         order = Order(x, memory, padding, run.shared, offset, count)
@@ -176,7 +178,9 @@ class Attachment:
             mask = self.masks(order.x, place.number, keys=keys, memory=order.memory)
         if mask is not None and not self.stack.cross:
             kept = order.memory.kept if order.memory else 0
-            mask = aligned(mask, kept, order.padding, order.offset, order.count)
+            if order.padding is not None and self.rows_have_places:
+                mask = Mask.from_dense(mask.dense(), mask.fusion)  # whose rows can be moved too
+            mask = aligned(mask, kept, order.x.shape[1], order.padding, order.offset, order.count)
         given: dict[str, Any] = {"soft_mask": Given(mask)}
         return args, kwargs | given | ({} if self.backend == "auto" else {"backend": self.backend})
 

@@ -6,6 +6,7 @@ check_base(expected=checkpoint["base_model"], found=base)
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,6 +37,37 @@ def describe_base(name: str, llm: nn.Module, lora: LoRA | None = None) -> dict[s
 def of_base(name: str) -> bool:
     """Whether an entry of the module's state dict belongs to the language model as it was before the training."""
     return name.startswith(LLM) and not is_lora(name)
+
+
+class WithoutBase:
+    """Mixed into the task: its checkpoints leave out a frozen language model and say which one it was.
+
+    frozen: whether it is. base_model: what describe_base says of it, None for one from scratch.
+    """
+
+    frozen: bool
+    base_model: dict[str, Any] | None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.frozen:
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: value for name, value in weights.items() if not of_base(name)}
+            checkpoint["base_model"] = self.base_model
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "base_model" in checkpoint:
+            check_base(checkpoint["base_model"], self.base_model)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As nn.Module's, but only the weights of a frozen language model may be absent, whatever `strict` is."""
+        load: Any = super().load_state_dict  # type: ignore[misc]
+        if not self.frozen:
+            return load(state_dict, strict=strict, assign=assign)
+        keys = load(state_dict, strict=False, assign=assign)
+        keys.missing_keys[:] = [name for name in keys.missing_keys if not of_base(name)]
+        if keys.missing_keys or keys.unexpected_keys:
+            raise RuntimeError(f"missing weights: {keys.missing_keys}, unexpected weights: {keys.unexpected_keys}")
+        return keys
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ oldest first: they go into the prompt (context.py).
     python train.py experiment=madv2_multi_lcaam scale=mini
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -21,7 +20,7 @@ from lcaam import Encoder, LayerMasks
 from lcaam.analysis import record
 from lcaam.plan import mask_options
 from tasks.audio_description import tokenizer as scratch_tokenizer
-from tasks.audio_description.base_model import check_base, describe_base, of_base
+from tasks.audio_description.base_model import WithoutBase, describe_base
 from tasks.audio_description.context import IGNORED, Context, History, PromptBuilder
 from tasks.audio_description.generation import Decoding
 from tasks.audio_description.language_model import LanguageModel, checkpoint_activations, from_scratch, pretrained
@@ -39,7 +38,7 @@ from tasks.common.optimisation import Schedule, adamw
 from tasks.common.task import Task, first_of
 
 
-class AudioDescription(Task):
+class AudioDescription(WithoutBase, Task):
     """Audiovisual encoder with masks -> bridge -> gated prefix -> LLaMA.
 
     mask: the configuration's mask node (lcaam.plan). facts: the data module's: video_dim, audio_dim, tokens (of each
@@ -270,28 +269,6 @@ class AudioDescription(Task):
     def configure_optimizers(self):
         return adamw(self, **self.recipe("lr", "weight_decay", "betas", "warmup", "schedule"))
 
-    # -- checkpoints: a frozen language model is left out -------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.frozen:
-            weights = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {name: value for name, value in weights.items() if not of_base(name)}
-            checkpoint["base_model"] = self.base_model
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "base_model" in checkpoint:
-            check_base(checkpoint["base_model"], self.base_model)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
-        """As nn.Module's, but only the weights of a frozen language model may be absent, whatever `strict` is."""
-        if not self.frozen:
-            return super().load_state_dict(state_dict, strict=strict, assign=assign)
-        keys = super().load_state_dict(state_dict, strict=False, assign=assign)
-        keys.missing_keys[:] = [name for name in keys.missing_keys if not of_base(name)]
-        if keys.missing_keys or keys.unexpected_keys:
-            raise RuntimeError(f"missing weights: {keys.missing_keys}, unexpected weights: {keys.unexpected_keys}")
-        return keys
-
     # -- what a run reports -------------------------------------------------------------------------------------------
 
     def score(self, rows: list[dict]) -> dict[str, float]:
@@ -316,7 +293,7 @@ class AudioDescription(Task):
     def masks(self) -> list[LayerMasks]:
         return [self.model.encoder.encoder.masks]
 
-    def read(self, batch: dict) -> Any:
+    def read_inputs(self, batch: dict) -> Any:
         return self.prefix(batch)
 
     def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:

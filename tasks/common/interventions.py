@@ -1,7 +1,7 @@
 """Tests a trained model with other masks than its own: `python eval.py run=... intervention=frozen`.
 
 The callback runs inside trainer.test. For "frozen" it first averages the masks over the first test inputs, through
-`Task.read`, which takes no labels.
+`Task.read_inputs`, which takes no labels.
 """
 
 from contextlib import ExitStack
@@ -37,7 +37,7 @@ def asked_for(settings: DictConfig, cfg: DictConfig) -> "MaskIntervention | None
 
 class MaskIntervention(Callback):
     """name: a key of lcaam.interventions.INTERVENTIONS. mean_over: of how many test samples "frozen" takes the mean (of
-    all, if there are fewer). seed: of the order of "shuffled"."""
+    all, if there are fewer). seed: decides the order of "shuffled"."""
 
     def __init__(self, name: str, mean_over: int, seed: int):
         self.name, self.mean_over, self.seed = name, mean_over, seed
@@ -67,7 +67,7 @@ class MaskIntervention(Callback):
                 batch = module.transfer_batch_to_device(batch, module.device, 0)
                 short = {name: value[: self.mean_over - self.averaged] for name, value in batch.items()}
                 means.real = module.real_tokens(short)
-                module.read(short)
+                module.read_inputs(short)
                 self.averaged += size_of(short)
                 if self.averaged >= self.mean_over:
                     break

@@ -185,7 +185,7 @@ class ImageClassification(Task):
     def masks(self) -> list[LayerMasks]:
         return [self.vit.lcaam.masks]
 
-    def read(self, batch: dict) -> Tensor:
+    def read_inputs(self, batch: dict) -> Tensor:
         return self(self.seen(batch))
 
     def parts(self) -> dict[str, int]:

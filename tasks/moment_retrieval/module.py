@@ -232,7 +232,7 @@ class MomentRetrieval(Task):
     def masks(self) -> list[LayerMasks]:
         return [stack.masks for stack in self.model.masked().values()]
 
-    def read(self, batch: dict) -> dict[str, Any]:
+    def read_inputs(self, batch: dict) -> dict[str, Any]:
         return self.predict(batch)
 
     def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:

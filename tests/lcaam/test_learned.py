@@ -67,6 +67,21 @@ def test_each_pair_has_its_number_and_shorter_sequences_the_upper_left_part(kind
     torch.testing.assert_close(square, made(torch.randn(2, rows, 4), keys=torch.randn(2, rows, 4)).dense())
 
 
+@pytest.mark.parametrize("n_q, n_k", [(3, 5), (5, 3), (1, 4)])
+def test_queries_and_keys_of_other_tokens(n_q, n_k):
+    """Cross-attention: sizes of their own, all numbers used, plain attention at the start."""
+    x, keys = torch.randn(2, n_q, 4), torch.randn(2, n_k, 4)
+    for kind, fusion, numbers in (("table", "mul", n_q * n_k), ("offsets", "gate", n_q + n_k - 1), ("span", "add", 1)):
+        made = KINDS[kind](n_k, n_q, fusion=fusion)
+        assert count(made) == numbers and (made(x, keys=keys).dense() == made.fusion.neutral).all()
+    made = KINDS["offsets"](n_k, n_q)
+    torch.nn.init.normal_(made.change)
+    found = made(x, keys=keys).dense()[0, 0]
+    for i in range(n_q):
+        for j in range(n_k):
+            assert found[i, j].item() == pytest.approx(1 + made.change[0, j - i + n_q - 1].item())
+
+
 def test_what_has_a_low_rank_keeps_its_factors():
     ranks = {kind: net(kind)(torch.randn(1, N, 4)).rank for kind in OPTIONS}
     assert ranks == {"temperature": 1, "blocks": 3, "columns": 1, "offsets": 0, "table": 0}
@@ -74,7 +89,7 @@ def test_what_has_a_low_rank_keeps_its_factors():
 
 @pytest.mark.parametrize("kind, fusion", FORMS)
 def test_every_backend_computes_it_and_every_number_learns(kind, fusion):
-    made, rows = net(kind, fusion=fusion).double(), 6
+    made, rows = net(kind, fusion=fusion).double(), 4
     q, k, v, *_ = inputs(rows, rows, b=1)
     leaves, x = [made.change, q, k, v], torch.randn(1, rows, 4)
     expected = attention_loop(q, k, v, made(x).dense(), fusion, causal=True)
@@ -186,7 +201,7 @@ def test_a_checkpoint_of_another_length_is_stretched(kind, more):
     old, new = net(kind), KINDS[kind](num_keys=more)
     new.load_state_dict(resized_state(new, old.state_dict(), "interpolate"))
     before, after = old(torch.randn(1, N, 4)).dense(), new(torch.randn(1, more, 4)).dense()
-    if kind == "offsets":  # offset 0 and the farthest ones stay where they are
+    if kind == "offsets":  # offset 0 and the farthest ones keep their numbers
         for i, j in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
             torch.testing.assert_close(after[0, 0, i, j], before[0, 0, i, j])
     else:

@@ -11,6 +11,7 @@ from lcaam import LayerMasks
 from lcaam.analysis import record
 from lcaam.integrations.transformers import attach, detach
 from tests.lcaam.integrations.small_transformers import LAYERS, LENGTH, inputs, layer_masks, padded, small, with_masks
+from tests.tiers import slow
 
 ROOM = 20  # key positions
 IDS = inputs("Llama")["input_ids"]
@@ -140,3 +141,22 @@ def test_decoding_that_would_be_another_function_is_refused():
     attach(detach(model), layer_masks(num_keys=8))
     with pytest.raises(ValueError, match="the mask has 8 key columns and the sequence 9 keys"):
         model.generate(IDS, max_new_tokens=4, min_new_tokens=4)
+
+
+@pytest.mark.parametrize("kind", ["blocks", slow("columns"), "offsets", slow("table"), slow("span")])
+@pytest.mark.parametrize("scope", [slow("shared"), "per_layer"])
+def test_a_mask_that_knows_places_alone_moves_with_the_padding_in_every_step(kind, scope):
+    options = {"boundaries": (2, 4)} if kind == "blocks" else {"num_keys": ROOM}
+    fusion = "add" if kind == "span" else "mul"
+    model, masks = small("Llama"), LayerMasks(scope, LAYERS, kind, fusion=fusion, **options)
+    attach(model, masks)
+    for parameter in masks.parameters():
+        torch.nn.init.normal_(parameter, mean=-0.5, std=0.5, generator=torch.Generator().manual_seed(3))
+    texts = padded(7, 2, 5)
+    for use_cache in (True, False):
+        found, logits = generate(model, texts, use_cache=use_cache)
+        for row, count in enumerate((7, 2, 5)):
+            alone = {key: value[row : row + 1, LENGTH - count :] for key, value in texts.items()}
+            sequence, expected = generate(model, alone)
+            assert torch.equal(found[row], sequence[0])
+            torch.testing.assert_close(logits[:, row], expected[:, 0], rtol=0, atol=1e-4)
