@@ -87,7 +87,7 @@ def shipped():
 
 @pytest.mark.parametrize(("name", "scale"), list(shipped()))
 def test_every_shipped_table_is_whole(name, scale, tmp_path, monkeypatch):
-    """Labels that are there twice, and a baseline or contrast that is no row, are refused by `tables_of`."""
+    """Labels that are there twice, and a baseline or contrast without a row, are refused by `tables_of`."""
     monkeypatch.setattr(expected, "composed", lambda *words: with_table(tmp_path, name, words))
     monkeypatch.setattr(expected, "prepared", list)  # the command line has no mistake
     rows = expected_rows(name, [f"scale={scale}", "seed=3"])
@@ -112,7 +112,7 @@ def test_every_shipped_table_is_whole(name, scale, tmp_path, monkeypatch):
 def with_table(folder, name, words):
     """As composed with the sweep, which adds its table; test_every_yaml composes each sweep as it is.
 
-    Files are read once per choice of files: what is no choice is changed in a copy.
+    Files are read once per choice of files: all other settings are changed in a copy.
     """
     choices = [word for word in words if word.partition("=")[0] in GROUPS and not word.startswith("sweep=")]
     changes = [f"++{word.removeprefix('++')}" for word in words if word.partition("=")[0] not in GROUPS]

@@ -248,7 +248,7 @@ def test_the_csv_has_a_row_per_cell(shelf):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tabel1a"], r"'tabel1a' is no sweep; did you mean 'table1a'\? \(those with a table: "),
+        (["tabel1a"], r"'tabel1a' is not a sweep; did you mean 'table1a'\? \(those with a table: "),
         (["search"], r"configs/sweep/search.yaml has no `table:`"),
         (["table1a", "--", "batch_size=3"], "batch_size: unknown key; did you mean 'data.batch_size'"),
         (["table1a", "--", "seed"], "seed is not a setting"),
