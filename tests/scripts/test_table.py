@@ -254,6 +254,8 @@ def test_the_csv_has_a_row_per_cell(shelf):
         (["table1a", "--", "seed"], "seed is not a setting"),
         (["table1a", "--", "sweep.known=[no.csv]"], "no.csv: not a readable csv file"),
         (["table1a", "--scale", "tiny"], "invalid choice: 'tiny'"),
+        (["table1a", "--", "scale=mini"], "scale=mini: write --scale mini"),
+        (["table4", "--html"], "table4 is measured by scripts.cost, which writes markdown and JSON only"),
     ],
 )
 def test_a_bad_command_line_is_one_message(words, said, capsys):
