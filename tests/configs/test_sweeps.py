@@ -76,10 +76,13 @@ def test_a_setting_is_its_identity_without_the_seed(compose_run):
     assert setting_id(third) != setting_id(one)
 
 
+ALIKE = ("fusions", "masks_msrvtt", "scopes", "table1a", "table1d", "table5")  # other tables have the same parts
+
+
 def shipped():
     """Every table at both scales; in the slow tier the paper's, and those whose parts other tables have too."""
     for scale, name in itertools.product(("mini", "paper"), TABLES):
-        marks = [pytest.mark.slow] if scale == "paper" or name in ("masks_msrvtt", "scopes", "table1d") else []
+        marks = [pytest.mark.slow] if scale == "paper" or name in ALIKE else []
         if name == "ladder" and "temperature" not in choices_of("mask"):
             marks.append(pytest.mark.skip(reason="its simpler masks are not there yet"))
         yield pytest.param(name, scale, marks=marks)
