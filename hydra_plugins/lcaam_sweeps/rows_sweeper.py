@@ -1,4 +1,4 @@
-"""A sweeper for tables: the product of `params`, and rows beside it that are no part of the product.
+"""A sweeper for tables: the product of `params`, and rows beside it that do not belong to the product.
 
     hydra/sweeper: rows, with hydra.sweeper.params as Hydra's own has them, and hydra.sweeper.also (configs/sweeping.py)
 
@@ -33,7 +33,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="rows", node=RowsSweepe
 
 
 class RowsSweeper(Sweeper):
-    """Launches all cells at once. Raises CompactHydraException for values that are no list."""
+    """Launches all cells at once. Raises CompactHydraException for a range to draw from."""
 
     def __init__(self, params: dict[str, Any] | None = None, also: list[dict[str, Any]] | None = None) -> None:
         self.params, self.also = params or {}, also or []

@@ -19,6 +19,7 @@ from tasks.common.files import write_text
 from tasks.common.run_rows import RowsError
 
 DONE, MISSING = 0, 1
+LOCAL = "hydra/launcher=local"
 COSTS = "table4"  # no runs, so no sweep: counted and measured by scripts.cost
 
 
@@ -28,9 +29,13 @@ def main(given: list[str] | None = None, description: str | None = None) -> int:
     parser = parser_of(description)
     arguments = parser.parse_intermixed_args(given)
     command = shlex.join(["python", "-m", "scripts.table", *given])
+    if scales := [word for word in arguments.overrides if word.startswith("scale=")]:
+        parser.error(f"{scales[0]}: write --scale {scales[0].removeprefix('scale=')}")
+    if arguments.name == COSTS:
+        if arguments.html or arguments.latex:
+            parser.error(f"{COSTS} is measured by scripts.cost, which writes markdown and JSON only")
+        return costs(arguments.scale, arguments.overrides, arguments.run, arguments.out)
     try:
-        if arguments.name == COSTS:
-            return costs(parser, arguments.scale, arguments.overrides, arguments.run, arguments.out)
         tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
         if arguments.run and missing(tables):
             launcher = [] if any(word.startswith("hydra/launcher=") for word in arguments.overrides) else [LOCAL]
@@ -55,9 +60,6 @@ def main(given: list[str] | None = None, description: str | None = None) -> int:
     return MISSING if arguments.run and missing(tables) else DONE
 
 
-LOCAL = "hydra/launcher=local"
-
-
 def parser_of(description: str | None) -> ArgumentParser:
     parser = parser_for("table", description)
     parser.add_argument("name", metavar="NAME", help=f"a file of configs/sweep/, or {COSTS}")
@@ -74,7 +76,7 @@ def missing(tables: Sequence[Table]) -> bool:
     return any(row.missing for table in tables for row in table.rows)
 
 
-def costs(parser: ArgumentParser, scale: str, overrides: Sequence[str], run: bool, out: Path | None) -> int:
+def costs(scale: str, overrides: Sequence[str], run: bool, out: Path | None) -> int:
     """Table 4, latency and cost: the command that measures it, or with --run what it writes."""
     words = ["-m", "scripts.cost", "experiment=madv2_baseline", f"scale={scale}", *overrides, "--latency"]
     if out is not None:

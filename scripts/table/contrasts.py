@@ -39,15 +39,15 @@ def named(rows: Sequence[Row], label: str, what: str) -> Row:
     """ConfigError, with the nearest label, if no row has it."""
     there = [row.label for row in rows]
     if label not in there:
-        raise ConfigError(f"{what}: {label!r} is no row{nearest(label, there)} (rows: {'; '.join(there)})")
+        raise ConfigError(f"{what}: {label!r} is not a row{nearest(label, there)} (rows: {'; '.join(there)})")
     return rows[there.index(label)]
 
 
 def registered(
     table: Table, candidates: Sequence[Row], contrasts: Iterable[Mapping[str, str]], whole: bool
 ) -> list[Pair]:
-    """The pre-registered pairs. candidates: the baselines. whole: the table has all rows of its sweep; of a part a pair
-    that is not there becomes a remark.
+    """The pre-registered pairs. candidates: the baselines. whole: the table has all rows of its sweep; else a pair that
+    is not there becomes a remark.
 
     Raises ConfigError for a label that no row of a whole table has.
     """

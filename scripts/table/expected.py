@@ -84,7 +84,7 @@ def check_name(name: str) -> None:
     nodes = {one: OmegaConf.load(ROOT / "configs" / "sweep" / f"{one}.yaml") for one in choices_of("sweep")}
     tables = [one for one, node in nodes.items() if node.get("table") is not None]
     if name not in nodes:
-        raise ConfigError(f"{name!r} is no sweep{nearest(name, tables)} (those with a table: {listed(tables)})")
+        raise ConfigError(f"{name!r} is not a sweep{nearest(name, tables)} (those with a table: {listed(tables)})")
     if name not in tables:
         raise ConfigError(f"configs/sweep/{name}.yaml has no `table:` (those with a table: {listed(tables)})")
 

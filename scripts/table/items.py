@@ -37,7 +37,7 @@ class Items:
         return None if found is None else import_module(name).item_scores
 
     def of(self, run: Mapping[str, Any], metric: str) -> Scores:
-        """Empty: no scorer, no predictions, a metric that is no mean over items, or predictions of another test."""
+        """Empty: no scorer, no predictions, a metric that is not a mean over items, or predictions of another test."""
         scorer, folder = self.scorer(), run.get("folder")
         path = None if folder is None else folder / "predictions" / "test.jsonl"
         if scorer is None or path is None or not path.is_file():

@@ -104,7 +104,7 @@ def check_labels(expected: Sequence[Expected]) -> None:
 
 
 def without_java(metric: str, there: Sequence[str], remarks: list[str]) -> str:
-    """The metric, or its form on plain tokens, under which it goes where there is no Java."""
+    """The metric, or its form on plain tokens, which is its name without Java."""
     plain = f"{metric}_plain"
     if metric in there or plain not in there:
         return metric

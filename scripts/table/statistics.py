@@ -62,7 +62,7 @@ class Paired:
 
 
 def paired(values: Sequence[float], against: Sequence[float]) -> Paired:
-    """Of two rows' values, seed by seed: the first minus the second. ValueError for different numbers of them."""
+    """The first row's values minus the second's, seed by seed. ValueError if they are not as many."""
     found = [one - other for one, other in zip(values, against, strict=True)]
     n = len(found)
     if n < 2:

@@ -42,10 +42,10 @@ class Contrast:
     """The difference of one metric between two rows, paired by seed: `row` minus `against`.
 
     differences: one per common seed, in the order of the seeds; `n` of them.
-    interval: of the mean, 95 %, Student's t; None with fewer than two pairs.
+    interval: Student's 95 % interval of the mean; None with fewer than two pairs.
     p_sign_flip: two-sided, exact up to n = 20; p_t: the paired t test; None with fewer than two pairs.
-    p_adjusted: of a primary contrast by fixed sequence (None: the sequence stopped before it), of others by Holm over
-    the table's exploratory contrasts of the same metric.
+    p_adjusted: a primary contrast is tested in a fixed sequence (None: the sequence stopped before it), any other one
+    by Holm over the table's exploratory contrasts with the same metric.
     margin: the smallest difference that matters, in the metric's unit; None if none was named.
     p_equivalence: two one-sided tests that the mean lies within the margin. p_scatter: Brown-Forsythe, of all values
     of both rows. items: the bootstrap interval over seeds and test items, with the numbers of both.

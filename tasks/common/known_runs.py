@@ -51,7 +51,7 @@ def held(cfg: DictConfig) -> Iterator[None]:
 def runs(cfg: DictConfig, mine: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
     """The folders and records of all runs with the configuration's identity, oldest first.
 
-    mine: the identity, if it is known already. Raises DataError for a record that is no JSON.
+    mine: the identity, if it is known already. Raises DataError for a record that is not JSON.
     """
     mine = identity(cfg) if mine is None else mine
     found = []

@@ -36,7 +36,7 @@ class SweepTable(Callback):
             launcher = {"_target_": GOING_ON, "_recursive_": False, "launcher": config.hydra.launcher}
             config.hydra.launcher = launcher
         if first_rank():
-            atexit.register(make_table, Path(config.hydra.sweep.dir))
+            atexit.register(make_table, Path(config.hydra.sweep.dir), whole_table(config))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Notes the job's folder and process. A single run notes nothing."""
@@ -53,7 +53,7 @@ class SweepTable(Callback):
         """Writes the table."""
         if first_rank():
             atexit.unregister(make_table)
-            make_table(Path(config.hydra.sweep.dir))
+            make_table(Path(config.hydra.sweep.dir), whole_table(config))
 
 
 def is_job(config: DictConfig) -> bool:
@@ -77,8 +77,15 @@ def reason(done: JobReturn) -> str:
     return ""
 
 
-def make_table(folder: Path) -> None:
-    """Makes the table of a multirun's folder, and its line about what is missing."""
+def whole_table(config: DictConfig) -> str:
+    """The command that compares the rows of a sweep which says how; empty for others."""
+    if config.get("table") is None:
+        return ""
+    return f"python -m scripts.table {config.hydra.runtime.choices.sweep} --scale {config.scale_name}"
+
+
+def make_table(folder: Path, compared_by: str = "") -> None:
+    """Makes the table of a multirun's folder, and its line about what is missing, and names the command for more."""
     if not (folder / CELLS).is_file():
         return
     command = [sys.executable, "-m", "scripts.report", "--sweep", str(folder.absolute())]
@@ -87,4 +94,5 @@ def make_table(folder: Path) -> None:
     if done.returncode:
         log.warning("no table of this multirun: %s", done.stderr.strip())
     else:
-        log.info("%s%s\n%s", done.stderr, folder / TABLE, done.stdout)
+        more = f"compared, with tests: {compared_by}\n" if compared_by else ""
+        log.info("%s%s\n%s%s", done.stderr, folder / TABLE, done.stdout, more)

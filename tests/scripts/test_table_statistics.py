@@ -137,7 +137,7 @@ def test_equivalence_is_the_larger_of_two_one_sided_tests():
 
 
 def test_the_bootstrap_resamples_seeds_and_items():
-    """Of two seeds with 0 and 2 in all items a draw has the mean 0, 1 or 2; the same if the items differ instead."""
+    """If two seeds have 0 and 2 in all items, a draw has the mean 0, 1 or 2; the same if the items differ instead."""
     differences = np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]])
     assert crossed_bootstrap(differences) == pytest.approx((0.0, 2.0))
     assert crossed_bootstrap(differences.T) == pytest.approx((0.0, 2.0))
