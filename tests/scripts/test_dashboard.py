@@ -25,7 +25,7 @@ WORDS = ("experiment=qvhighlights_baseline,qvhighlights_lcaam", "seed=3", "mask.
 
 
 class Server(ThreadingHTTPServer):
-    """Stands in for W&B's server: keeps what it is asked, and knows as much as saving a view needs."""
+    """A stand-in for W&B's server: it keeps what it is asked, and knows as much as saving a view needs."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
