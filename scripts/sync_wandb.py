@@ -123,8 +123,8 @@ def main(arguments: Sequence[str] | None = None, sync: Sequence[str] | None = No
     for one in left:
         print(f"left out: {one}: it has not ended; --killed uploads it if it was killed", file=sys.stderr)
     before = len(every) - len(todo) - len(left)
-    new = 0 if given.dry_run else len(todo) - len(failed)
-    print(f"{len(every)} runs: {new} uploaded, {before} uploaded before, {len(failed)} failed, {len(left)} not ended")
+    new = f"{len(todo)} to upload" if given.dry_run else f"{len(todo) - len(failed)} uploaded"
+    print(f"{len(every)} runs: {new}, {before} uploaded before, {len(failed)} failed, {len(left)} not ended")
     return 1 if failed else 0
 
 

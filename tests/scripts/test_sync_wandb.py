@@ -114,7 +114,10 @@ def test_the_parts_of_a_resumed_run_go_up_together_in_their_order(place: Place, 
     last = place.run("aa", "120000", resumed=second)
     place.multirun(last)  # the sweep knows the last part only
     assert place.upload("table1a", "--dry-run") == 0
-    assert place.calls == [] and "would upload aa (3 parts)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        place.calls == [] and "would upload aa (3 parts)" in said and "1 runs: 1 to upload, 0 uploaded before" in said
+    )
     assert place.upload("table1a") == 0
     parts = [f"offline-run-20261129_{time}-aa" for time in ("100000", "110000", "120000")]
     assert place.calls == [["--id", *parts]]
