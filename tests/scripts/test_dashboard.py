@@ -236,6 +236,8 @@ def test_panels_have_seed_bands_and_the_runs_are_those_of_the_sweep(made: Conten
     assert condition["key"] == {"section": "run", "name": "group"} and condition["value"] == made.groups
     panels = {part["name"]: part["panels"] for part in section["panelBankConfig"]["sections"]}
     assert list(panels) == ["Runs", "Test", "Validation", "Training", "Masks", "Cost"]
+    titles = [panel["config"]["chartTitle"] for panel in panels["Validation"]]
+    assert titles[:3] == ["val/loss", "val/R1@0.5", "val/R1@0.7"] and set(titles[-2:]) <= {"val/saliency", "val/span"}
     for panel in panels["Validation"]:
         config = panel["config"]
         assert (config["groupBy"], config["groupAgg"], config["groupArea"]) == ("group", "mean", "stddev")
