@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,9 +24,14 @@ from filelock import FileLock, Timeout
 from scripts.arguments import parser_for
 from scripts.sweep_runs import LOGS, Run, found
 
-SYNC = (sys.executable, "-m", "wandb", "sync")  # followed by the folders of one run's parts
 OFFLINE = re.compile(r"offline-run-(?P<began>\d{8}_\d{6})-(?P<id>.+)")
 MARK = ".synced"  # what W&B adds to the name of a file that it has uploaded
+
+
+def uploader() -> tuple[str, ...]:
+    """W&B's own command, to which the folders of a run's parts are added; before 0.30 `wandb sync` was another one."""
+    release = tuple(int(part) for part in version("wandb").split(".")[:2])
+    return (sys.executable, "-m", "wandb", *(("sync",) if release >= (0, 30) else ("beta", "sync")))
 
 
 @dataclass
@@ -74,7 +80,9 @@ def upload(one: Upload, sync: Sequence[str]) -> str:
         with FileLock(one.parts[0].parent / ".upload.lock", timeout=0):
             if not (todo := one.todo):
                 return ""
-            done = subprocess.run([*sync, *map(str, todo)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            ordered = ["--id", one.id] if len(one.parts) > 1 else []  # W&B then takes parts in the order of their start
+            command = [*sync, *ordered, *map(str, todo)]
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except Timeout:
         return "another process is uploading it"
     except OSError as error:
@@ -86,8 +94,8 @@ def upload(one: Upload, sync: Sequence[str]) -> str:
     return f"{status}: {said[-1]}" if said else status
 
 
-def main(arguments: Sequence[str] | None = None, sync: Sequence[str] = SYNC) -> int:
-    """The command line; returns 1 if something was not uploaded."""
+def main(arguments: Sequence[str] | None = None, sync: Sequence[str] | None = None) -> int:
+    """The command line; returns 1 if something was not uploaded. sync: instead of W&B's own command."""
     given = parsed(arguments)
     try:
         runs = found(given.sweep, given.logs)
@@ -109,14 +117,14 @@ def main(arguments: Sequence[str] | None = None, sync: Sequence[str] = SYNC) -> 
             print(f"would upload {one}")
             continue
         print(f"uploading {one}", flush=True)
-        if why := upload(one, sync):
+        if why := upload(one, sync or uploader()):
             failed.append(one)
             print(f"failed: {one}: {why}", file=sys.stderr)
     for one in left:
         print(f"left out: {one}: it has not ended; --killed uploads it if it was killed", file=sys.stderr)
     before = len(every) - len(todo) - len(left)
-    new = 0 if given.dry_run else len(todo) - len(failed)
-    print(f"{len(every)} runs: {new} uploaded, {before} uploaded before, {len(failed)} failed, {len(left)} not ended")
+    new = f"{len(todo)} to upload" if given.dry_run else f"{len(todo) - len(failed)} uploaded"
+    print(f"{len(every)} runs: {new}, {before} uploaded before, {len(failed)} failed, {len(left)} not ended")
     return 1 if failed else 0
 
 

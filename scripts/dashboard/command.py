@@ -83,7 +83,7 @@ def check(views: dict[str, Any], made: Content) -> int:
 
 
 def push(made: Content, given: argparse.Namespace) -> int:
-    """Saves workspace and report at W&B and prints where they are."""
+    """Saves workspace and report at W&B and prints their addresses."""
     if not logged_in():
         return told("--push needs a key of W&B: `wandb login` first, or WANDB_API_KEY")
     import wandb

@@ -9,14 +9,14 @@ from scripts.sweep_runs import Run
 from tasks.common.wandb_names import wandb_name
 
 UNFIT = "=<>"  # in a filter's text the library replaces them, also inside quotes
-TEST = ("test_loss", "train_loss")  # metrics of the record that are no scores
+TEST = ("test_loss", "train_loss")  # metrics of the record that are not scores
 
 
 @dataclass
 class TaskContent:
     """Of one task, by the names of the run's files, in the order of the closing table.
 
-    metrics: of the test. curves: what was logged while training and validating ("val/loss"). figures: pictures, by
+    metrics: the test's. curves: what was logged while training and validating ("val/loss"). figures: pictures, by
     W&B's names. references: what stands beside a metric ("floors/constant", "paper"), by metric. analysis: statistics
     of masks and attention, their layers by kind.
     """
@@ -35,7 +35,7 @@ class TaskContent:
 
 @dataclass
 class Content:
-    """Of a sweep at one scale. groups: the groups of its runs at W&B. runs: those that W&B has or will get."""
+    """The content of a sweep at one scale. groups: the runs' groups at W&B. runs: those that W&B has or will get."""
 
     name: str
     scale: str

@@ -50,8 +50,9 @@ def beside(metric: str, task: TaskContent) -> list[str]:
 
 
 def first_scores(curves: list[str], task: TaskContent) -> list[str]:
-    """Curves of the test's metrics and the loss before those of the loss's terms."""
-    return sorted(curves, key=lambda name: name != "val/loss" and name.removeprefix("val/") not in task.scores)
+    """The loss, then the test's metrics in their order, then the others, such as terms of the loss."""
+    order = ["val/loss", *(f"val/{name}" for name in task.scores)]
+    return sorted(curves, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def curve(name: str, band: str) -> wr.LinePlot:

@@ -12,7 +12,7 @@ from tasks.common.wandb_names import wandb_name
 from tasks.common.wandb_runs import STEP
 
 PER_ROW, WIDTH, HEIGHT = 3, 8, 6  # panels of a report: 24 columns in all
-SHOWN = 200  # runs; W&B's own limit for a plot is lower where it has one
+SHOWN = 200  # runs in a plot, if W&B has no lower limit of its own
 
 
 def title(content: Content) -> str:

@@ -100,7 +100,7 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figure(text: Any) -> float | str:
-    """A published figure as a number (`32.20 ± 0.3` is 32.2), so that it can stand in a plot; a text as it is."""
+    """A published figure as a number (`32.20 ± 0.3` is 32.2), so that it can be plotted; a text as it is."""
     found = re.match(r"-?\d+(\.\d+)?", str(text).strip())
     return float(found[0]) if found else str(text)
 

@@ -1,4 +1,4 @@
-"""A real offline sweep of two settings at scale=smoke: what W&B got of it, and the dashboard that is built from it.
+"""A real offline sweep at scale=smoke: what W&B got of it, and the dashboard that is built from it.
 
 Nothing here talks to W&B: its base URL is a server of the test's own, which counts what it is asked.
 """
@@ -21,11 +21,11 @@ from tests.programs import started
 pytest.importorskip("wandb_workspaces", reason="the extra `dashboard`")
 
 SWEEP = "table1bc"
-WORDS = ("experiment=qvhighlights_baseline,qvhighlights_lcaam", "seed=3", "mask.depth=2", "trainer.max_steps=4")
+WORDS = ("experiment=qvhighlights_lcaam", "seed=3", "mask.depth=2", "trainer.max_steps=4")
 
 
 class Server(ThreadingHTTPServer):
-    """Stands in for W&B's server: keeps what it is asked, and knows as much as saving a view needs."""
+    """A stand-in for W&B's server: it keeps what it is asked, and knows as much as saving a view needs."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -89,7 +89,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory, generated: Path, server: Server) -> Path:
-    """Two runs of two settings; their user has no settings, no key and a server that would notice a question."""
+    """One run; its user has no settings, no key, and a server that would notice a question."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "home").mkdir()
     places = (f"paths.log_dir={folder}/logs", f"paths.data_dir={generated}")
@@ -109,6 +109,17 @@ def runs(logs: Path) -> list[Run]:
 @pytest.fixture(scope="module")
 def made(runs: list[Run]) -> Content:
     return content(SWEEP, runs)
+
+
+@pytest.fixture(scope="module")
+def readable(runs: list[Run]) -> None:
+    """Skips if this wandb cannot show what it has written."""
+    try:
+        logged(runs)
+    except NotReadable as error:
+        if "which came with 0.31" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +144,6 @@ def test_an_offline_run_asks_no_server_anything(logs: Path, server: Server) -> N
 def test_the_group_is_the_setting_and_the_name_adds_the_seed(runs: list[Run], records: list[dict]) -> None:
     groups = {run.record["experiment"]: run.record["group"] for run in runs}
     assert groups["qvhighlights_lcaam"].startswith("qvhighlights_lcaam-smoke-max_steps_4-")  # the depth is the scale's
-    assert groups["qvhighlights_baseline"].startswith("qvhighlights_baseline-smoke-max_steps_4-")
     run = of_kind(records, "run")[0]
     assert run["run_group"] == groups["qvhighlights_lcaam"] and run["display_name"] == f"{run['run_group']}-s3"
     assert (run["job_type"], run["tags"]) == ("train", ["smoke", "QVHighlights"])
@@ -184,7 +194,7 @@ def test_the_record_and_the_first_predictions_are_handed_over(runs: list[Run], r
 
 
 def test_the_content_is_that_of_the_runs(made: Content, runs: list[Run]) -> None:
-    assert (made.scale, made.seeds, len(made.groups)) == ("smoke", [3], 2)
+    assert (made.scale, made.seeds, len(made.groups)) == ("smoke", [3], 1)
     (task,) = made.tasks
     assert task.name == "moment_retrieval" and "R1@0.5" in task.scores and "val/loss" in task.curves
     assert task.references["mAP"] == ["floors/constant", "floors/ceiling", "floors/input_blind"]
@@ -192,7 +202,8 @@ def test_the_content_is_that_of_the_runs(made: Content, runs: list[Run]) -> None
     assert task.analysis["sign_flips"] == ["layer 1", "layer 2"]
 
 
-def test_every_key_of_workspace_and_report_was_logged_by_a_run(made: Content, runs: list[Run], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("readable")
+def test_every_key_of_workspace_and_report_was_logged_by_a_run(made: Content, runs: list[Run]) -> None:
     from scripts.dashboard.views import as_json, report, workspace
 
     for view in (workspace(made, "lcaam"), report(made, "lcaam")):
@@ -203,6 +214,7 @@ def test_every_key_of_workspace_and_report_was_logged_by_a_run(made: Content, ru
     assert {("metric", "floors/ceiling/mAP"), ("metric", "trainer/global_step")} <= keys
 
 
+@pytest.mark.usefixtures("readable")
 def test_a_key_that_no_run_logged_is_found(made: Content, runs: list[Run]) -> None:
     from scripts.dashboard.panels import bars, curve
     from scripts.dashboard.views import as_json, workspace
@@ -223,6 +235,8 @@ def test_panels_have_seed_bands_and_the_runs_are_those_of_the_sweep(made: Conten
     assert condition["key"] == {"section": "run", "name": "group"} and condition["value"] == made.groups
     panels = {part["name"]: part["panels"] for part in section["panelBankConfig"]["sections"]}
     assert list(panels) == ["Runs", "Test", "Validation", "Training", "Masks", "Cost"]
+    titles = [panel["config"]["chartTitle"] for panel in panels["Validation"]]
+    assert titles[:3] == ["val/loss", "val/R1@0.5", "val/R1@0.7"] and set(titles[-2:]) <= {"val/saliency", "val/span"}
     for panel in panels["Validation"]:
         config = panel["config"]
         assert (config["groupBy"], config["groupAgg"], config["groupArea"]) == ("group", "mean", "stddev")
@@ -231,6 +245,7 @@ def test_panels_have_seed_bands_and_the_runs_are_those_of_the_sweep(made: Conten
     assert any(panel["viewType"] == "Media Browser" for panel in panels["Masks"])
 
 
+@pytest.mark.usefixtures("readable")
 def test_the_dry_run_needs_no_server(
     logs: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +254,7 @@ def test_the_dry_run_needs_no_server(
     (multirun,) = (logs / "multirun").iterdir()
     for sweep in (SWEEP, str(multirun)):
         assert main([sweep, "--dry-run", "--logs", str(logs), "--out", str(tmp_path / "d.json")]) == 0
-        assert "2 groups" in (said := capsys.readouterr().err) and "0 of them not logged" in said
+        assert "1 groups" in (said := capsys.readouterr().err) and "0 of them not logged" in said
     views = json.loads((tmp_path / "d.json").read_text())
     assert views["workspace"]["project"] == "lcaam" and views["report"]["displayName"] == f"{SWEEP} (smoke)"
     assert len(server.asked) == before

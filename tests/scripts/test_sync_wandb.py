@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from scripts.sync_wandb import SYNC, main, synced
+from scripts.sync_wandb import main, synced, uploader
 from tests.programs import started
 
 STAND_IN = """
 import json, pathlib, sys
 place = pathlib.Path(sys.argv[1])
-folders = [pathlib.Path(word) for word in sys.argv[2:]]
+words = sys.argv[2:]
+id = words[1] if words[0] == "--id" else None
+folders = [pathlib.Path(word) for word in words[2 if id else 0:]]
+if id and not all(folder.name.endswith("-" + id) for folder in folders):
+    sys.exit("another run's id")
 with (place / "calls.jsonl").open("a") as file:
-    file.write(json.dumps([folder.name for folder in folders]) + "\\n")
+    file.write(json.dumps([*(["--id"] if id else []), *(folder.name for folder in folders)]) + "\\n")
 refused = (place / "refused").read_text().split() if (place / "refused").exists() else []
 for folder in folders:
     if any(word in folder.name for word in refused):
@@ -110,9 +114,13 @@ def test_the_parts_of_a_resumed_run_go_up_together_in_their_order(place: Place, 
     last = place.run("aa", "120000", resumed=second)
     place.multirun(last)  # the sweep knows the last part only
     assert place.upload("table1a", "--dry-run") == 0
-    assert place.calls == [] and "would upload aa (3 parts)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        place.calls == [] and "would upload aa (3 parts)" in said and "1 runs: 1 to upload, 0 uploaded before" in said
+    )
     assert place.upload("table1a") == 0
-    assert place.calls == [[f"offline-run-20261129_{time}-aa" for time in ("100000", "110000", "120000")]]
+    parts = [f"offline-run-20261129_{time}-aa" for time in ("100000", "110000", "120000")]
+    assert place.calls == [["--id", *parts]]
 
 
 def test_what_a_broken_upload_left_of_a_run_goes_up_alone(place: Place) -> None:
@@ -122,7 +130,7 @@ def test_what_a_broken_upload_left_of_a_run_goes_up_alone(place: Place) -> None:
     assert place.upload(place.logs) == 1
     (place.folder / "refused").unlink()
     assert place.upload(place.logs) == 0
-    assert place.calls[1:] == [["offline-run-20261129_110000-aa"]]
+    assert place.calls[1:] == [["--id", "offline-run-20261129_110000-aa"]]
 
 
 def test_a_run_that_has_not_ended_is_left_out_with_its_earlier_parts(place: Place, capsys) -> None:
@@ -134,7 +142,7 @@ def test_a_run_that_has_not_ended_is_left_out_with_its_earlier_parts(place: Plac
     assert place.calls == [["offline-run-20261129_120000-bb"]]
     assert "left out: aa (2 parts)" in said.err and "1 not ended" in said.out
     assert place.upload(place.logs, "--killed") == 0
-    assert place.calls[1:] == [["offline-run-20261129_100000-aa", "offline-run-20261129_110000-aa"]]
+    assert place.calls[1:] == [["--id", "offline-run-20261129_100000-aa", "offline-run-20261129_110000-aa"]]
 
 
 def test_two_processes_do_not_upload_one_run(place: Place, capsys) -> None:
@@ -173,6 +181,7 @@ def test_what_is_not_there_is_said_in_one_line(place: Place, capsys, words: str,
 
 
 def test_the_installed_wandb_takes_folders_and_needs_no_answer() -> None:
-    """--help names what is used: paths, without a question; a question would be asked only without a path."""
-    done = started(*SYNC[1:], "--help")
-    assert done.returncode == 0 and "[PATHS]" in done.stdout.upper()
+    """--help names what is used: paths and --id; a question is asked only if no path is given."""
+    done = started(*uploader()[1:], "--help")
+    assert done.returncode == 0 and "[PATHS]..." in done.stdout and "--id" in done.stdout
+    assert "order of start time" in " ".join(done.stdout.split())
