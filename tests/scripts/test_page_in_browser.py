@@ -38,7 +38,7 @@ class Opened:
         return self.page.evaluate(script, [selector, name])
 
     def colour_of_text(self) -> str:
-        """Of a figure's axis title, which only the figure's template decides."""
+        """The colour of a figure's axis title, which only the figure's template decides."""
         return self.page.evaluate("getComputedStyle(document.querySelector('.chart .xtitle')).fill")
 
     def wide(self) -> int:
