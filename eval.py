@@ -3,10 +3,11 @@
     python eval.py run=logs/madv2_multi_lcaam/mini/seed0/<time>                     the weights that the run tested
     python eval.py run=logs/madv2_multi_lcaam/mini/seed0/<time> checkpoint=best     others under its checkpoints/
     python eval.py run=logs/.../checkpoints/last.ckpt data.batch_size=8             with another setting
+    python eval.py run=logs/madv2_multi_lcaam/mini/seed0/<time> intervention=frozen   with other masks (docs/ladder.md)
 
 The settings are those of configs/eval.yaml, taken literally; any other `key=value` changes the run's config.yaml,
 except what the weights were trained for (mask, data.tokens). Writes metrics.json and predictions/test.jsonl to
-<run>/eval/<time>/, and leaves the run's own files alone.
+<run>/eval/<time>/ (<time>-<intervention>/ with one), and leaves the run's own files alone.
 
 The folder may be a stranger's: no code of it runs, none of its callbacks and loggers is built, and nothing is written
 outside <run>/eval/ (generated data that are not there are made only if data.root=... or paths.data_dir=... says where).
@@ -38,9 +39,11 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     from hydra.utils import get_class
 
     from datamodules.formats.kept import nothing_kept
+    from lcaam.interventions import SingleSampleError
     from tasks.common.build import build_datamodule, build_trainer, check_devices, derived
     from tasks.common.checkpoints import find_checkpoint, load_module
     from tasks.common.files import write_json, write_jsonl
+    from tasks.common.interventions import asked_for
     from tasks.common.published import published
     from tasks.common.seeding import seed_run
     from tasks.common.table import closing_table, show
@@ -48,6 +51,7 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     from tasks.common.unfinished import warn_if_unfinished
 
     check_devices(cfg)
+    intervention = asked_for(settings, cfg)
     run = Path(settings.run)
     path = run if run.suffix == ".ckpt" else find_checkpoint(run, settings.checkpoint or cfg.test_checkpoint)
     warn_if_unfinished(Path(cfg.paths.run_dir), path, cfg.trainer.get("max_steps"))
@@ -55,15 +59,21 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     module = load_module(get_class(derived(cfg, "task", Task)._target_), path, **task)
 
     seed_run(cfg.seed, cfg.threads)
-    output = Path(settings.output or Path(cfg.paths.run_dir) / "eval" / run_stamp())
+    stamp = "-".join([run_stamp(), *([] if intervention is None else [intervention.name])])
+    output = Path(settings.output or Path(cfg.paths.run_dir) / "eval" / stamp)
     with nothing_kept(unless=changes):
         datamodule = build_datamodule(cfg)
-        trainer = build_trainer(only_testing(cfg, changes, output))
-        trainer.test(module, datamodule=datamodule, verbose=False)
+        trainer = build_trainer(only_testing(cfg, changes, output), *([] if intervention is None else [intervention]))
+        try:
+            trainer.test(module, datamodule=datamodule, verbose=False)
+        except SingleSampleError as error:
+            raise ConfigError(f"intervention=swapped: {error}; choose another data.eval_batch_size") from error
 
-    write_json(output / "metrics.json", {"checkpoint": str(path), "changes": sorted(changes), **module.test_metrics})
+    made = {} if intervention is None else {"intervention": intervention.describe()}
+    facts = {"checkpoint": str(path), "changes": sorted(changes), **made}
+    write_json(output / "metrics.json", {**facts, **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
-    title = f"{cfg.name}, {path.name}"
+    title = ", ".join([cfg.name, path.name, *([] if intervention is None else [f"masks {intervention.name}"])])
     show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output)
     return output
 

@@ -92,10 +92,15 @@ class MultiheadAttention(nn.Module):
         if memory is not None:
             k, v = memory.extend((id(self), "key"), k), memory.extend((id(self), "value"), v)
         dropout = self.dropout if self.training else 0.0
-        out = attention(
-            q, k, v, mask, fusion=self.fusion, keep=keep, causal=causal, dropout=dropout, backend=self.backend
-        )
+        out = self.compute(q, k, v, mask, keep, causal, dropout)
         return self.out(out.transpose(1, 2).flatten(2))
+
+    def compute(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, keep: Tensor | None, causal: bool, dropout: float
+    ) -> Tensor:
+        """Heads (B, H, N, d) -> (B, H, N_q, d); what lcaam.relatives replaces."""
+        how: Any = {"fusion": self.fusion, "keep": keep, "causal": causal, "dropout": dropout, "backend": self.backend}
+        return attention(q, k, v, mask, **how)
 
 
 class EncoderLayer(nn.Module):

@@ -148,7 +148,7 @@ class Intervention(Batch):
         size = self.size if self.size and samples % self.size == 0 else samples
         order = torch.arange(made.batch, device=made.mask.device).view(-1, size, made.beams)
         if size == 1:
-            raise SingleSampleError("swapped masks: a batch of one sample has no other one whose mask it could get")
+            raise SingleSampleError("a batch of one sample has no other one whose mask it could get")
         order = order.roll(-1, 1).flatten()
         return made.mask.map(lambda tensor: tensor if tensor.shape[0] == 1 else tensor[order])
 

@@ -53,6 +53,11 @@ def multiruns(name: str, logs: Path) -> list[Path]:
     return those
 
 
+def label(sweep: str) -> str:
+    """What SWEEP is called: its own name, that of a multirun's sweep, or the folder's."""
+    return name_of(Path(sweep)) or Path(sweep).name
+
+
 def name_of(multirun: Path) -> str | None:
     """The sweep that a multirun was started with, from the configuration that Hydra saves; None if it saved none."""
     path = multirun / "multirun.yaml"

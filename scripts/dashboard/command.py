@@ -11,7 +11,7 @@ from configs.extras import installed
 from scripts.arguments import parser_for
 from scripts.dashboard.check import NotReadable, missing, nodes
 from scripts.dashboard.content import Content, content
-from scripts.sweep_runs import LOGS, found
+from scripts.sweep_runs import LOGS, found, label
 from tasks.common.files import write_text
 from tasks.common.loggers import logged_in
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None, description: str | None = None)
     """Returns 1 for what cannot be shown, is not logged, or was not saved."""
     given = parsed(arguments, description)
     try:
-        made = content(Path(given.sweep).name, found(given.sweep, given.logs), given.scale)
+        made = content(label(given.sweep), found(given.sweep, given.logs), given.scale)
     except ValueError as error:
         return told(error)
     if not installed("wandb_workspaces"):

@@ -28,6 +28,11 @@ def made(name: str, scale: str, overrides: Sequence[str], command: str) -> tuple
     Raises ConfigError for settings or labels that make no sense, RowsError and DataError for files that are damaged.
     """
     expected = expected_rows(name, [f"scale={scale}", *overrides])
+    return tables_of(name, expected, overrides, command), Path(expected[0].cfg.paths.log_dir)
+
+
+def tables_of(name: str, expected: Sequence[Expected], overrides: Sequence[str], command: str) -> list[Table]:
+    """A table per task of the rows."""
     files = files_of(expected[0].cfg)
     sweeper = sweeper_of(name)
     varied = {key for node in (sweeper["params"], *sweeper["also"]) for key in node} - {SEED}
@@ -35,8 +40,7 @@ def made(name: str, scale: str, overrides: Sequence[str], command: str) -> tuple
     by_task: dict[str, list[Expected]] = {}
     for one in expected:
         by_task.setdefault(one.task, []).append(one)
-    tables = [table_of(name, task, rows, files, whole, command) for task, rows in by_task.items()]
-    return tables, Path(expected[0].cfg.paths.log_dir)
+    return [table_of(name, task, rows, files, whole, command) for task, rows in by_task.items()]
 
 
 def table_of(name: str, task: str, expected: list[Expected], files: Files, whole: bool, command: str) -> Table:

@@ -116,6 +116,17 @@ class PromptBuilder:
                 )
         return 1 + len(self.prompt_ids) + previous * c.previous_tokens + subtitles * c.subtitle_tokens
 
+    def check_positions(self, previous: bool, subtitles: bool, written: int, positions: int) -> None:
+        """Raises CheckpointError if a prompt with its context and `written` tokens behind it need more positions than
+        the language model has. previous, subtitles: as in `longest`; without either there is no context to shorten."""
+        most = self.longest(previous, subtitles) + written
+        if (previous or subtitles) and most > positions:
+            raise CheckpointError(
+                f"task.context: a prompt with its context and a description may take {most} tokens, and the language "
+                f"model has {positions} positions; allowed: smaller task.context.previous_tokens, subtitle_tokens or "
+                f"task.decoding.max_new_tokens, {most - positions} fewer in all, or a model with more"
+            )
+
     def for_training(self, prompts: list[list[int]], texts: list[str]) -> tuple[Tensor, Tensor]:
         """Inputs and labels (B, T): each prompt with its description, padded on the right; only descriptions count.
 

@@ -32,7 +32,6 @@ from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
 from tasks.audio_description.sharding import is_sharded, missing_batches, shard
 from tasks.common.captions import best_constant, score_captions
-from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.gather import on_first_rank, share_of_items
 from tasks.common.measured import measured
@@ -137,22 +136,13 @@ class AudioDescription(Task):
         if llm.lora is not None:  # its random numbers come last: the rest starts as it does without
             add_lora(language_model, llm.lora)
         self.model = Describer(encoder, joint, language_model, gate_init)
-        self.check_positions(language_model.config.max_position_embeddings)
+        kinds = (facts.get("previous", "none") != "none", bool(facts.get("subtitles", False)))
+        written = self.decoding.options()["max_new_tokens"]
+        self.prompts.check_positions(*kinds, written, language_model.config.max_position_embeddings)
 
         options = {"num_classes": language_model.config.vocab_size, "average": "micro", "ignore_index": IGNORED}
         self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
-
-    def check_positions(self, positions: int) -> None:
-        """Raises CheckpointError if context, prompt and description may need more than the language model has."""
-        kinds = self.hparams.facts.get("previous", "none") != "none", bool(self.hparams.facts.get("subtitles", False))
-        most = self.prompts.longest(*kinds) + self.decoding.options()["max_new_tokens"]
-        if any(kinds) and most > positions:
-            raise CheckpointError(
-                f"task.context: a prompt with its context and a description may take {most} tokens, and the language "
-                f"model has {positions} positions; allowed: smaller task.context.previous_tokens, subtitle_tokens or "
-                f"task.decoding.max_new_tokens, {most - positions} fewer in all, or a model with more"
-            )
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -325,6 +315,13 @@ class AudioDescription(Task):
 
     def masks(self) -> list[LayerMasks]:
         return [self.model.encoder.encoder.masks]
+
+    def read(self, batch: dict) -> Any:
+        return self.prefix(batch)
+
+    def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
+        keep = torch.cat([batch["video_keep"], batch["audio_keep"]], 1)
+        return {masks: (keep, keep) for masks in self.masks()}
 
     def parts(self) -> dict[str, int]:
         return self.model.parts()

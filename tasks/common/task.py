@@ -96,6 +96,15 @@ class Task(pl.LightningModule):
 
     # -- what a task may change ---------------------------------------------------------------------------------------
 
+    def read(self, batch: dict) -> Any:
+        """One pass over a batch's inputs, without its labels, through everything that has masks."""
+        return self(batch)
+
+    def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
+        """Of a batch's masks: which queries (B, N_q) and keys (B, N_k) are real tokens (True) and not padding; without
+        an entry all are."""
+        return {}
+
     @classmethod
     def masked_keys(cls, cfg: Mapping[str, Any]) -> dict[str, int]:
         """Keys that a masked query sees, by attention; "" names the only kind. Empty if they are not known."""

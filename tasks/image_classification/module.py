@@ -185,6 +185,9 @@ class ImageClassification(Task):
     def masks(self) -> list[LayerMasks]:
         return [self.vit.lcaam.masks]
 
+    def read(self, batch: dict) -> Tensor:
+        return self(self.seen(batch))
+
     def parts(self) -> dict[str, int]:
         return parts(self.vit)
 

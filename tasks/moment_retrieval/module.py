@@ -232,6 +232,15 @@ class MomentRetrieval(Task):
     def masks(self) -> list[LayerMasks]:
         return [stack.masks for stack in self.model.masked().values()]
 
+    def read(self, batch: dict) -> dict[str, Any]:
+        return self.predict(batch)
+
+    def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
+        clips, words = batch["video_keep"], None if self.hparams.blind else batch["text_keep"]
+        placed = torch.cat([torch.ones_like(clips[:, :1]), clips], 1)  # the global token before them
+        found = {"text_to_video": (clips, words), "encoder": (placed, placed), "decoder": (None, clips)}
+        return {stack.masks: found[place] for place, stack in self.model.masked().items()}
+
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 
@@ -247,15 +256,14 @@ class MomentRetrieval(Task):
         with ExitStack() as stack:
             records = {place: stack.enter_context(record(self.model.masked()[place])) for place in places}
             self.predict(batch)
-        clips = batch["video_keep"]
-        real = {"text_to_video": clips, "encoder": torch.cat([torch.ones_like(clips[:, :1]), clips], 1)}
+        real = {place: self.real_tokens(batch)[self.model.masked()[place].masks][0] for place in places}
         found = {}
         for place, recorded in records.items():
             if place == "decoder":  # each layer's attention among the spans comes before that on the clips
                 recorded = recorded[1::2]
             prefix = "" if place == "text_to_video" else f"{place} "
             for number, r in enumerate(recorded):
-                found[f"{prefix}layer {number + 1}"] = r.of_queries(real[place]) if place in real else r
+                found[f"{prefix}layer {number + 1}"] = r if real[place] is None else r.of_queries(real[place])
         only_text = list(places) == ["text_to_video"]
         return measured(found) | {"tokens": {"queries": "clip", "keys": "word piece"} if only_text else {}}
 

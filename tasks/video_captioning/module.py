@@ -295,6 +295,9 @@ class VideoCaptioning(Task):
     def masks(self) -> list[LayerMasks]:
         return [self.model.stack.masks]
 
+    def read(self, batch: dict) -> list[str]:
+        return self.write(batch)
+
     def parts(self) -> dict[str, int]:
         return self.model.parts()
 

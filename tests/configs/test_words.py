@@ -17,13 +17,13 @@ Compose = Callable[..., DictConfig]
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
 
 
-DRAWN = {"search": ["task.lr=0.001,0.002"]}  # in place of a range
+DRAWN = {"search": {"task.lr": "0.001,0.002"}}  # in place of a range
 
 
 def settings_of(sweep: str) -> tuple[list[tuple[str, ...]], list[str]]:
     """The overrides of every setting of a sweep, and its seeds."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for words in cells(**sweeper_of(sweep), arguments=DRAWN.get(sweep, [])):
+    sweeper, found = sweeper_of(sweep), {}
+    for words in cells(sweeper["params"] | DRAWN.get(sweep, {}), sweeper["also"], []):
         seeds = [word for word in words if word.startswith("seed=")]
         found.setdefault(tuple(word for word in words if word not in seeds), []).extend(seeds)
     return list(found), next(iter(found.values())) or ["seed=0", "seed=1"]

@@ -241,7 +241,7 @@ def test_the_dry_run_needs_no_server(
         assert main([sweep, "--dry-run", "--logs", str(logs), "--out", str(tmp_path / "d.json")]) == 0
         assert "2 groups" in (said := capsys.readouterr().err) and "0 of them not logged" in said
     views = json.loads((tmp_path / "d.json").read_text())
-    assert views["workspace"]["project"] == "lcaam" and views["report"]["displayName"] == f"{multirun.name} (smoke)"
+    assert views["workspace"]["project"] == "lcaam" and views["report"]["displayName"] == f"{SWEEP} (smoke)"
     assert len(server.asked) == before
 
 

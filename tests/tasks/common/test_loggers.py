@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from tasks.common.build import build_loggers
 from tasks.common.loggers import flat, logged_in, wandb_mode
+from tasks.common.results import RunRecord
 from tests.offline import records_of
 from train import train
 
@@ -74,3 +76,25 @@ def test_a_failing_run_is_finished_and_the_next_has_its_own(
     assert "anonymous" not in capfd.readouterr().err  # a warning of W&B's at every run
     for cfg in (failing, following):
         assert len(list(Path(cfg.paths.run_dir).glob("wandb/offline-run-*/*.wandb"))) == 1
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_run_may_have_wandb_switched_off(
+    tiny_run: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    cfg = tiny_run("logger=many", "floors.enabled=false")
+    train(cfg)
+    record = json.loads((Path(cfg.paths.run_dir) / "results.json").read_text())
+    assert record["status"] == "completed" and not list(Path(cfg.paths.run_dir).glob("wandb/*run-*"))
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_group_of_the_users_own_is_kept_and_recorded(tiny_run: Callable[..., DictConfig]) -> None:
+    cfg = tiny_run("logger=many", "logger.wandb.group=mine", "seed=5")
+    with RunRecord(cfg) as record:
+        assert record.wandb["group"] == record.fields["group"] == "mine" and record.wandb["name"] == "mine-s5"
+    (logger,) = build_loggers({"wandb": cfg.logger.wandb}, record.wandb)
+    assert logger._wandb_init["group"] == "mine" and logger._wandb_init["name"] == "mine-s5"
+    plain = RunRecord(tiny_run("logger=csv"))
+    assert plain.wandb == {} and plain.fields["wandb"] is None and plain.fields["group"] is None

@@ -73,7 +73,7 @@ def test_a_sweep_without_a_counted_run_has_its_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, f"{tmp_path / 'other'}: no sweep wrote cells.jsonl here\n")
 
 
-@pytest.mark.parametrize("name", ["going_on", "local_launcher"])
+@pytest.mark.parametrize("name", ["going_on", "local_launcher", "rows_sweeper"])
 def test_hydra_takes_nothing_but_classes_for_plugins(name: str) -> None:
     """On Python 3.10 an alias such as `tuple[int, str]` is a class for inspect, and none for issubclass."""
     module = import_module(f"hydra_plugins.lcaam_sweeps.{name}")
