@@ -280,6 +280,14 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, file, damage):
     assert str(runs[0]["folder"] / file) in shown and "61.25" in shown
 
 
+def test_a_table_of_which_nothing_ran_is_a_page_too(tmp_path):
+    own = table("t", "audio_description", [row("none", [], expected=2), row("LCAAM", [], expected=2)], ["exact"])
+    own.figure = {"x": "mask.depth"}
+    write([own], tmp_path / "report.html")
+    shown = words(Seen((tmp_path / "report.html").read_text()))
+    assert "0 of 4 runs" in shown and "4 failed (none, seed 0: killed by SIGKILL" in shown
+
+
 def test_run_folders_become_a_table_per_task(tmp_path):
     for seed in (0, 1):
         run_folder(tmp_path, "audio_description", seed, {"cider": 2.0, "exact": 1.0 + seed})
