@@ -280,6 +280,20 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, file, damage):
     assert str(runs[0]["folder"] / file) in shown and "61.25" in shown
 
 
+def test_settings_are_compared_with_the_baseline_of_their_own_data(tmp_path):
+    for fraction, plain, masked in ((0.1, 1.0, 2.0), (1.0, 10.0, 30.0)):
+        data = {"name": "a set", "fraction": fraction}
+        for scope, value in (("none", plain), ("shared", masked)):
+            for seed in (0, 1):
+                run_folder(tmp_path, "image_classification", seed, {"top1": value}, scope, data=data, kept=False)
+    (own,) = tables_of([tmp_path], "")
+    assert own.name == "image classification on a set" and own.baseline == ""
+    found = [(one.row, one.against, one.differences) for one in own.contrasts]
+    assert found == [
+        (f"own_shared data.fraction={f}", f"own_none data.fraction={f}", [d, d]) for f, d in ((0.1, 1.0), (1.0, 20.0))
+    ]
+
+
 def test_a_table_of_which_nothing_ran_is_a_page_too(tmp_path):
     own = table("t", "audio_description", [row("none", [], expected=2), row("LCAAM", [], expected=2)], ["exact"])
     own.figure = {"x": "mask.depth"}
