@@ -209,6 +209,7 @@ def test_the_figure_of_the_sweep_is_drawn(seen, tables):
     assert [t["y"] for t in bands] == [[2.0, 3.0, 33.0, 32.0, 2.0, 1.0]] * 2
     across = {t["name"]: t["y"][0] for t in found["data"] if t.get("hoverinfo") == "name"}
     assert across == {"none": 20.5, "constant": 1.5, "ceiling": 81.25}  # the baseline has no depth
+    assert [t["name"] for t in found["data"] if t.get("visible") == "legendonly"] == ["ceiling"]  # 81, far above
     assert found["layout"]["xaxis"]["type"] == "log"
     (curve,) = [f for said, f in figures(seen).items() if said.startswith("top1 over data.fraction")]
     (line,) = [t for t in curve["data"] if t.get("mode") == "lines+markers"]
