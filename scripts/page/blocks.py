@@ -23,8 +23,8 @@ class Facts:
 
 @dataclass
 class Grid:
-    """A table of text. wide: its first columns, whose text is no number and may be broken over lines. below: rows of
-    another kind, such as floors. words: no column has numbers."""
+    """A table of text. wide: its first columns, which hold words and may be broken over lines. below: rows of another
+    kind, such as floors. words: all columns hold words."""
 
     caption: str
     header: Sequence[str]

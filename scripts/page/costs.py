@@ -1,4 +1,4 @@
-"""What each setting costs, and where every number comes from."""
+"""What each setting costs, and the origin of every number."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -5,7 +5,7 @@ from scripts.page.theme import across, figure, mark, plain, room, tall, wrapped
 from scripts.table.summary import Table
 from scripts.table.words import number
 
-ROOM = 0.32  # half the height that the seeds of a setting take, where settings are 1 apart
+ROOM = 0.32  # half the height that the seeds of a setting take; settings are 1 apart
 
 
 def dots(table: Table) -> Part:

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from configs.errors import listed, nearest
-from scripts.report import Group, first_of, groups, load, names, setting
+from scripts.report import Group, first_of, groups, load, names, setting, surroundings
 from scripts.table.contrasts import compared, higher_is_better
 from scripts.table.making import floors_of, states
 from scripts.table.summary import Row, Table
@@ -35,16 +36,18 @@ def tables_of(folders: Sequence[Path], command: str, metrics: Sequence[str] | No
     for run in runs:
         found.setdefault(subject(run), []).append(run)
     tables = [table_of(about, runs, command, metrics) for about, runs in found.items()]
-    if others:
-        tables[0].remarks += [f"Not counted: {line}." for line in others]
-    return [table for table in tables if table.metrics]
+    shown = [table for table in tables if table.metrics]
+    shown[0].remarks += [f"Not counted: {line}" for line in others]
+    return shown
 
 
 def subject(run: dict[str, Any]) -> tuple[str, str, str]:
     """Task, scale and data set: runs that differ in one of them are not compared."""
     target = str((run.get("task") or {}).get("_target_") or "")
     task = target.split(".")[1] if target.startswith("tasks.") else target or "unknown task"
-    return task, str(run["scale"]), str((run.get("data") or {}).get("name") or "unknown data")
+    data = run.get("data") or {}
+    name = str(data.get("name") or "unknown data")
+    return task, str(run["scale"]), f"{name} (generated)" if data.get("mini") else name
 
 
 def table_of(
@@ -57,7 +60,7 @@ def table_of(
     shown = [name for name in metrics if name in there] if metrics else there
     primary = shown[0] if metrics and shown else primary_of(runs, there)
     table = Table(
-        name=f"{task.replace('_', ' ')} on {data}{'' if scale == 'paper' else ' (generated)'}",
+        name=f"{task.replace('_', ' ')} on {data}",
         question="What do these runs reach?",
         scale=scale,
         task=task,
@@ -75,10 +78,13 @@ def table_of(
         remarks=[],
     )
     table.floors = floors_of(rows, table.remarks)
-    plain = [row for row in rows if is_plain(next(iter(row.runs.values())).get("mask") or {})]
+    plain = [row for row in rows if is_plain(first_of(row.runs).get("mask") or {})]
     if len(plain) == 1:
         table.baseline = plain[0].label
-        table.contrasts = compared(table, plain, [], None)
+    for one in plain:
+        like = [row for row in rows if surroundings(first_of(row.runs)) == surroundings(first_of(one.runs))]
+        if sum(row in plain for row in like) == 1:
+            table.contrasts += compared(replace(table, rows=like), [one], [], None)
     states(table)
     return table
 
@@ -101,5 +107,5 @@ def primary_of(runs: Iterable[dict[str, Any]], there: list[str]) -> str:
 
 
 def is_plain(mask: dict[str, Any]) -> bool:
-    """Without a mask and without a control: what the others are compared with if one setting is so."""
+    """Without a mask and without a control: what others of the same data, task and trainer are compared with."""
     return mask.get("scope") == "none" and mask.get("control", "none") == "none"

@@ -120,7 +120,7 @@ def drawn_mask(
 
 
 def ruled(along: str, share: float, size: int) -> dict | None:
-    """A line across a heat map where a block of tokens ends; None behind the last token."""
+    """A line across a heat map at the end of a block of tokens; None behind the last token."""
     if share >= 1:
         return None
     other, at = ("y" if along == "x" else "x"), share * size - 0.5

@@ -10,7 +10,7 @@
 from typing import Any
 
 from scripts.page.blocks import Chart, Note, Part
-from scripts.page.theme import across, band, figure, mark, plain, tall
+from scripts.page.theme import across, band, figure, mark, plain, room, tall
 from scripts.table.labels import word_of
 from scripts.table.summary import Row, Table
 from scripts.table.words import number
@@ -125,9 +125,12 @@ def drawn(table: Table, asked: dict[str, Any], points: dict[str, list[tuple[floa
             }
         )
         told.append(f"{label}: " + ", ".join(f"{x:g} {number(m)}" for x, m in zip(steps, means, strict=True)))
-    for kind, scores in table.floors.items():
-        if scores.get(asked["y"]) is not None:
-            traces.append(across(scores[asked["y"]], kind.replace("_", " "), ends))
+    shown = room(y for trace in traces for y in trace["y"])
+    for turn, (kind, scores) in enumerate(table.floors.items()):
+        if (level := scores.get(asked["y"])) is not None:
+            line = across(level, kind.replace("_", " "), ends, ("dot", "dashdot", "longdash")[turn % 3])
+            # a ceiling far above would press all curves into one line: a click in the legend shows it
+            traces.append(line if shown[0] <= level <= shown[1] else line | {"visible": "legendonly"})
     sideways: dict[str, Any] = {"title": asked["x"]}
     if asked["scale"] == "log" and ends[0] > 0:
         marks = sorted(set(everywhere))

@@ -56,7 +56,7 @@ def figure(traces: Sequence[Trace], x: Axis = "", y: Axis = "", **layout: Any) -
     """A figure as plotly's JSON, with a legend below; x and y: an axis, or its title alone.
 
     The page sets the template, which depends on the reader's colour scheme. (plotly's own classes check the same names,
-    but take 20 ms a call; tests check every figure with them.)
+    but take 20 ms per call; tests check every figure with them.)
     """
     standing = {
         "xaxis": axis(x),

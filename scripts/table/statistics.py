@@ -123,7 +123,7 @@ def equivalence(differences: Sequence[float], margin: float | None) -> float | N
 
 def scatter(values: Sequence[float], against: Sequence[float]) -> float | None:
     """p of the Brown-Forsythe test that both scatter alike around their medians; None if it cannot be asked."""
-    if min(len(values), len(against)) < 2:
+    if min(len(values), len(against)) < 3:  # two values lie equally far from their median: p would be 0
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # neither scatters: 0 / 0

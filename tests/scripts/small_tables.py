@@ -52,7 +52,7 @@ def run_folder(
     fusion: str = "mul",
     **changes: Any,
 ) -> dict[str, Any]:
-    """A run's folder below `place` and its record. changes: of the record; `kept=False` writes the record alone."""
+    """A run's folder below `place` and its record. changes: record fields; `kept=False` writes no other file."""
     kept = changes.pop("kept", True)
     folder = place / f"{scope}-{fusion}-{len(list(place.iterdir())) if place.is_dir() else 0}" / f"seed{seed}"
     (folder / "predictions").mkdir(parents=True)

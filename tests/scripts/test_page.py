@@ -209,6 +209,7 @@ def test_the_figure_of_the_sweep_is_drawn(seen, tables):
     assert [t["y"] for t in bands] == [[2.0, 3.0, 33.0, 32.0, 2.0, 1.0]] * 2
     across = {t["name"]: t["y"][0] for t in found["data"] if t.get("hoverinfo") == "name"}
     assert across == {"none": 20.5, "constant": 1.5, "ceiling": 81.25}  # the baseline has no depth
+    assert [t["name"] for t in found["data"] if t.get("visible") == "legendonly"] == ["ceiling"]  # 81, far above
     assert found["layout"]["xaxis"]["type"] == "log"
     (curve,) = [f for said, f in figures(seen).items() if said.startswith("top1 over data.fraction")]
     (line,) = [t for t in curve["data"] if t.get("mode") == "lines+markers"]
@@ -278,6 +279,28 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, file, damage):
     write([table("t", "audio_description", [row("masked", runs)], ["exact"])], tmp_path / "report.html")
     shown = words(Seen((tmp_path / "report.html").read_text()))
     assert str(runs[0]["folder"] / file) in shown and "61.25" in shown
+
+
+def test_settings_are_compared_with_the_baseline_of_their_own_data(tmp_path):
+    for fraction, plain, masked in ((0.1, 1.0, 2.0), (1.0, 10.0, 30.0)):
+        data = {"name": "a set", "fraction": fraction}
+        for scope, value in (("none", plain), ("shared", masked)):
+            for seed in (0, 1):
+                run_folder(tmp_path, "image_classification", seed, {"top1": value}, scope, data=data, kept=False)
+    (own,) = tables_of([tmp_path], "")
+    assert own.name == "image classification on a set" and own.baseline == ""
+    found = [(one.row, one.against, one.differences) for one in own.contrasts]
+    assert found == [
+        (f"own_shared data.fraction={f}", f"own_none data.fraction={f}", [d, d]) for f, d in ((0.1, 1.0), (1.0, 20.0))
+    ]
+
+
+def test_a_table_of_which_nothing_ran_is_a_page_too(tmp_path):
+    own = table("t", "audio_description", [row("none", [], expected=2), row("LCAAM", [], expected=2)], ["exact"])
+    own.figure = {"x": "mask.depth"}
+    write([own], tmp_path / "report.html")
+    shown = words(Seen((tmp_path / "report.html").read_text()))
+    assert "0 of 4 runs" in shown and "4 failed (none, seed 0: killed by SIGKILL" in shown
 
 
 def test_run_folders_become_a_table_per_task(tmp_path):

@@ -38,15 +38,16 @@ class Opened:
         return self.page.evaluate(script, [selector, name])
 
     def colour_of_text(self) -> str:
-        """Of a figure's axis title, which only the figure's template decides."""
+        """The colour of a figure's axis title, which only the figure's template decides."""
         return self.page.evaluate("getComputedStyle(document.querySelector('.chart .xtitle')).fill")
 
     def wide(self) -> int:
         return self.page.evaluate("document.scrollingElement.scrollWidth")
 
-    def settled(self) -> None:
-        """Waits until figures are drawn again."""
-        self.page.wait_for_timeout(1000)
+    def settled(self, **drawn_for: object) -> None:
+        """Waits until figures are drawn again, for a `look` (dark, light, paper) or a `width` of the window."""
+        wanted = "".join(f'[data-{name}="{value}"]' for name, value in drawn_for.items())
+        self.page.wait_for_selector(f"html{wanted}", state="attached", timeout=DRAWN)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_every_table_and_every_figure_is_there(opened: Opened, tables):
         assert set(sections[number]) == wanted | ({"Figure"} if own.figure else set())
     assert opened.page.evaluate("[...document.images].every((image) => image.naturalWidth === 24)")
     # every trace that has points has marks on the screen: the first figure has three settings, means, floor and ceiling
-    assert opened.count("#chart-4 .scatterlayer .trace") == 8
+    assert opened.page.locator(".chart").first.locator(".scatterlayer .trace").count() == 8
 
 
 def report_text(opened: Opened) -> str:
@@ -110,7 +111,7 @@ def test_the_page_follows_the_readers_colour_scheme(opened: Opened):
     light = opened.colour_of_text()
     assert opened.style("body", "backgroundColor") == LIGHT
     opened.page.emulate_media(color_scheme="dark")
-    opened.settled()
+    opened.settled(look="dark")
     assert opened.style("body", "backgroundColor") == DARK
     assert brightness(opened.colour_of_text()) > 180 and brightness(light) < 120
     assert opened.complaints == []
@@ -124,7 +125,7 @@ def brightness(colour: str) -> float:
 @pytest.mark.parametrize("width", [390, slow(320), slow(768)])
 def test_nothing_is_wider_than_the_screen(opened: Opened, width: int):
     opened.page.set_viewport_size({"width": width, "height": 844})
-    opened.settled()
+    opened.settled(width=width)
     try:
         assert opened.wide() <= width
         figures = opened.page.evaluate(
@@ -137,13 +138,14 @@ def test_nothing_is_wider_than_the_screen(opened: Opened, width: int):
         )
     finally:
         opened.page.set_viewport_size({"width": 1200, "height": 900})
+        opened.settled(width=1200)
     assert opened.complaints == []
 
 
 @pytest.mark.slow
 def test_it_is_printed_light_and_whole_also_for_a_reader_in_the_dark(opened: Opened):
     opened.page.emulate_media(media="print", color_scheme="dark")
-    opened.settled()
+    opened.settled(look="paper")
     try:
         assert opened.style("body", "backgroundColor") == LIGHT and brightness(opened.colour_of_text()) < 120
         assert opened.style("nav", "display") == "none"

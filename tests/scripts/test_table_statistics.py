@@ -96,6 +96,7 @@ def test_the_brown_forsythe_test_is_an_analysis_of_variance_of_the_distances_to_
     f = (6 * (4 / 3) ** 2) / ((2 / 3 + 50 / 3) / 4)
     assert scatter([1.0, 2.0, 3.0], [0.0, 5.0, 10.0]) == pytest.approx(stats.f.sf(f, 1, 4))
     assert scatter([1.0], [1.0, 2.0]) is None
+    assert scatter([1.0, 2.0], [0.0, 5.0]) is None  # deviations of two values are equal, so F would be infinite
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,28 @@ const places = [...document.querySelectorAll(".chart")];
 const figures = places.map((place) => JSON.parse(document.getElementById(place.dataset.figure).textContent));
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const print = window.matchMedia("print");
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const CONFIG = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 const PRINTED = { alone: 660, beside: 320 }; // pixels that a figure may take on paper
-let printing = false;
+const shown = document.documentElement.dataset; // what is drawn, and for what: read by tests
+let printing = print.matches;
+let soon; // a timer: a window that is being resized is drawn for once
 
 function layoutOf(number) {
   const template = LOOKS[dark.matches && !printing ? "dark" : "light"];
-  const layout = { ...figures[number].layout, template, autosize: true };
-  if (printing) layout.width = places[number].closest(".charts") ? PRINTED.beside : PRINTED.alone;
-  return layout;
+  const paper = places[number].closest(".charts") ? PRINTED.beside : PRINTED.alone;
+  const width = printing ? paper : places[number].clientWidth;
+  return { ...figures[number].layout, template, width, height: places[number].clientHeight };
 }
 
 function draw(number) {
   return Plotly.react(places[number], figures[number].data, layoutOf(number), CONFIG);
 }
 
-function drawAgain() {
+async function drawAgain() {
   printing = print.matches;
-  places.forEach((_, number) => draw(number));
+  await Promise.all(places.map((_, number) => draw(number)));
+  shown.look = printing ? "paper" : dark.matches ? "dark" : "light";
+  shown.width = String(window.innerWidth);
 }
 
 async function drawAll() {
@@ -29,10 +33,13 @@ async function drawAll() {
     await draw(number);
     await new Promise((resolve) => setTimeout(resolve)); // the page stays usable meanwhile
   }
-  document.documentElement.dataset.drawn = String(places.length);
+  shown.drawn = String(places.length);
 }
 
-drawAll().then(() => {
-  dark.addEventListener("change", drawAgain);
-  print.addEventListener("change", drawAgain);
+dark.addEventListener("change", drawAgain);
+print.addEventListener("change", drawAgain);
+window.addEventListener("resize", () => {
+  clearTimeout(soon);
+  soon = setTimeout(drawAgain, 200);
 });
+drawAll();
