@@ -12,7 +12,7 @@ Points = list[tuple[int, float]]  # (step, value), steps rising
 def logged(folder: Path) -> dict[str, Points]:
     """The columns of a run's metrics.csv by name; empty if there is no such file.
 
-    Raises DataError for a file that is no csv. Values that are not finite are left out.
+    Raises DataError for a file that is not csv. Values that are not finite are left out.
     """
     path = folder / "metrics.csv"
     if not path.is_file():

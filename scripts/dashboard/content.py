@@ -14,7 +14,7 @@ TEST = ("test_loss", "train_loss")  # metrics of the record that are not scores
 
 @dataclass
 class TaskContent:
-    """Of one task, by the names of the run's files, in the order of the closing table.
+    """What a dashboard shows of one task, by the names of the run's files, in the order of the closing table.
 
     metrics: the test's. curves: what was logged while training and validating ("val/loss"). figures: pictures, by
     W&B's names. references: what stands beside a metric ("floors/constant", "paper"), by metric. analysis: statistics

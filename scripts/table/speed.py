@@ -1,4 +1,4 @@
-"""Speed of learning, apart from final quality: after how many steps a run had come almost as far as the baseline does.
+"""Speed of learning, apart from final quality: how many steps a run needs to come almost as far as the baseline.
 
 A run has come there at its first validation at which `val/loss` is not above
 
@@ -22,7 +22,7 @@ LEFT = 0.05  # of the baseline's way
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a row: the steps of the runs that came there, by seed; None for one that did not."""
+    """The steps after which the runs of a row came there, by seed; None for a run that did not."""
 
     label: str
     steps: dict[int, int | None]

@@ -83,8 +83,6 @@ def shipped():
     """Every table at both scales; in the slow tier the paper's, and those whose parts other tables have too."""
     for scale, name in itertools.product(("mini", "paper"), TABLES):
         marks = [pytest.mark.slow] if scale == "paper" or name in ALIKE else []
-        if name == "ladder" and "temperature" not in choices_of("mask"):
-            marks.append(pytest.mark.skip(reason="its simpler masks are not there yet"))
         yield pytest.param(name, scale, marks=marks)
 
 

@@ -1,4 +1,4 @@
-"""Whole tasks on two ranks are one process: predictions, metrics, losses, weights (scripts/torture/ranks.py), with callbacks too."""
+"""Whole tasks on two ranks are one process: predictions, metrics, losses, weights (scripts/torture/ranks.py)."""
 
 from pathlib import Path
 
