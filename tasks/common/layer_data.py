@@ -42,7 +42,11 @@ FOLLOWED = ("context_sensitivity", "sign_flips")  # statistics that are logged o
 
 
 class LayerData(Callback):
-    """Writes the files above into `folder` and logs how the masks change. Does nothing in a sharded model."""
+    """Writes the files above into `folder` and logs how the masks change. Does nothing in a sharded model.
+
+    With several ranks only layers.npz is written, after the training: amid a loop one rank that does more than the
+    others would make them wait for each other.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -50,7 +54,7 @@ class LayerData(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the statistics of the masks beside the validation's loss."""
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or trainer.world_size > 1:
             return
         statistics = self.look(trainer, pl_module).get("statistics", {})
         for name, value in statistics.items():
@@ -69,7 +73,7 @@ class LayerData(Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Writes samples.npz: the first batch's first samples, under the names that their predictions have."""
-        if batch_idx or dataloader_idx or trainer.state.fn != TrainerFn.TESTING:
+        if batch_idx or dataloader_idx or trainer.state.fn != TrainerFn.TESTING or trainer.world_size > 1:
             return
         some = {name: value[:SHOWN] for name, value in batch.items()}
         records = self.look(trainer, pl_module, some).get("records", {})

@@ -3,10 +3,12 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from lcaam import Encoder, Fusion, LayerMasks
@@ -123,4 +125,13 @@ def test_other_ranks_than_the_first_write_nothing(monkeypatch, tmp_path) -> None
     data = LayerData(str(tmp_path))
     assert data.look(None, None) == {}
     data.on_fit_end(None, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_amid_a_loop_no_rank_does_more_than_the_others(tmp_path) -> None:
+    data = LayerData(str(tmp_path))
+    for stage in (TrainerFn.FITTING, TrainerFn.TESTING):
+        trainer = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn=stage), world_size=2)
+        data.on_validation_epoch_end(trainer, None)  # would ask the trainer and the module for more than they have
+        data.on_test_batch_end(trainer, None, None, {}, 0)
     assert not list(tmp_path.iterdir())
