@@ -1,4 +1,4 @@
-"""Speed of learning, apart from final quality: how many steps a run needs to come almost as far as the baseline.
+"""Speed of learning, apart from final quality: how soon runs come almost as far as the baseline.
 
 A run has come there at its first validation at which `val/loss` is not above
 
