@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from tests import programs  # noqa: F401  before any code under test starts the server of processes
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files beside this one first: they run whole programs, and the longest should not begin last."""

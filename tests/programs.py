@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("torch", "pytorch_lightning", "torchmetrics", "hydra", "transformers", "matplotlib.pyplot")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(list(LIBRARIES))
+# A process has one such server. What code under test asks it to import must not take the list's place: with the project
+# in the server, programs would find modules that they have not imported.
+multiprocessing.context.BaseContext.set_forkserver_preload = lambda context, names: None  # type: ignore[method-assign]
 
 
 def started(*arguments: str, folder: Path = ROOT, timeout: float = 600, **environment: str):

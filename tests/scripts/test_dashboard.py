@@ -97,7 +97,8 @@ def logs(tmp_path_factory: pytest.TempPathFactory, generated: Path, server: Serv
     done = started("train.py", f"sweep={SWEEP}", *WORDS, "scale=smoke", "logger=many", *places, **nobody)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "qvhighlights_lcaam mask.depth=2 trainer.max_steps=4, scale" in " ".join(done.stdout.split())
-    assert not list((folder / "home").rglob("*.json")), "W&B keeps what it will upload in the run's folder"
+    kept = [path for path in (folder / "home").rglob("*.json") if "matplotlib" not in path.parts]  # its list of fonts
+    assert not kept, "W&B keeps what it will upload in the run's folder"
     return folder / "logs"
 
 

@@ -118,7 +118,7 @@ def test_both_tracks_reach_the_sentence():
     module, batch = build().eval(), scenes()
     for track in ("video", "audio"):
         other = {**batch, track: batch[track].flip(0)}
-        assert (module.sentence_loss(other) - module.sentence_loss(batch)).abs() > 1e-4
+        assert (module.sentence_loss(other) - module.sentence_loss(batch)).abs() > 1e-5  # float32 is 5e-7 here
 
 
 def test_a_blind_model_reads_nothing():

@@ -19,12 +19,13 @@ from eval import evaluate
 from scripts.caption_videos import caption, load, main
 from tasks.common.build import build_datamodule
 from tasks.video_captioning.settings import Decoding
-from tests.composing import composed
+from tests.composing import CONFIGS, composed
 from tests.programs import ROOT, started
 from tests.tiers import slow
 from train import train
 
 Compose = Callable[..., DictConfig]
+PLAIN = OmegaConf.to_container(OmegaConf.load(CONFIGS / "eval.yaml"))  # what eval.py is given by its own file
 QUICK = ("scale=smoke", "logger=csv", "floors.enabled=false", "callbacks=none")
 RANKS = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29531", "train.py"]
 
@@ -200,7 +201,7 @@ def test_a_run_of_another_task_or_without_a_mask_is_refused(compose_run: Compose
 def test_beams_of_eval_and_of_the_command_are_the_same(trained, capsys) -> None:
     cfg, videos = trained
     arguments = [f"run={cfg.paths.run_dir}", "task.decoding.num_beams=3", f"output={cfg.paths.run_dir}/beams"]
-    settings = DictConfig({"run": "???", "checkpoint": None, "output": None})
+    settings = DictConfig({**PLAIN, "output": None})
     evaluate(*open_run(settings, arguments))
     (row, *_) = rows_of(Path(cfg.paths.run_dir) / "beams")
     module, datamodule = load(cfg.paths.run_dir, num_beams=3)
@@ -220,7 +221,7 @@ def test_two_ranks_test_every_video_once_and_score_as_one(tmp_path: Path) -> Non
     (results,) = (tmp_path / "logs").rglob("results.json")
     rows, record = rows_of(results.parent), record_of(results.parent)
     assert len({row["video"] for row in rows}) == len(rows) == 9
-    settings = DictConfig({"run": "???", "checkpoint": None, "output": str(tmp_path / "one")})
+    settings = DictConfig({**PLAIN, "output": str(tmp_path / "one")})
     evaluate(*open_run(settings, [f"run={results.parent}", "trainer.devices=1", "trainer.strategy=auto"]))
     assert {row["video"]: row["generated"] for row in rows_of(tmp_path / "one")} == {
         row["video"]: row["generated"] for row in rows
