@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from configs import composing
 from configs.identity import identity
 from scripts.tune import __main__ as command
 from scripts.tune import found, search
 from scripts.tune.search import Row, Search, base_of, read
+from tests.composing import composed
 
 GIVEN = ["imagenet1k", "--scale", "smoke", "--factors", "3", "1", "--seeds", "5", "6", "--masks", "lcaam"]
 
@@ -35,13 +35,19 @@ def searched(log_dir: Path, **others) -> Search:
 
 def recorded(one: Search, row: Row, factor: float, seed: int, value: float | None, error: str | None = None) -> None:
     """Writes the record of a run that ended with `value`."""
-    cfg = composing.composed(*one.fixed(), *row.overrides(factor), f"seed={seed}")
+    cfg = search.composed(*one.fixed(), *row.overrides(factor), f"seed={seed}")
     folder = Path(cfg.paths.log_dir) / cfg.name / cfg.scale_name / f"seed{seed}" / f"{row.mask}{factor}"
     folder.mkdir(parents=True)
     fields = {"format": 1, "identity": identity(cfg), "started": "2026-01-01", "metrics": {}}
     fields |= {"status": "failed" if error else "completed", "error": {"type": error} if error else None}
     fields |= {"optimized": {} if value is None else {one.metric: value}}
     (folder / "results.json").write_text(json.dumps(fields), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _composed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read once per choice of files."""
+    monkeypatch.setattr(search, "composed", lambda *overrides: composed(tmp_path, *overrides))
 
 
 def test_values_are_read_by_identity_and_a_diverged_run_is_the_worst(tmp_path: Path):

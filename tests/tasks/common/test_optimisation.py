@@ -8,7 +8,7 @@ from lcaam.plan import additions
 from tasks.common.build import build_datamodule, build_module
 
 TASKS = ("madv2", "qvhighlights", "imagenet1k", "msrvtt")
-MASKS = ("lcaam", "multi_lcaam", "extra_linear", "static_swinbert")
+MASKS = ("multi_lcaam", "extra_linear")
 
 
 def rates(compose_run, *overrides: str) -> tuple[dict[int, tuple[float, float]], set[int], int]:
