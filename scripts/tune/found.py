@@ -32,12 +32,13 @@ def table(search: Search, rows: Sequence[Row]) -> str:
 def page(search: Search, rows: Sequence[Row], command: str) -> str:
     better = "lower" if search.lowest else "higher"
     seeds = " and ".join(map(str, search.seeds))
+    length = "" if search.max_steps is None else f" Runs are shorter than the scale's: {search.max_steps} steps."
     return (
         f"# Learning rates of {search.experiment}, scale {search.scale}\n\n"
         f"Each cell has {search.metric} of the last validation for seeds {seeds} ({better} is better), on\n"
         f"data.seed=0. The row `{BASELINE}` is the baseline's rate, as factors on {search.base:g}; the other rows are\n"
         "factors on the rate of the mask's own parameters, at the baseline's best rate. The best mean is chosen\n"
-        f"and written to `configs/tuned/{search.scale}/{search.task}/`.\n\n"
+        f"and written to `configs/tuned/{search.scale}/{search.task}/`.{length}\n\n"
         f"    {command}\n\n{table(search, rows)}"
     )
 
