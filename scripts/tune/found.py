@@ -53,10 +53,9 @@ def write(search: Search, rows: Sequence[Row], command: str) -> list[Path]:
     for row in rows:
         chosen = row.best(search.lowest)
         lines = ["# @package _global_", f"# From docs/results/{record.name}; what it means: scripts/tune/."]
-        if row.mask == BASELINE:
-            lines += ["task:", f"  lr: {rounded(row.rate * chosen):g}"]
-        else:
-            lines += ["defaults:", f"  - {BASELINE}", "", "mask:", f"  lr_scale: {chosen:g}"]
+        baseline = row.mask == BASELINE
+        lines += ["task:", f"  lr: {rounded(row.rate * chosen) if baseline else row.rate:g}"]
+        lines += [] if baseline else ["mask:", f"  lr_scale: {chosen:g}"]
         path = folder / f"{row.mask}.yaml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         written.append(path)

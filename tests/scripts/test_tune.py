@@ -11,7 +11,7 @@ from configs.identity import identity
 from scripts.tune import __main__ as command
 from scripts.tune import found, search
 from scripts.tune.search import Row, Search, base_of, read
-from tests.composing import composed
+from tests.composing import CONFIGS, composed
 
 GIVEN = ["imagenet1k", "--scale", "smoke", "--factors", "3", "1", "--seeds", "5", "6", "--masks", "lcaam"]
 
@@ -108,7 +108,28 @@ def test_what_is_found_is_written_and_read_by_train(tmp_path: Path, monkeypatch,
 
     folder = root / "configs" / "tuned" / "smoke" / "image_classification"
     assert OmegaConf.load(folder / "none.yaml").task.lr == 0.002
-    assert OmegaConf.load(folder / "lcaam.yaml").mask.lr_scale == 3
+    assert OmegaConf.load(folder / "lcaam.yaml") == {"task": {"lr": 0.002}, "mask": {"lr_scale": 3}}
+
+
+TUNED = sorted((CONFIGS / "tuned").glob("*/*/*.yaml"))
+EXPERIMENTS = {
+    "audio_description": "madv2",
+    "moment_retrieval": "qvhighlights",
+    "image_classification": "imagenet1k",
+    "video_captioning": "msrvtt",
+}
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: "/".join(path.parts[-3:]))
+def test_what_is_tuned_is_what_a_run_with_this_mask_gets(path: Path, tmp_path: Path):
+    scale, task, mask = *path.parts[-3:-1], path.stem
+    words = [f"experiment={EXPERIMENTS[task]}_baseline", f"scale={scale}", f"mask={mask}"]
+    tuned, cfg = OmegaConf.load(path), composed(tmp_path, *words)
+
+    assert cfg.task.lr == tuned.task.lr
+    assert cfg.mask.lr_scale == (1.0 if mask == "none" else tuned.mask.lr_scale)
+    assert composed(tmp_path, *words, "mask.lr_scale=7", "task.lr=0.5").mask.lr_scale == 7
+    assert (CONFIGS.parent / "docs" / "results" / f"tuned_{task}_{scale}.md").is_file()
 
 
 @pytest.mark.parametrize(
