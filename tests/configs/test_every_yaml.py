@@ -22,6 +22,7 @@ def options(group: str) -> list[str]:
 
 
 BUILT = {"experiment", "scale", "mask", "logger", "trainer"}  # test_every_yaml_builds checks and builds these
+BUILT |= {"tuned"}  # follows from scale, task and mask; tests/scripts/test_tune.py composes each
 
 
 def choices() -> list[str]:
