@@ -115,10 +115,12 @@ def test_padding_content_changes_nothing(scope):
 
 
 def test_both_tracks_reach_the_sentence():
+    """Seen in the predictions: in a mean over scenes, changes of single ones cancel."""
     module, batch = build().eval(), scenes()
     for track in ("video", "audio"):
         other = {**batch, track: batch[track].flip(0)}
-        assert (module.sentence_loss(other) - module.sentence_loss(batch)).abs() > 1e-5  # float32 is 5e-7 here
+        changes = (module.predict_tokens(other)[0] - module.predict_tokens(batch)[0]).abs()
+        assert changes.max() > 1e-2
 
 
 def test_a_blind_model_reads_nothing():
