@@ -122,8 +122,15 @@ class Job:
 
 
 def make_floor(config: DictConfig) -> None:
-    """Trains the input-blind floor of a run and keeps it, so that no job waits for another one that does."""
+    """Trains the input-blind floor of a run and keeps it, so that no job waits for another one that does.
+
+    What explains itself is told here, and the jobs tell it again in their records; any other error ends this process
+    with its trace, which fails no job.
+    """
+    from configs.errors import ConfigError
+    from datamodules.errors import DataError
     from tasks.common.build import build_datamodule
+    from tasks.common.errors import CheckpointError, NonFiniteLossError, StorageError
     from tasks.common.floors import blind_floor
 
     with read_write(config), open_dict(config):
@@ -131,8 +138,8 @@ def make_floor(config: DictConfig) -> None:
         config.paths.run_dir = "none yet"
     try:
         blind_floor(config, build_datamodule(config))
-    except Exception as error:  # the job itself will say it, in its record
-        log.info(f"no input-blind floor yet: {type(error).__name__}: {error}")
+    except (ConfigError, DataError, CheckpointError, NonFiniteLossError, StorageError) as error:
+        log.warning(f"no input-blind floor of {config.name}: {type(error).__name__}: {error}")
 
 
 def portable(done: JobReturn) -> JobReturn:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.lcaam_sweeps.local_launcher import make_floor
 from tasks.common import floors
 from tests.tasks.common.tiny import TinyData
 
@@ -171,3 +172,19 @@ def test_a_sweep_knows_which_floor_is_still_to_be_trained(tiny_run: TinyRun, tra
     floors.blind_floor(cfg, TinyData())
     assert path.is_file() and len(trainings) == 1
     assert floors.missing_floor(cfg) is None
+
+
+def test_a_sweep_names_a_floor_that_cannot_be_made_and_hides_no_other_error(tiny_run: TinyRun, caplog, monkeypatch):
+    def sweep() -> DictConfig:
+        return OmegaConf.merge(tiny_run(), {"hydra": {"mode": "MULTIRUN"}})
+
+    def broken(cfg: DictConfig, datamodule: TinyData) -> None:
+        raise RuntimeError("on purpose")
+
+    missing = OmegaConf.merge(sweep(), {"data": {"missing": True}})
+    with caplog.at_level(logging.WARNING):
+        make_floor(missing)
+    assert f"no input-blind floor of {missing.name}: DataError: points.h5 is missing" in caplog.text
+    monkeypatch.setattr(floors, "blind_floor", broken)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        make_floor(sweep())
