@@ -179,11 +179,11 @@ class ColumnMask(LearnedMask):
         return resized_along(1, change, self.num_keys, how, old, self.grid, self.prefix)
 
 
-class OffsetMask(LearnedMask):
-    """A number for each offset j - i between key and query (a Toeplitz matrix).
+class PairMask(LearnedMask):
+    """What masks of pairs of positions share.
 
-    grid:   (rows, columns) of 2-D tokens, whose offsets are pairs of numbers; None is a line.
-    prefix: number of first tokens that have no position (class, registers): their pairs stay neutral.
+    grid:   (rows, columns) of 2-D tokens; None is a line.
+    prefix: number of first tokens that have no position (class, registers).
     num_queries: None if queries and keys are the same tokens.
     """
 
@@ -197,12 +197,31 @@ class OffsetMask(LearnedMask):
         prefix: int = 0,
     ):
         num_queries = num_keys if num_queries is None else num_queries
-        places = (num_queries - prefix, num_keys - prefix)
-        if grid is not None and places != (grid[0] * grid[1],) * 2:
-            raise ValueError(f"OffsetMask: {prefix} prefix tokens and a grid of {grid} are not {num_keys} keys")
-        shape = (sum(places) - 1,) if grid is None else (2 * grid[0] - 1, 2 * grid[1] - 1)
+        shape = self.shape_of(num_queries, num_keys, grid, prefix)
         super().__init__(groups, fusion, shape, (num_queries, num_keys))
         self.num_queries, self.num_keys, self.grid, self.prefix = num_queries, num_keys, grid, prefix
+
+    @staticmethod
+    def shape_of(num_queries: int, num_keys: int, grid: tuple[int, int] | None, prefix: int) -> tuple[int, ...]:
+        """The shape of the learned numbers of a group."""
+        return num_queries, num_keys
+
+
+class OffsetMask(PairMask):
+    """A number for each offset j - i between key and query (a Toeplitz matrix).
+
+    Offsets in a grid are pairs of numbers. Pairs of the prefix tokens stay neutral. Other arguments as in PairMask.
+    """
+
+    @staticmethod
+    def shape_of(num_queries: int, num_keys: int, grid: tuple[int, int] | None, prefix: int) -> tuple[int, ...]:
+        """As in PairMask. ValueError for a grid that is not the tokens'."""
+        places = (num_queries - prefix, num_keys - prefix)
+        if grid is None:
+            return (sum(places) - 1,)
+        if places != (grid[0] * grid[1],) * 2:
+            raise ValueError(f"OffsetMask: {prefix} prefix tokens and a grid of {grid} are not {num_keys} keys")
+        return 2 * grid[0] - 1, 2 * grid[1] - 1
 
     def mask(self, start: int, rows: int, columns: int) -> Mask:
         first = max(start, self.prefix)  # the first row with a position
@@ -232,21 +251,8 @@ class OffsetMask(LearnedMask):
         return resized_offsets(change, self.change.shape[1:], how)
 
 
-class TableMask(LearnedMask):
-    """A number for each pair: what any mask can be that does not read its input."""
-
-    def __init__(
-        self,
-        num_keys: int,
-        num_queries: int | None = None,
-        groups: int = 1,
-        fusion: str | Fusion = "mul",
-        grid: tuple[int, int] | None = None,
-        prefix: int = 0,
-    ):
-        num_queries = num_keys if num_queries is None else num_queries
-        super().__init__(groups, fusion, (num_queries, num_keys), (num_queries, num_keys))
-        self.num_queries, self.num_keys, self.grid, self.prefix = num_queries, num_keys, grid, prefix
+class TableMask(PairMask):
+    """A number for each pair: what any mask can be that does not read its input. Arguments as in PairMask."""
 
     def mask(self, start: int, rows: int, columns: int) -> Mask:
         return Mask.from_dense(self.numbers[None, :, start : start + rows, :columns], self.fusion)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.resolvers import ROOT
-from scripts.report import markdown
+from scripts.table.markdown import markdown
 from scripts.tune.search import BASELINE, Row, Search, rounded
 
 
