@@ -141,6 +141,9 @@ def test_every_script_exists_and_has_the_options_that_are_shown(command, monkeyp
     part = [word for word in words[:1] if re.fullmatch(r"[a-z]\w*", word)]  # such as the benchmark's name
     monkeypatch.setattr(sys, "argv", [module, *part, "--help"])
     for name in [name for name in sys.modules if name == module or name.startswith(f"{module}.__main__")]:
+        parent, _, child = name.rpartition(".")
+        if hasattr(sys.modules.get(parent), child):  # afterwards it must be the module that sys.modules has again
+            monkeypatch.setattr(sys.modules[parent], child, sys.modules[name])
         monkeypatch.delitem(sys.modules, name)  # run_module warns about a module that is imported already
     with contextlib.suppress(SystemExit):
         runpy.run_module(module, run_name="__main__")

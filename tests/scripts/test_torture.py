@@ -11,7 +11,7 @@ from tests.programs import started
 
 def test_a_killed_run_that_is_resumed_is_the_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout, killed once while it trains; the other tasks, variants and points are in the slow tier."""
-    monkeypatch.setitem(cell.__globals__, "KINDS", ("train",))
+    monkeypatch.setattr("scripts.torture.resume.KINDS", ("train",))
     warm(tmp_path, "moment_retrieval")
     row = cell(tmp_path, "moment_retrieval", "dropout", kills=1, seed=1)
     assert (row["equal"], row["problems"], row["killed"]) == (1, [], {"train": 1})
