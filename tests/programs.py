@@ -3,8 +3,8 @@
 >>> done = started("train.py", "experiment=madv2_lcaam", "scale=smoke")
 >>> done.returncode, done.stdout, done.stderr
 
-A server that has imported the libraries, and nothing of the project, forks a process per program; the project's own
-modules are imported anew in each. A test of what is imported uses subprocess instead.
+A server that has imported the libraries, and nothing of the project that is tested, forks a process per program; the
+project's own modules are imported anew in each. A test of what is imported uses subprocess instead.
 """
 
 import atexit
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # not wandb: its import makes a temporary folder, which the end of the first program would take from the others
 LIBRARIES = ("torch", "pytorch_lightning", "torchmetrics", "hydra", "transformers", "matplotlib.pyplot")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(list(LIBRARIES))
+SERVER.set_forkserver_preload([*LIBRARIES, "tests.freezing"])
 # A process has one such server. What code under test asks it to import must not take the list's place: with the project
 # in the server, programs would find modules that they have not imported.
 multiprocessing.context.BaseContext.set_forkserver_preload = lambda context, names: None  # type: ignore[method-assign]
