@@ -78,6 +78,11 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     return output
 
 
+def run_words(arguments: list[str]) -> Path:
+    """`python eval.py` with these words, in this process. Raises the errors that `main` prints."""
+    return evaluate(*open_run(OmegaConf.load(ROOT / "configs" / "eval.yaml"), arguments))
+
+
 def only_testing(cfg: DictConfig, changes: set[str], output: Path) -> DictConfig:
     """The configuration whose trainer tests and does nothing else, with this project's own progress bar."""
     trainer = {key: value for key, value in cfg.trainer.items() if key in KEPT or f"trainer.{key}" in changes}
@@ -95,7 +100,7 @@ def main(arguments: list[str]) -> None:
         return
     try:
         plain_words(arguments, example="run=logs/...", options=False)
-        evaluate(*open_run(OmegaConf.load(ROOT / "configs" / "eval.yaml"), arguments))
+        run_words(arguments)
     except (ConfigError, DataError, CheckpointError) as error:
         sys.exit(str(error))
 

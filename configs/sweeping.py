@@ -6,6 +6,8 @@
         also: [{mask: none}]      two more, with the experiment and the seeds of `params`, and no fusion
 
 A row of `also` takes over the seeds, and those keys of `params` that have one value there; not what the product varies.
+A key that it sets itself keeps, of these values, those that a command line names: `seed=0,1` is for all rows, and
+`mask=lcaam,table` leaves out `{mask: none}`.
 The sweeper `rows` (hydra_plugins/lcaam_sweeps/rows_sweeper.py) runs them, and `python -m scripts.table` expects them.
 """
 
@@ -35,7 +37,9 @@ def cells(
     varied = {key for key, values in own.items() if len(values) > 1 and key != SEED}
     shared = {key: values for key, values in {**own, **given}.items() if key not in varied}
     for one in also or ():
-        found += combinations({**shared, **values_of(words(one))})
+        mine = values_of(words(one))
+        kept = {key: [value for value in values if value in given.get(key, values)] for key, values in mine.items()}
+        found += combinations({**shared, **kept})
     return found
 
 

@@ -11,7 +11,7 @@ Rows are named by their labels (scripts/table/labels.py). A single run has `tabl
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.knobs import NotNegative
+from configs.knobs import Inside, NotNegative
 
 MOST_CONTRASTS = 3  # a fixed sequence is meant for the few questions that were asked beforehand
 SCALES = ("linear", "log")
@@ -36,7 +36,9 @@ class TableNode:
     failed_below: by scale, the value of the primary metric under which a seed has failed.
     labels: words of labels by override, e.g. {experiment=madv2_baseline: full attention}; "" leaves it out.
     published: the paper's figures of this table, by label and metric. figure: {x, y, by, scale}, x and by as overrides'
-    keys, y a metric.
+    keys, y a metric. interventions (docs/ladder.md): each gives a row to every row whose masks read their input, from
+    the same runs tested again. budgets: shares of the steps; each gives every row a second one of shorter runs, which
+    go on from the long ones (task.schedule=wsd, callbacks=budgets).
     """
 
     question: str
@@ -49,6 +51,8 @@ class TableNode:
     labels: dict[str, str] = field(default_factory=dict)
     published: dict[str, dict[str, str]] = field(default_factory=dict)
     figure: dict[str, Any] | None = None
+    interventions: list[str] = field(default_factory=list)
+    budgets: list[Inside] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if len(self.contrasts) > MOST_CONTRASTS:

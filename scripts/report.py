@@ -28,6 +28,7 @@ from scripts.table import words
 from scripts.table.markdown import markdown
 from scripts.table.statistics import paired, spread
 from tasks.common.cells import CELLS, commits_line, first_line, missing_lines, outcomes
+from tasks.common.evaluations import evaluations
 from tasks.common.known_runs import identity_of
 from tasks.common.run_rows import row_of, write_rows
 
@@ -256,7 +257,8 @@ def write_csv(path: Path, runs: Iterable[dict]) -> int:
         identity = identity_of(run["folder"], run)
         if identity is None:
             raise ValueError(f"{run['folder']}: has neither an identity nor a config.yaml to find it by")
-        rows.append(row_of(run, identity))
+        again = {name: metrics for name, (_, metrics) in evaluations(run["folder"], run).items()}
+        rows.append(row_of(run | {"interventions": again}, identity))
     return write_rows(path, rows)
 
 

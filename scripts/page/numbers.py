@@ -46,9 +46,18 @@ def numbers(table: Table) -> Part:
             corrected = "p in sequence" if role == "primary" else "p (Holm)"
             header = [*BEFORE, corrected, *BEHIND]
             blocks.append(Grid(caption, header, [markdown.line_of(one) for one in found], wide=2))
-    blocks += scatter(table)
+    blocks += [*explained(table), *scatter(table)]
     blocks += [Note(as_sentence(text)) for text in (markdown.first_line(table), *missing(table), *table.remarks)]
     return Part("Numbers", [*blocks, Note(" ".join(markdown.NOTES.replace("*", "").split()))])
+
+
+def explained(table: Table) -> list:
+    """Which rungs of the ladder reach each mask; nothing if the table has no such rows."""
+    if not table.explanations:
+        return []
+    caption = "Rungs of the ladder beside each mask: does a simpler one reach it?"
+    grid = Grid(caption, markdown.RUNG_HEADER, markdown.rung_lines(table), wide=2)
+    return [*(Note(markdown.sentence(one)) for one in table.explanations), grid]
 
 
 ROLES = {

@@ -1,6 +1,7 @@
 """Tables to a page: which parts each table's section has, in which order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lcaam import __version__
@@ -31,14 +32,15 @@ def write(tables: Sequence[Table], path: Path) -> None:
 
 
 def page(table: Table) -> Page:
+    trained = replace(table, rows=[row for row in table.rows if row.own])  # the others have no training of their own
     parts = [
         numbers(table),
         dots(table),
-        sweep_figure(table),
-        learning(table),
-        masks(table),
-        examples(table),
-        cost(table),
+        sweep_figure(trained),
+        learning(trained),
+        masks(trained),
+        examples(trained),
+        cost(trained),
         provenance(table),
     ]
     return Page(

@@ -10,7 +10,7 @@ from configs.arguments import choices_of
 from configs.errors import ConfigError
 from datamodules.errors import DataError
 from scripts.arguments import parser_for
-from scripts.table import csv_rows, latex, markdown
+from scripts.table import again, csv_rows, latex, markdown
 from scripts.table.making import made
 from scripts.table.running import called
 from scripts.table.summary import Table
@@ -37,10 +37,13 @@ def main(given: list[str] | None = None, description: str | None = None) -> int:
         return costs(arguments.scale, arguments.overrides, arguments.run, arguments.out)
     try:
         tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
-        if arguments.run and missing(tables):
-            launcher = [] if any(word.startswith("hydra/launcher=") for word in arguments.overrides) else [LOCAL]
-            called("train.py", f"sweep={arguments.name}", f"scale={arguments.scale}", *launcher, *arguments.overrides)
+        if arguments.run:
+            for words in trainings(arguments.name, arguments.scale, arguments.overrides, tables):
+                called("train.py", *words)
             tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
+            if wanted := again.owed(tables):
+                again.make(wanted)
+                tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
         folder = arguments.out or logs / "tables" / f"{arguments.name}_{arguments.scale}"
         text = "\n".join(map(markdown.page, tables))
         pages = {"table.md": text, "table.csv": csv_rows.page(tables)}
@@ -70,6 +73,16 @@ def parser_of(description: str | None) -> ArgumentParser:
     parser.add_argument("--latex", action="store_true", help="also write table.tex")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: <logs>/tables/NAME_SCALE")
     return parser
+
+
+def trainings(name: str, scale: str, overrides: Sequence[str], tables: Sequence[Table]) -> list[list[str]]:
+    """The words for train.py of each sweep that has something to run: the sweep itself, then its shorter runs."""
+    launcher = [] if any(word.startswith("hydra/launcher=") for word in overrides) else [LOCAL]
+    usual = [f"sweep={name}", f"scale={scale}", *launcher, *overrides]
+    rows = [row for table in tables for row in table.rows if row.missing and not row.of]
+    found = [usual] if any(row.steps is None for row in rows) else []
+    shorter = dict.fromkeys(tuple(row.overrides[-2:]) for row in rows if row.steps is not None)
+    return found + [[*usual, *changes, "resume=branch"] for changes in shorter]
 
 
 def missing(tables: Sequence[Table]) -> bool:

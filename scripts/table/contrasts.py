@@ -23,8 +23,11 @@ def higher_is_better(metric: str) -> bool:
 
 def baselines(rows: Sequence[Row], baseline: str) -> list[Row]:
     """The rows whose label is `baseline`, or has it as a part: "full attention, fraction 0.1"."""
-    wanted = set(parts_of(baseline))
-    return [row for row in rows if row.label == baseline] or [row for row in rows if wanted <= set(parts_of(row.label))]
+    wanted, long = set(parts_of(baseline)), [row for row in rows if row.own]
+    exact = [row for row in long if row.label == baseline]
+    found = exact or [row for row in long if wanted <= set(parts_of(row.label))]
+    labels = [parts_of(row.label) for row in found]
+    return found + [row for row in rows if row.steps is not None and parts_of(row.label)[:-1] in labels]
 
 
 def baseline_of(row: Row, candidates: Sequence[Row]) -> Row:
@@ -78,6 +81,7 @@ def compared(table: Table, candidates: Sequence[Row], primary: Sequence[Pair], m
         pairs = [(row, baseline_of(row, candidates)) for row in table.rows if row not in candidates]
         if metric == table.primary:
             pairs = [(row, against) for row, against in pairs if (row.label, against.label) not in known]
+            pairs += [(row, named(table.rows, row.of, "the row of its runs")) for row in table.rows if row.of]
         mine = margin if metric == table.primary else None
         found = [contrast(row, against, metric, "exploratory", mine, items) for row, against in pairs]
         for one, p in zip(found, statistics.holm([one.p_sign_flip for one in found]), strict=True):

@@ -25,13 +25,15 @@ BESIDE = ("callbacks", "data.num_workers", "floors.", "hydra", "logger", "paths.
 
 @dataclass
 class Expected:
-    """A row to be. cfg: its configuration with its first seed. as_shipped: nothing was changed that counts."""
+    """A row to be. cfg: its configuration with its first seed. as_shipped: nothing was changed that counts. steps: of a
+    row of shorter runs, which `table.budgets` asks for."""
 
     label: str
     overrides: list[str]
     seeds: list[int]
     cfg: DictConfig
     as_shipped: bool
+    steps: int | None = None
 
     @contextmanager
     def at(self, seed: int) -> Iterator[DictConfig]:
@@ -76,7 +78,36 @@ def expected_rows(name: str, arguments: Sequence[str]) -> list[Expected]:
         mine = [one for one in rows if one.task == task]
         for one, label in zip(mine, labels_of([row.overrides for row in mine], mine[0].cfg.table.labels), strict=True):
             one.label = label
-    return rows
+    return [*rows, *shorter(name, rows, list(seeds))]
+
+
+def shorter(name: str, rows: Sequence[Expected], words: Sequence[Sequence[str]]) -> list[Expected]:
+    """What `table.budgets` asks for: for each share of the steps, every row again with runs that are as long.
+
+    words: the overrides of each row, without its seeds. Raises ConfigError for runs that have no length in steps,
+    another schedule than wsd, or several lengths, which would not be one sweep.
+    """
+    found = []
+    for share in rows[0].cfg.table.budgets:
+        changes = shortened(rows[0].cfg, share)
+        if any(shortened(one.cfg, share) != changes for one in rows):
+            raise ConfigError("table.budgets: the rows of the sweep are not all of one length and warm-up")
+        for one, row in zip(rows, words, strict=True):
+            cfg = of_row(name, [*row, *changes, f"{SEED}={one.seeds[0]}"])
+            steps = int(cfg.trainer.max_steps)
+            label = f"{one.label}, {steps:,} steps"
+            found.append(Expected(label, [*one.overrides, *changes], one.seeds, cfg, False, steps))
+    return found
+
+
+def shortened(cfg: DictConfig, share: float) -> list[str]:
+    """The overrides that make a run a share as long: as many steps of warm-up, and a start from the longer run."""
+    steps, schedule = cfg.trainer.get("max_steps"), cfg.task.get("schedule")
+    if not steps or steps < 0 or schedule != "wsd":
+        raise ConfigError(
+            f"table.budgets: needs task.schedule=wsd and trainer.max_steps, got schedule {schedule}, max_steps {steps}"
+        )
+    return [f"trainer.max_steps={round(share * steps)}", f"task.warmup={cfg.task.warmup / share:g}"]
 
 
 def check_name(name: str) -> None:
@@ -95,6 +126,7 @@ def of_row(name: str, words: Sequence[str]) -> DictConfig:
         cfg = composed(f"sweep={name}", *words)
         cfg.paths.run_dir = "none yet"
         defaults = {"labels": {}, "metrics": [], "contrasts": [], "failed_below": {}, "published": {}, "figure": None}
+        defaults |= {"interventions": [], "budgets": []}
         cfg.table = OmegaConf.merge({**defaults, "primary": None, "margin": None}, cfg.table)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"sweep={name}, row {' '.join(unmarked(words))}: {str(error).splitlines()[0]}") from error

@@ -12,6 +12,7 @@ NAMES = {  # of mask=, and of the ends of experiments' names
     "none": "full attention",
     "lcaam": "LCAAM",
     "multi_lcaam": "Multi-LCAAM",
+    "content": "Multi-LCAAM with content",
     "static_swinbert": "SwinBERT's static table",
     "static_logsigmoid": "static table, log sigmoid",
     "temperature": "temperature",

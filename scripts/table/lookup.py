@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from configs.identity import identity, setting_id
 from scripts.report import not_counted
 from scripts.table.expected import Expected
+from scripts.table.rungs import rung_of
 from scripts.table.summary import Row
 from tasks.common.cells import short
 from tasks.common.known_runs import INTERRUPTED, runs
@@ -25,7 +26,9 @@ def files_of(cfg: DictConfig) -> Files:
 
 def filled(expected: Expected, files: Files) -> Row:
     """A row with its runs. Raises DataError for a damaged record, RowsError for a damaged row of a csv file."""
-    row = Row(expected.label, setting_id(expected.cfg), expected.overrides, expected.seeds)
+    mask = OmegaConf.to_container(expected.cfg.mask, resolve=True)
+    row = Row(expected.label, setting_id(expected.cfg), expected.overrides, expected.seeds, steps=expected.steps)
+    row.rung, row.fusion = rung_of(mask), mask["fusion"]
     for seed in expected.seeds:
         with expected.at(seed) as cfg:
             found = run_of(cfg, files)

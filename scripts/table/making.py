@@ -12,9 +12,11 @@ from omegaconf import OmegaConf
 
 from configs.errors import ConfigError, listed, nearest
 from configs.sweeping import SEED, sweeper_of
+from scripts.table.again import check_names, with_again
 from scripts.table.contrasts import baseline_of, baselines, compared, higher_is_better, named, registered
 from scripts.table.expected import Expected, expected_rows, key_of
 from scripts.table.lookup import Files, files_of, filled
+from scripts.table.rungs import explanations
 from scripts.table.summary import Row, Table
 from tasks.common.cells import commit_of, commits_line
 from tasks.common.published import own_data
@@ -48,7 +50,9 @@ def table_of(name: str, task: str, expected: list[Expected], files: Files, whole
     cfg = expected[0].cfg
     node = OmegaConf.to_container(cfg.table, resolve=True)
     check_labels(expected)
-    rows = [filled(one, files) for one in expected]
+    check_names(node["interventions"])
+    trained = [filled(one, files) for one in expected]
+    rows = with_again(trained, node["interventions"])
     primary = node["primary"] or (cfg.primary or {}).get("metric")
     if primary is None:
         raise ConfigError(
@@ -75,7 +79,7 @@ def table_of(name: str, task: str, expected: list[Expected], files: Files, whole
         baseline=node["baseline"],
         rows=rows,
         contrasts=[],
-        floors=floors_of(rows, remarks),
+        floors=floors_of(trained, remarks),
         figure=node["figure"],
         command=command,
         commits=[],
@@ -87,9 +91,10 @@ def table_of(name: str, task: str, expected: list[Expected], files: Files, whole
     if not candidates:
         named(rows, node["baseline"], "table.baseline")
     table.baseline = baseline_of(rows[0], candidates).label
-    for one, row in zip(expected, rows, strict=True):
+    for one, row in zip(expected, trained, strict=True):
         row.published = published_of(one, node["published"].get(row.label))
     table.contrasts = compared(table, candidates, registered(table, candidates, node["contrasts"], whole), margin)
+    table.explanations = explanations(table, candidates, margin)
     states(table)
     return table
 
@@ -137,7 +142,7 @@ def published_of(one: Expected, of_table: dict[str, str] | None) -> dict[str, st
 
 def states(table: Table) -> None:
     """Notes the states of the code and the versions of packages, with a remark if there are several of either."""
-    runs = [run for row in table.rows for run in row.runs.values()]
+    runs = [run for row in table.rows if row.of is None for run in row.runs.values()]
     counted: dict[str, int] = {}
     for run in runs:
         counted[commit_of(run)] = counted.get(commit_of(run), 0) + 1

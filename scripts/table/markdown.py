@@ -8,7 +8,7 @@ import numpy as np
 from scripts.table import words
 from scripts.table.speed import METRIC, Speed, speeds
 from scripts.table.statistics import DRAWS, EXACT_UP_TO, spread
-from scripts.table.summary import Contrast, Row, Table
+from scripts.table.summary import Contrast, Explanation, Row, Table
 from tasks.common.cells import SHOWN
 
 NOTES = f"""\
@@ -20,7 +20,8 @@ Verdicts: *no difference above the margin* if two one-sided t tests (TOST) place
 in their order, the next one only if p < .05 before it; exploratory ones are corrected by Holm within their metric.
 Scatter: p of the Brown-Forsythe test of the two rows' values. Failed seeds: 95 % interval of Clopper and Pearson.
 New items: 95 % bootstrap interval, seeds and test items resampled and crossed. Speed: the first validation at which a
-run has made 95 % of the way that the baseline's median validation loss makes from its first to its last value."""
+run has made 95 % of the way that the baseline's median validation loss makes from its first to its last value.
+Rungs reach the mask if they are shown not to be worse by the margin or more (one-sided t test, p < .05)."""
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +36,7 @@ def page(table: Table) -> str:
     parts = [title, table.question, f"    {table.command}", first_line(table), missing_lines(table), scores(table)]
     if any(row.runs for row in table.rows):
         parts += [seeds(table), contrasts(table, "primary"), contrasts(table, "exploratory"), scatter(table)]
-        parts.append(speed_of_learning(table))
+        parts += [explanations(table), speed_of_learning(table)]
     parts += ["\n".join(f"- {line}" for line in table.remarks), NOTES]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
@@ -161,6 +162,40 @@ def scatter(table: Table) -> str:
             lines[-1] += [deviation(rows[one.against], one.metric), words.p_value(one.p_scatter)]
     header = ["row", "std", "against", "its std", "p Brown-Forsythe"]
     return f"## Scatter between seeds: {table.primary} (exploratory)\n\n" + markdown(header, lines) if lines else ""
+
+
+def explanations(table: Table) -> str:
+    """Which rungs of the ladder reach each mask's score, the lowest of them first in words."""
+    if not table.explanations:
+        return ""
+    lines = "\n".join(f"- {sentence(one)}" for one in table.explanations)
+    return f"## Which rungs reach it\n\n{lines}\n\n" + markdown(RUNG_HEADER, rung_lines(table))
+
+
+RUNG_HEADER = ("mask", "rung", "n", "rung minus mask [95 %]", "p worse by the margin", "reaches")
+
+
+def rung_lines(table: Table) -> list[list[str]]:
+    """A line per mask and rung."""
+    return [
+        [
+            one.row,
+            rung.row,
+            str(rung.n),
+            words.difference(rung.mean, rung.interval, table.primary),
+            words.p_value(rung.p),
+            "yes" if rung.reaches else "not shown",
+        ]
+        for one in table.explanations
+        for rung in one.rungs
+    ]
+
+
+def sentence(one: Explanation) -> str:
+    """`Multi-LCAAM against full attention: helps. The lowest that reach it: column bias.`"""
+    alone = one.lowest == [one.row]
+    found = "No lower rung is shown to reach it" if alone else f"The lowest that reach it: {', '.join(one.lowest)}"
+    return f"{one.row} against {one.against}: {one.gain}. {found}."
 
 
 def speed_of_learning(table: Table) -> str:

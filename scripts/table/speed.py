@@ -57,12 +57,17 @@ def threshold(baseline: dict[int, Points]) -> float | None:
 
 
 def speeds(rows: Sequence[Row], baseline: Row) -> tuple[float | None, list[Speed]]:
-    """The threshold, and how soon each row's runs came there. Raises DataError for a damaged metrics.csv."""
+    """The threshold, and how soon the runs of each row that has its own came there.
+
+    Raises DataError for a damaged metrics.csv.
+    """
     bound = threshold(curves(baseline))
     if bound is None:
         return None, []
     return bound, [
-        Speed(row.label, {seed: first_at(points, bound) for seed, points in curves(row).items()}) for row in rows
+        Speed(row.label, {seed: first_at(points, bound) for seed, points in curves(row).items()})
+        for row in rows
+        if row.own
     ]
 
 

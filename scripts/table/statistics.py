@@ -121,6 +121,13 @@ def equivalence(differences: Sequence[float], margin: float | None) -> float | N
     return float(max(above, below))
 
 
+def not_worse(differences: Sequence[float], margin: float | None) -> float | None:
+    """p of the one-sided t test that the mean difference is above -margin; None as in `equivalence`."""
+    if margin is None or margin <= 0 or len(differences) < 2 or equal(differences):
+        return None
+    return float(stats.ttest_1samp(differences, -margin, alternative="greater").pvalue)
+
+
 def scatter(values: Sequence[float], against: Sequence[float]) -> float | None:
     """p of the Brown-Forsythe test that both scatter alike around their medians; None if it cannot be asked."""
     if min(len(values), len(against)) < 3:  # two values lie equally far from their median: p would be 0

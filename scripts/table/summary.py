@@ -21,6 +21,9 @@ class Row:
     runs: the record (results.json) of the counted run by seed, with its `folder` (a Path; None: from a csv file).
     missing: why a seed has no counted run: "never ran", "failed: ...", "unfinished ...", "not counted: ...".
     published: the paper's figures by metric; empty unless the data set is the paper's own.
+    rung: its name in lcaam.ladder; None for a row that is none. fusion: "none" without masks.
+    of: the label of the row whose runs were tested again with other masks; None for runs of its own.
+    steps: how long shorter runs are (`table.budgets`); None for the sweep's own length.
     """
 
     label: str
@@ -30,6 +33,15 @@ class Row:
     runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
+    rung: str | None = None
+    fusion: str = "none"
+    of: str | None = None
+    steps: int | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether its runs were trained for it, from their first step to their last."""
+        return self.of is None and self.steps is None
 
     def values(self, metric: str) -> dict[int, float]:
         """The metric by seed, of the runs that have it; what was not a number is null in a record."""
@@ -72,6 +84,35 @@ class Contrast:
 
 
 @dataclass
+class Reached:
+    """A rung beside the mask that is explained: `row` minus the mask over n common seeds, with its 95 % interval.
+
+    p: from the one-sided t test that the row is not worse than the mask by the margin or more. reaches: p < .05.
+    """
+
+    row: str
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+    p: float | None
+    reaches: bool
+
+
+@dataclass
+class Explanation:
+    """Which rungs of lcaam.ladder reach the score of a mask. gain: the verdict of the mask against its baseline.
+
+    lowest: the labels of those that have no other one below them.
+    """
+
+    row: str
+    against: str
+    gain: Verdict
+    rungs: list[Reached]
+    lowest: list[str]
+
+
+@dataclass
 class Table:
     """A table of a sweep.
 
@@ -98,3 +139,4 @@ class Table:
     versions: list[dict[str, Any]]
     remarks: list[str]
     failed_below: float | None = None  # of the primary metric
+    explanations: list[Explanation] = field(default_factory=list)

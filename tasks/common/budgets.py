@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from configs.knobs import Inside
 from tasks.common.checkpoint_files import BRANCH
-from tasks.common.last_checkpoint import between_updates
+from tasks.common.last_checkpoint import amid_accumulation, between_updates, training
 from tasks.common.optimisation import rate_factor
 
 BUDGET = {"trainer.max_steps", "task.warmup"}  # settings in which two budgets may differ
@@ -24,8 +24,8 @@ BUDGET = {"trainer.max_steps", "task.warmup"}  # settings in which two budgets m
 class BranchCheckpoint(Checkpoint):
     """Writes `folder`/branch.ckpt once, after the share `share` of the run's steps (trainer.max_steps).
 
-    If a validation or the end of an epoch comes there, or an update that is not complete, it is one of the next steps.
-    A run that was resumed later than that writes none.
+    If the end of an epoch comes there, or an update that is not complete, it is one of the next steps, or the end of
+    the next validation. A run that was resumed later than that writes none.
     """
 
     def __init__(self, folder: str, share: Inside = 0.35) -> None:
@@ -38,7 +38,15 @@ class BranchCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.owed and trainer.global_step >= self.share * trainer.max_steps and between_updates(trainer):
+        if between_updates(trainer):
+            self.save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if training(trainer) and not amid_accumulation(trainer):
+            self.save_if_due(trainer)
+
+    def save_if_due(self, trainer: Trainer) -> None:
+        if self.owed and trainer.global_step >= self.share * trainer.max_steps:
             trainer.save_checkpoint(f"{self.folder}/{BRANCH}")
             self.owed = False
 

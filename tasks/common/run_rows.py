@@ -17,6 +17,7 @@ from tasks.common.files import write_text
 
 PLAIN = ("identity", "experiment", "scale", "seed", "commit", "dirty", "started", "tested", "fit_seconds")
 NESTED = ("optimized", "parameters", "floors")  # as JSON
+AGAIN = "interventions"  # as JSON: metrics of the same weights with other masks; older files lack it
 METRIC = "metric "  # before the names of metrics
 
 
@@ -30,7 +31,7 @@ def row_of(record: Mapping[str, Any], identity: str) -> dict[str, Any]:
     row = {"identity": identity, "commit": git.get("commit"), "dirty": git.get("dirty")}
     row |= {name: record[name] for name in ("experiment", "scale", "seed", "started", "tested")}
     row["fit_seconds"] = record["seconds"]["fit"]
-    row |= {name: json.dumps(record.get(name) or {}, sort_keys=True, ensure_ascii=False) for name in NESTED}
+    row |= {name: json.dumps(record.get(name) or {}, sort_keys=True, ensure_ascii=False) for name in (*NESTED, AGAIN)}
     return row | {METRIC + name: value for name, value in record["metrics"].items()}
 
 
@@ -40,7 +41,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     for row in rows:
         kept[row["identity"]] = row
     metrics = dict.fromkeys(name for row in kept.values() for name in row if name.startswith(METRIC))
-    names = [*PLAIN, *metrics, *NESTED]
+    names = [*PLAIN, *metrics, *NESTED, AGAIN]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -72,7 +73,7 @@ def record_of(row: Mapping[str, str], settings: Mapping[str, Any], path: str) ->
     Raises RowsError for a value that cannot be read.
     """
     try:
-        nested = {name: json.loads(row[name]) for name in NESTED}
+        nested = {name: json.loads(row[name]) for name in NESTED} | {AGAIN: json.loads(row.get(AGAIN) or "{}")}
         metrics = {name[len(METRIC) :]: float(v) if v else None for name, v in row.items() if name.startswith(METRIC)}
         seed, fit = int(row["seed"]), float(row["fit_seconds"])
     except (ValueError, TypeError) as error:
