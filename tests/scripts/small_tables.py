@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.image_classification.mini.generator import MiniSettings, mini_folder
 from lcaam import Encoder, LayerMasks
 from lcaam.analysis import record
-from scripts.table.summary import Contrast, Row, Table
+from scripts.table.summary import Contrast, Explanation, Reached, Row, Table
 from tasks.common.layer_data import arrays_of, described, of_samples
 
 HOSTILE = '</script><script>window.bad=1</script><img src=x onerror="window.bad=1"> & %{y} <b>"'
@@ -182,8 +182,10 @@ def shipped(place: Path) -> list[Table]:
         row(f"other {HOSTILE}", other),
     ]
     contrasts = [contrast(), contrast(metric="cider", role="exploratory", interval=None, margin=None, p_t=None)]
+    rungs = [Reached("none", 4, -2.5, (-4.5543, -0.4457), 0.24, False)]
+    explained = [Explanation("Multi-LCAAM", "none", "not resolved", rungs, ["Multi-LCAAM"])]
     found = [
-        table("table1a", task, describing, ["exact", "cider"], contrasts=contrasts,
+        table("table1a", task, describing, ["exact", "cider"], contrasts=contrasts, explanations=explained,
               commits=["1a2b3c4", "5d6e7f8"], remarks=["Runs of 2 states of the code: 1a2b3c4, 5d6e7f8."]),
     ]  # fmt: skip
     depths = [row("none", [run_folder(place, "moment_retrieval", s, {"mAP": 20.0 + s}) for s in (0, 1)])]

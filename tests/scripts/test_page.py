@@ -8,12 +8,14 @@ import pytest
 from plotly.graph_objects import Figure
 
 from scripts.page import saved, write
+from scripts.page.blocks import Grid
 from scripts.page.curves import lines
 from scripts.page.examples import kind_of
 from scripts.page.masks import natural, spread
 from scripts.page.numbers import as_sentence, mean, means, verdicts
 from scripts.page.sweep_figure import sweep_figure
 from scripts.page.theme import mark
+from scripts.page.writing import page
 from tests.scripts.page_text import Seen, figures, words
 from tests.scripts.small_tables import HOSTILE, contrast, row, shipped, table
 
@@ -116,6 +118,23 @@ def test_a_verdict_says_how_large_how_sure_and_how_often():
     assert "No contrast of this table was registered" in verdicts(own)[0]
     own.contrasts = []
     assert "compares nothing" in verdicts(own)[0]
+
+
+def test_rungs_that_reach_a_mask_are_said_and_runs_tested_again_are_no_trainings(seen, tables):
+    shown = words(seen)
+    assert "Multi-LCAAM against none: not resolved. No lower rung is shown to reach it." in shown
+    assert "-2.50 [-4.55, -0.45]" in shown and "not shown" in shown
+    again = row("Multi-LCAAM, frozen", list(tables[0].rows[1].runs.values()), of="Multi-LCAAM")
+    own = page(table("t", "audio_description", [*tables[0].rows[:2], again], ["exact"]))
+    grids = {
+        grid.caption: [line[0] for line in grid.rows]
+        for part in own.parts
+        for grid in part.blocks
+        if isinstance(grid, Grid)
+    }
+    (cost,) = [labels for caption, labels in grids.items() if caption.startswith("Cost")]
+    (runs,) = [labels for caption, labels in grids.items() if caption.startswith("Every run")]
+    assert again.label not in cost and again.label in runs
 
 
 def test_every_seed_is_a_dot_between_the_floors(seen):
