@@ -7,11 +7,12 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, listed, nearest
+from hydra_plugins.lcaam_sweeps.local_launcher import cores
 from lcaam.interventions import INTERVENTIONS
 from scripts.table.rungs import EXPLAINED
 from scripts.table.summary import Row, Table
@@ -80,12 +81,15 @@ def owed(tables: Iterable[Table]) -> list[list[str]]:
 def make(wanted: Sequence[Sequence[str]]) -> None:
     """Makes the evaluations, one process per core, and says which of them failed."""
     print(f"{len(wanted)} runs are tested again with other masks", flush=True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores, len(wanted)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(cores(), len(wanted)), mp_context=context) as pool:
         jobs = {pool.submit(evaluated, list(words)): words for words in wanted}
         for job in as_completed(jobs):
-            if problem := job.result():
+            try:
+                problem = job.result()
+            except BrokenExecutor:  # a process was killed, and with it all that were waiting
+                problem = "its process was killed"
+            if problem:
                 print(f"python eval.py {' '.join(jobs[job])}: {problem}", flush=True)
 
 
