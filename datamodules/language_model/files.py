@@ -6,7 +6,6 @@
 A file is UTF-8, with or without the mark at its beginning (BOM). Line ends become "\\n".
 """
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,9 @@ def found(files: str | Sequence[str]) -> list[Path]:
     """
     given = [files] if isinstance(files, str) else list(files)
     if not given:
-        raise DataError(f"{SETTING}: an empty list; allowed: a file, a pattern such as 'texts/*.txt', or a list of them")
+        raise DataError(
+            f"{SETTING}: an empty list; allowed: a file, a pattern such as 'texts/*.txt', or a list of them"
+        )
     paths: list[Path] = []
     for one in given:
         paths += _matches(one)
@@ -43,10 +44,11 @@ def _matches(one: str) -> list[Path]:
     if path.is_file():
         return [path]
     looked = f"looked in {(path.parent if path.parent.is_dir() else Path.cwd()).resolve()}"
-    if not glob.has_magic(one):
+    if not set("*?[") & set(one):
         names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{SETTING}: there is no file {one}; {looked}.{near(path.name, names)}")
-    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+    base = Path(path.anchor)  # of a relative pattern it is the working directory
+    matches = sorted(match for match in base.glob(str(path.relative_to(base))) if match.is_file())
     if not matches:
         raise DataError(f"{SETTING}: no file matches {one}; {looked}")
     return matches

@@ -4,7 +4,7 @@
     logits = model(ids)                       # (B, T, 65), for the character behind each place
 
 embedding (+ positions) -> pre-norm layers with causal attention and masks -> LayerNorm -> a logit for each character.
-Masks are those of lcaam.plan: of fixed length, or made from the tokens' contents, or tables that read nothing.
+lcaam.plan makes the masks: context-aware ones of fixed length or made from the keys' contents, or tables that read nothing.
 """
 
 import math
@@ -126,15 +126,15 @@ class CharacterModel(nn.Module):
         """Raises ConfigError, in one line with the way out, if the model cannot read so many characters."""
         if self.places is not None and length > len(self.places):
             raise ConfigError(
-                f"data.context={length}: learned positions end at the {len(self.places)} of training; a longer context "
-                f"needs a run with {WAYS}"
+                f"a context of {length} characters: learned positions end at the {len(self.places)} of training; "
+                f"a longer context needs a run with {WAYS}"
             )
         for net in self.encoder.masks.nets:
             most = width_of(net)
             if most is not None and length > most:
                 raise ConfigError(
-                    f"data.context={length}: the mask has {most} columns, those of its training; a longer context needs "
-                    "a run with mask.length=content or interpolate, or with a mask that has no columns"
+                    f"a context of {length} characters: the mask has {most} columns, those of its training; a longer "
+                    "context needs a run with mask.length=content or interpolate, or with a mask that has no columns"
                 )
 
     @property

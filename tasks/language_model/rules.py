@@ -11,7 +11,10 @@ def relatives_compute_the_equation(cfg: dict[str, Any]) -> Iterator[str]:
     task = cfg["task"]
     relative, backend = task.get("relative", "none"), task.get("backend", "auto")
     if relative != "none" and backend not in ("auto", "reference"):
-        yield f"task.backend: {backend} computes softmax attention, not task.relative={relative}; allowed: auto, reference"
+        yield (
+            f"task.backend: {backend} computes softmax attention, not task.relative={relative}; allowed: auto, "
+            "reference"
+        )
 
 
 def contextual_positions_are_the_only_ones_within_attention(cfg: dict[str, Any]) -> Iterator[str]:
@@ -35,4 +38,8 @@ def rotary_heads_have_pairs(cfg: dict[str, Any]) -> Iterator[str]:
         )
 
 
-RULES = (relatives_compute_the_equation, contextual_positions_are_the_only_ones_within_attention, rotary_heads_have_pairs)
+RULES = (
+    relatives_compute_the_equation,
+    contextual_positions_are_the_only_ones_within_attention,
+    rotary_heads_have_pairs,
+)

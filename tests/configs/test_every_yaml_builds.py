@@ -31,6 +31,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "msrvtt_baseline": 0,
     "msrvtt_lcaam": 345_666,
     "msrvtt_multi_lcaam": 12 * 345_666,
+    "shakespeare_baseline": 0,
+    "shakespeare_lcaam": 384 * 192 + 192 + 192 * 192 + 192 + 192 * 256 + 256,
+    "shakespeare_multi_lcaam": 6 * (384 * 192 + 192 + 192 * 192 + 192 + 192 * 256 + 256),
 }
 
 

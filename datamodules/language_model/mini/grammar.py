@@ -64,7 +64,7 @@ class Teller:
         self.say({"\n": 1.0})
 
     def openings(self, facts: dict[str, str]) -> Iterator[str]:
-        """How each fact begins, then all questions: what comes after a fact may be the next one or the first question."""
+        """How each fact begins; then all questions. After a fact comes another one, or the first question."""
         while True:
             blank = " " if facts else ""
             others = [person for person in PEOPLE if person not in facts]

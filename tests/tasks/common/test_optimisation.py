@@ -7,7 +7,7 @@ import pytest
 from lcaam.plan import additions
 from tasks.common.build import build_datamodule, build_module
 
-TASKS = ("madv2", "qvhighlights", "imagenet1k", "msrvtt")
+TASKS = ("madv2", "qvhighlights", "imagenet1k", "msrvtt", "shakespeare")
 MASKS = ("multi_lcaam", "extra_linear")
 
 
