@@ -135,7 +135,11 @@ def test_a_linear_control_costs_the_same_with_and_without_residual_connections(t
 # -- counts are what a run would have ---------------------------------------------------------------------------------
 
 
-FIRST = {("madv2", "extra_linear"), ("imagenet1k", "static_swinbert"), *((data, "multi_lcaam") for data in SMALL)}
+FIRST = {
+    ("madv2", "extra_linear"),
+    ("imagenet1k", "static_swinbert"),
+    *((data, "multi_lcaam") for data in list(SMALL)[:4]),
+}
 EVERY = [(data, row) for data in SMALL for row in ("multi_lcaam", "extra_linear", "static_swinbert")]
 
 

@@ -1,4 +1,4 @@
-"""Parts of a text and their windows: nothing is lost, nothing comes twice, and a stopped run goes on with its next window."""
+"""Parts of a text and their windows: nothing is lost, nothing comes twice, a stopped run goes on."""
 
 from collections import Counter
 from pathlib import Path
