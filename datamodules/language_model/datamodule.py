@@ -18,7 +18,6 @@ With the same seed of seed_everything the training windows repeat bit for bit, f
 """
 
 import logging
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +77,7 @@ class Texts(Data):
         self.root, self.context, self.files, self.shares = Path(root), context, files, tuple(parts)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.name = seed, name
+        self.windows: dict[str, Windows] = {}
         self.mini = None if mini is None or files is not None else settings_from(mini_text.MiniSettings, mini)
         if self.mini is not None:
             self.mini.check()
@@ -86,7 +86,7 @@ class Texts(Data):
 
     def prepare_data(self) -> None:
         """Generates the text unless it is there; for files checks and reads them. Raises DataError."""
-        self.windows  # noqa: B018  reads
+        self.setup()
 
     def paths(self) -> list[Path]:
         """The files of the text."""
@@ -99,9 +99,11 @@ class Texts(Data):
             )
         return found(self.files)
 
-    @cached_property
-    def windows(self) -> dict[str, Windows]:
-        """The parts of the text. Raises DataError for a text that is too short for them."""
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the text and cuts it into its parts; once, for any stage. Raises DataError for a text that is too short
+        for them."""
+        if self.windows:
+            return
         text, what = read(self.paths()), "the generated text" if self.mini is not None else "data.files"
         ends = [round(sum(self.shares[: number + 1]) * len(text)) for number in range(2)]
         parts = dict(zip(SPLITS, np.split(text, ends), strict=True))
@@ -116,7 +118,7 @@ class Texts(Data):
                     f"{[*self.shares]}) has {len(part):,}, and needs at least {least[split]:,} with "
                     f"data.context={self.context}"
                 )
-        return {split: Windows(part, self.context, split) for split, part in parts.items()}
+        self.windows = {split: Windows(part, self.context, split) for split, part in parts.items()}
 
     # What the task asks for
 
@@ -126,6 +128,7 @@ class Texts(Data):
 
     def text(self, split: str) -> np.ndarray:
         """The code points (N,) of a part."""
+        self.setup()
         return self.windows[split].text
 
     def oracle(self) -> np.ndarray | None:
@@ -140,12 +143,15 @@ class Texts(Data):
         return nats[len(nats) - len(self.text("test")) :]
 
     def train_dataloader(self) -> DataLoader:
+        self.setup()
         windows = self.windows["train"]
         draws = Draws(windows, torch.initial_seed(), *ranks())
         return loader(windows, self.batch_size, workers=self.num_workers, draws=draws)
 
     def val_dataloader(self) -> DataLoader:
+        self.setup()
         return loader(self.windows["val"], self.eval_batch_size, workers=self.num_workers)
 
     def test_dataloader(self) -> DataLoader:
+        self.setup()
         return loader(self.windows["test"], self.eval_batch_size, workers=self.num_workers)
