@@ -4,7 +4,7 @@
     logits = model(ids)                       # (B, T, 65), for the character behind each place
 
 embedding (+ positions) -> pre-norm layers with causal attention and masks -> LayerNorm -> a logit for each character.
-lcaam.plan makes the masks: of fixed length, or made from the keys' contents, or tables that read nothing.
+lcaam.plan makes the masks: those of fixed length, those that read the keys' contents, and tables that read nothing.
 """
 
 import math

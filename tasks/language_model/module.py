@@ -110,24 +110,20 @@ class LanguageModel(Task):
         """ids (B, T) -> logits (B, T, characters)."""
         return self.model(ids)
 
-    def losses(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """Cross-entropy (B, T) in nats, 0 for what is not scored, and the most probable ids (B, T)."""
+    def losses(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross-entropy (B, T) in nats, 0 for what is not scored; which places are (B, T) bool; the most probable ids
+        (B, T)."""
         found = self.read(batch)
         logits = self(found.ids).float()
         nats = F.cross_entropy(logits.transpose(1, 2), found.targets, ignore_index=IGNORED, reduction="none")
-        return nats, logits.argmax(-1)
+        return nats, found.targets != IGNORED, logits.argmax(-1)
 
     def counted(self, batch: dict, loss: Means) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses of a batch of validation or test, counted in `loss`; every scored character counts the same.
-
-        Returns the losses (B, T), the most probable ids (B, T), and which places are scored (B, T) bool.
-        """
-        nats, best = self.losses(batch)
-        scored = self.read(batch).targets != IGNORED
-        number = int(scored.sum())
-        if number:
+        """The `losses` of a batch of validation or test, counted in `loss`; every scored character counts the same."""
+        nats, scored, best = self.losses(batch)
+        if number := int(scored.sum()):
             loss.update({"loss": nats.sum() / number}, number)
-        return nats, best, scored
+        return nats, scored, best
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +139,7 @@ class LanguageModel(Task):
         self.log_of_all("val", scores(found["loss"]) if found else {}, prog_bar=True)
 
     def test_step(self, batch: dict, index: int) -> None:
-        nats, best, scored = (tensor.cpu() for tensor in self.counted(batch, self.test_loss))
+        nats, scored, best = (tensor.cpu() for tensor in self.counted(batch, self.test_loss))
         for number, name in enumerate(batch["name"]):
             codes = batch["characters"][number].cpu()
             codes = codes[codes != PADDING][1:].tolist()

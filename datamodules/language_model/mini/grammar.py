@@ -8,7 +8,7 @@ character occurs says little here: a model has to know words, agreement, and wha
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -54,31 +54,30 @@ class Teller:
     def story(self) -> None:
         """One line."""
         facts: dict[str, str] = {}  # things by person
-        for opening in self.openings(facts):
-            person = opening.split()[0]
-            count = self.say(dict.fromkeys([f" {count} " for count in COUNTS], 1.0))
-            colour = self.say(dict.fromkeys([f"{colour} " for colour in COLOURS], 1.0))
-            plural = "" if count == " a " else "s"
-            thing = self.say(dict.fromkeys([f"{thing}{plural}." for thing in THINGS], 1.0))
-            facts[person] = f"{count.strip()} {colour}{thing[:-1]}"
+        opening = self.say(self.openings(facts))
+        while not opening.endswith("?"):
+            self.tell(opening.split()[0], facts)
+            opening = self.say(self.openings(facts))
+        self.ask(opening, facts)
         self.say({"\n": 1.0})
 
-    def openings(self, facts: dict[str, str]) -> Iterator[str]:
-        """How each fact begins; then all questions. After a fact comes another one, or the first question."""
-        while True:
-            blank = " " if facts else ""
-            others = [person for person in PEOPLE if person not in facts]
-            share = MORE if facts else 1.0
-            more = {f"{blank}{person} has": share / len(others) for person in others} if self.more(facts) else {}
-            questions = self.questions(facts, list(facts), 1.0 - (share if more else 0.0)) if facts else {}
-            said = self.say(more | questions)
-            if said not in more:
-                self.ask(said, facts)
-                return
-            yield said
+    def openings(self, facts: Mapping[str, str]) -> dict[str, float]:
+        """How the next sentence may begin, or be: one more fact, or the first question."""
+        share = MORE if facts else 1.0
+        others = [person for person in PEOPLE if person not in facts]
+        if len(facts) == self.facts or not others:
+            return self.questions(facts, list(facts), 1.0)
+        blank = " " if facts else ""
+        more = {f"{blank}{person} has": share / len(others) for person in others}
+        return more | self.questions(facts, list(facts), 1.0 - share)
 
-    def more(self, facts: Mapping[str, str]) -> bool:
-        return len(facts) < min(self.facts, len(PEOPLE))
+    def tell(self, person: str, facts: dict[str, str]) -> None:
+        """The rest of a fact, which joins the others."""
+        count = self.say(dict.fromkeys([f" {count} " for count in COUNTS], 1.0))
+        colour = self.say(dict.fromkeys([f"{colour} " for colour in COLOURS], 1.0))
+        plural = "" if count == " a " else "s"
+        thing = self.say(dict.fromkeys([f"{thing}{plural}." for thing in THINGS], 1.0))
+        facts[person] = f"{count.strip()} {colour}{thing[:-1]}"
 
     @staticmethod
     def questions(facts: Mapping[str, str], left: list[str], share: float) -> dict[str, float]:

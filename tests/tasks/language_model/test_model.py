@@ -134,6 +134,14 @@ def test_weights_start_as_gpt_2_s() -> None:
     assert made.parts()["head"] == 65 * 64 and sum(made.parts().values()) == count(made)
 
 
+@pytest.mark.parametrize("control", ["extra linear", "extra layers"])
+def test_a_control_has_as_many_parameters_without_biases_too(control: str) -> None:
+    node = {**MASKS[control], "control": "none"}
+    wanted = model(node).parts()["masks"]
+    for bias in (False, True):
+        assert model(control, bias=bias).parts()["controls"] == pytest.approx(wanted, rel=0.005)
+
+
 # -- how much it can read ---------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ def nats_by_hand(made, window: str) -> list[float]:
 def test_a_window_s_loss_is_that_of_each_character_given_those_before_it() -> None:
     made = module("fixed").eval()
     with torch.no_grad():
-        nats, _ = made.losses(batch_of("abc def"[:7], "gad"))
+        nats, _, _ = made.losses(batch_of("abc def"[:7], "gad"))
     assert nats[0].tolist() == pytest.approx(nats_by_hand(made, "abc def"), rel=1e-5)
     assert nats[1, :2].tolist() == pytest.approx(nats_by_hand(made, "gad"), rel=1e-5)
     assert nats[1, 2:].tolist() == [0.0] * 4
