@@ -29,7 +29,7 @@ def run(tmp_path_factory, generated: Path):
     """A run on a text file, whose mask reads any length; its configuration."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "own.txt").write_text(TEXT, encoding="utf-8")
-    mask = ("mask.length=content", "task.positions=alibi", f"data.files={folder}/own.txt", "data.parts=[0.8,0.1,0.1]")
+    mask = ("mask.length=content", "task.positions=alibi", f"data.files=[{folder}/own.txt]", "data.parts=[0.8,0.1,0.1]")
     cfg = composed(folder, "experiment=shakespeare_multi_lcaam", *QUICK, *mask, data=generated)
     train(cfg)
     return cfg
