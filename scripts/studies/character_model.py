@@ -157,6 +157,7 @@ def main() -> None:
         begun = time.perf_counter()
         row = {"seed": seed, "plain": plain(given.text, sizes, seed)}
         row["seconds_plain"] = round(time.perf_counter() - begun, 1)
+        print(f"seed {seed}: plain {row['plain']:.4f}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             begun = time.perf_counter()
             row["project"] = project(given.text.absolute(), given.steps, seed, Path(folder))
