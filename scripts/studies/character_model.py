@@ -14,7 +14,6 @@ import math
 import shlex
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,14 +153,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     sizes, rows = Sizes(steps=given.steps, warmup=max(1, given.steps // 20)), []
     for seed in given.seeds:
-        begun = time.perf_counter()
         row = {"seed": seed, "plain": plain(given.text, sizes, seed)}
-        row["seconds_plain"] = round(time.perf_counter() - begun, 1)
         print(f"seed {seed}: plain {row['plain']:.4f}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            begun = time.perf_counter()
             row["project"] = project(given.text.absolute(), given.steps, seed, Path(folder))
-        row["seconds_project"] = round(time.perf_counter() - begun, 1)
         rows.append(row)
         difference = row["project"] - row["plain"]
         print(f"seed {seed}: plain {row['plain']:.4f}, project {row['project']:.4f}, difference {difference:+.4f}")
