@@ -98,9 +98,9 @@ def test_the_seed_decides_and_temperature_and_top_narrow_the_choice() -> None:
     )
     assert torch.equal(first, second) and not torch.equal(first, third)
     logits = torch.tensor([[0.0, 3.0, 2.0, 1.0]])
-    drawn = [chosen(logits, 1.0, 2, torch.Generator().manual_seed(seed)).item() for seed in range(200)]
+    drawn = [chosen(logits, 1.0, 2, torch.Generator().manual_seed(seed)).item() for seed in range(100)]
     assert set(drawn) == {1, 2}
-    assert drawn.count(1) / 200 == pytest.approx(1 / (1 + 2.718281828**-1), abs=0.08)
+    assert drawn.count(1) / 100 == pytest.approx(1 / (1 + 2.718281828**-1), abs=0.12)
     assert chosen(logits, 0, None, None).item() == 1
     assert chosen(logits, 1.0, 1, None).item() == 1
 
