@@ -9,7 +9,8 @@ from tasks.language_model.generation import chosen, generate
 from tests.tasks.language_model.small import CHARACTERS, CONTEXT, MASKS, model
 from tests.tiers import slow
 
-CACHED = [slow(name) if name.startswith("extra") else name for name in MASKS if name not in ("interpolate", "static")]
+RARE = ("extra linear", "extra layers", "temperature", "offsets", "span")
+CACHED = [slow(name) if name in RARE else name for name in MASKS if name not in ("interpolate", "static")]
 
 
 @pytest.fixture(autouse=True)

@@ -182,6 +182,7 @@ def test_arguments_out_of_range_are_told() -> None:
         module(final=1.0)
 
 
+@pytest.mark.slow
 def test_every_mask_trains_a_step() -> None:
     for mask in MASKS:
         made = module(mask)

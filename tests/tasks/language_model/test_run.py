@@ -116,7 +116,7 @@ def test_a_trained_model_writes(run, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--temperature", "-1"], "generate: temperature is a finite number, at least 0, got -1.0"),
+        slow(["--temperature", "-1"], "generate: temperature is a finite number, at least 0, got -1.0"),
         slow(["--device", "nowhere"], "--device nowhere: "),
     ],
 )
