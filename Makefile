@@ -29,7 +29,7 @@ TESTS := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 FAST := -m "not slow"
 PIP := -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PINNED := $(if $(LOCK),--constraint $(LOCK) --build-constraint $(LOCK))
-TASKS := madv2 qvhighlights imagenet1k msrvtt
+TASKS := madv2 qvhighlights imagenet1k msrvtt shakespeare
 
 .DEFAULT_GOAL := help
 .PHONY: help demo smoke test test-all test-newest test-lowest lint format docs dist lock install clean

@@ -83,19 +83,22 @@ def extra_linear(dim: int, num_layers: int, parameters: int, residual: bool = Fa
     return stacks
 
 
-def encoder_layer_parameters(dim: int, feedforward: int) -> int:
+def encoder_layer_parameters(dim: int, feedforward: int, bias: bool = True) -> int:
     """How many parameters an EncoderLayer has: four projections, two LayerNorms, the feed-forward network."""
-    return 4 * (dim * dim + dim) + 4 * dim + (2 * dim * feedforward + feedforward + dim)
+    biases = 4 * dim + 2 * dim + feedforward + dim
+    return 4 * dim * dim + 2 * dim + 2 * dim * feedforward + (biases if bias else 0)
 
 
-def extra_layer_widths(dim: int, parameters: int) -> list[int]:
+def extra_layer_widths(dim: int, parameters: int, bias: bool = True) -> list[int]:
     """Feed-forward widths of additional EncoderLayers that have `parameters` parameters together.
+
+    bias: whether the layers have biases.
 
     As many layers as come closest to the usual width 4 dim, then the widths that give the number.
     Raises ValueError if a single layer of the smallest width is already too large.
     """
-    smallest, per_unit = encoder_layer_parameters(dim, 1), 2 * dim + 1
-    number = max(1, round(parameters / encoder_layer_parameters(dim, 4 * dim)))
+    smallest, per_unit = encoder_layer_parameters(dim, 1, bias), 2 * dim + bias
+    number = max(1, round(parameters / encoder_layer_parameters(dim, 4 * dim, bias)))
     while number > 1 and parameters < number * smallest:
         number -= 1
     if parameters < smallest:
@@ -105,7 +108,7 @@ def extra_layer_widths(dim: int, parameters: int) -> list[int]:
         )
     units = round((parameters - number * (smallest - per_unit)) / per_unit)
     widths = [units // number + (i < units % number) for i in range(number)]
-    check("extra_layers", sum(encoder_layer_parameters(dim, width) for width in widths), parameters)
+    check("extra_layers", sum(encoder_layer_parameters(dim, width, bias) for width in widths), parameters)
     return widths
 
 

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lcaam.attention import attention
+from lcaam.attention import as_autocast, attention, without_autocast
 from lcaam.drawing import drawn_apart
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion, agreed
 from lcaam.memory import Memory
+from lcaam.positions import positions_of
 from lcaam.stack import LayerMasks
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
@@ -27,6 +28,7 @@ class MultiheadAttention(nn.Module):
 
     dim: width of queries and output; heads must divide it. key_dim: width of the keys' tokens, None is `dim`.
     dropout: on attention weights, in training only. fusion, backend: as in `attention`.
+    positions: "rotary" or "alibi" (lcaam.positions), for self-attention; None leaves them to the tokens.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class MultiheadAttention(nn.Module):
         bias: bool = True,
         fusion: str | Fusion | None = None,
         backend: str = "auto",
+        positions: str | None = None,
     ):
         super().__init__()
         if dim % heads:
@@ -47,6 +50,7 @@ class MultiheadAttention(nn.Module):
         self.fusion = None if fusion is None else Fusion.parse(fusion)
         self.query, self.out = nn.Linear(dim, dim, bias=bias), nn.Linear(dim, dim, bias=bias)
         self.key, self.value = nn.Linear(key_dim, dim, bias=bias), nn.Linear(key_dim, dim, bias=bias)
+        self.relation = positions_of(positions, heads, dim // heads)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -73,6 +77,8 @@ class MultiheadAttention(nn.Module):
         """
         if memory is not None and keys is not None:
             raise ValueError("memory= is for self-attention, whose keys grow from step to step: it goes without keys=")
+        if self.relation is not None and keys is not None and keys is not x:
+            raise ValueError("positions= is for self-attention, in which queries and keys are of one sequence")
         keys = x if keys is None else keys
         return self.attend(self.query(x), self.key(keys), self.value(keys), mask, keep, causal, memory)
 
@@ -92,7 +98,13 @@ class MultiheadAttention(nn.Module):
         if memory is not None:
             k, v = memory.extend((id(self), "key"), k), memory.extend((id(self), "value"), v)
         dropout = self.dropout if self.training else 0.0
-        out = self.compute(q, k, v, mask, keep, causal, dropout)
+        if self.relation is None:
+            out = self.compute(q, k, v, mask, keep, causal, dropout)
+        else:
+            q, k, v = as_autocast(q, k, v)
+            with without_autocast(q.device.type):  # the positions may need a wider type
+                q, k = self.relation(q, k, causal)
+                out = self.compute(q, k, v.to(q.dtype), mask, keep, causal, dropout).to(v.dtype)
         return self.out(out.transpose(1, 2).flatten(2))
 
     def compute(
@@ -108,6 +120,7 @@ class EncoderLayer(nn.Module):
 
     dropout: on attention weights, on the hidden feed-forward units and on both residual branches.
     after_attention: a module (B, N_q, dim) -> (B, N_q, dim) on the attention's output, for controls; None for none.
+    bias: False leaves out the biases of all linear layers and LayerNorms. positions: as in MultiheadAttention.
     """
 
     def __init__(
@@ -122,6 +135,8 @@ class EncoderLayer(nn.Module):
         fusion: str | Fusion | None = None,
         backend: str = "auto",
         after_attention: nn.Module | None = None,
+        bias: bool = True,
+        positions: str | None = None,
     ):
         super().__init__()
         if norm not in ("pre", "post"):
@@ -130,10 +145,11 @@ class EncoderLayer(nn.Module):
             raise ValueError(f"EncoderLayer: unknown activation {activation!r}; allowed: {', '.join(ACTIVATIONS)}")
         feedforward = 4 * dim if feedforward is None else feedforward
         self.pre, self.activation = norm == "pre", ACTIVATIONS[activation]
-        self.attention = MultiheadAttention(dim, heads, key_dim, dropout, fusion=fusion, backend=backend)
+        how: Any = {"fusion": fusion, "backend": backend, "positions": positions}
+        self.attention = MultiheadAttention(dim, heads, key_dim, dropout, bias, **how)
         self.after_attention = nn.Identity() if after_attention is None else after_attention
-        self.expand, self.contract = nn.Linear(dim, feedforward), nn.Linear(feedforward, dim)
-        self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.expand, self.contract = nn.Linear(dim, feedforward, bias=bias), nn.Linear(feedforward, dim, bias=bias)
+        self.attention_norm, self.feedforward_norm = nn.LayerNorm(dim, bias=bias), nn.LayerNorm(dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def feedforward(self, x: Tensor) -> Tensor:
@@ -252,14 +268,17 @@ class Encoder(MaskedStack):
         backend: str = "auto",
         after_attention: Sequence[nn.Module] | None = None,
         extra_feedforward: Sequence[int] = (),
+        bias: bool = True,
+        positions: str | None = None,
     ):
         def layer(width: int | None, after: nn.Module | None) -> EncoderLayer:
-            return EncoderLayer(dim, heads, width, key_dim, dropout, norm, activation, fusion, backend, after)
+            how: Any = {"bias": bias, "positions": positions}
+            return EncoderLayer(dim, heads, width, key_dim, dropout, norm, activation, fusion, backend, after, **how)
 
         super().__init__(layer, num_layers, feedforward, masks, after_attention, extra_feedforward)
         agreed(fusion, self.masks.fusion)
         self.dim = dim
-        self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
+        self.norm = nn.LayerNorm(dim, bias=bias) if norm == "pre" else nn.Identity()
 
     def forward(
         self,

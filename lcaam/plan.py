@@ -24,6 +24,7 @@ def mask_options(
     prefix: int = 0,
     boundaries: tuple[int, ...] = (),
     purpose: str = "masks",
+    bias: bool = True,
 ) -> dict[str, Any]:
     """Keywords of lcaam.Encoder: `masks` and `fusion`, or what a control puts in the masks' place.
 
@@ -35,6 +36,7 @@ def mask_options(
         position are in front of them. boundaries: where the tokens of one modality end and those of the next begin.
     purpose: whose masks they are, if a model has several stacks. Masks and controls draw their random numbers apart
         from the rest of the model, and by this name also from one another (lcaam.drawing).
+    bias: whether the stack's layers have biases, for the size of additional ones.
 
     Raises ValueError for an unknown scope, kind or control, for settings that the kind refuses, and for a control that
     has no masks to match.
@@ -58,7 +60,7 @@ def mask_options(
     if control == "extra_linear":
         with drawn_apart(purpose):
             return {"after_attention": extra_linear(dim, num_layers, parameters, settings["control_residual"])}
-    return {"extra_feedforward": extra_layer_widths(dim, parameters)}
+    return {"extra_feedforward": extra_layer_widths(dim, parameters, bias)}
 
 
 def mask_parameters(stack: Masked) -> tuple[int, int]:

@@ -130,11 +130,14 @@ def with_contextual_positions(stack: MaskedStack, positions: int) -> MaskedStack
     """Gives every attention of an Encoder CoPE with that many positions, in place, and returns it.
 
     The table starts at 0, which is attention without it; the layers need `causal=True` from now on. Raises ValueError
-    for less than one position, TypeError for another kind of layer.
+    for less than one position and for layers with other positions, TypeError for another kind of layer.
     """
     if positions < 1:
         raise ValueError(f"with_contextual_positions: positions must be at least 1, got {positions}")
-    for attention in attentions_of(stack):
+    found = attentions_of(stack)
+    if any(attention.relation is not None for attention in found):
+        raise ValueError("contextual positions take the place of others: build the stack with positions=None")
+    for attention in found:
         weight = attention.query.weight
         attention.positions = nn.Parameter(weight.new_zeros(positions, len(weight) // attention.heads))
         attention.__class__ = ContextualAttention

@@ -58,4 +58,6 @@ def facts_of(cfg: DictConfig) -> dict:
     if "audio_dim" in cfg.data:
         facts = {name: cfg.data[name] for name in ("video_dim", "audio_dim", "tokens")}
         return {**facts, "train_texts": ["a word"]}
+    if "context" in cfg.data:
+        return {"context": cfg.data.context, "characters": " abcdefghijklmnopqrstuvwxyz"}
     return build(cfg.data).facts()

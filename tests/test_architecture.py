@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lcaam", "configs", "datamodules", "tasks", "scripts", "hydra_plugins")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TASKS = ("audio_description", "moment_retrieval", "image_classification", "video_captioning")
+TASKS = ("audio_description", "moment_retrieval", "image_classification", "video_captioning", "language_model")
 LONGEST, MEDIAN = 350, 110  # lines
 FORBIDDEN = {  # importer -> what it may not import
     "lcaam": ("configs", "datamodules", "tasks", "scripts"),

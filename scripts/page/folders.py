@@ -8,11 +8,12 @@ from typing import Any
 
 from configs.errors import listed, nearest
 from scripts.report import Group, first_of, groups, load, names, setting, surroundings
-from scripts.table.contrasts import compared, higher_is_better
+from scripts.table.contrasts import compared
 from scripts.table.making import floors_of, states
 from scripts.table.summary import Row, Table
+from tasks.common.directions import higher_is_better
 
-PRIMARY = ("exact", "mAP", "top1", "cider")  # of the tasks; the first that all runs of a table have
+PRIMARY = ("exact", "mAP", "top1", "cider", "loss")  # of the tasks; the first that all runs of a table have
 
 
 def tables_of(folders: Sequence[Path], command: str, metrics: Sequence[str] | None = None) -> list[Table]:

@@ -12,13 +12,9 @@ from scripts.table import statistics
 from scripts.table.items import Items
 from scripts.table.labels import parts_of
 from scripts.table.summary import Contrast, Role, Row, Table, Verdict
+from tasks.common.directions import higher_is_better
 
-LOWER = ("loss", "nats", "perplexity")  # ends of the names of metrics that are better if they are lower
 Pair = tuple[Row, Row]
-
-
-def higher_is_better(metric: str) -> bool:
-    return not metric.endswith(LOWER)
 
 
 def baselines(rows: Sequence[Row], baseline: str) -> list[Row]:

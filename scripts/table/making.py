@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError, listed, nearest
 from configs.sweeping import SEED, sweeper_of
 from scripts.table.again import check_names, with_again
-from scripts.table.contrasts import baseline_of, baselines, compared, higher_is_better, named, registered
+from scripts.table.contrasts import baseline_of, baselines, compared, named, registered
 from scripts.table.expected import Expected, expected_rows, key_of
 from scripts.table.lookup import Files, files_of, filled
 from scripts.table.rungs import explanations
 from scripts.table.summary import Row, Table
 from tasks.common.cells import commit_of, commits_line
+from tasks.common.directions import higher_is_better
 from tasks.common.published import own_data
 
 LOSSES = ("test_loss", "train_loss")  # not shown unless a sweep names them

@@ -9,8 +9,9 @@ from typing import Any
 from lcaam.fusion import FUSIONS
 from lcaam.ladder import RUNGS, below, minimal
 from scripts.table import statistics
-from scripts.table.contrasts import baseline_of, higher_is_better
+from scripts.table.contrasts import baseline_of
 from scripts.table.summary import Explanation, Reached, Row, Table
+from tasks.common.directions import higher_is_better
 
 EXPLAINED = ("lcaam", "multi_lcaam", "content")
 WITHOUT_FUSION = ("none", "extra_linear", "extra_layers")

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-from scripts.table.contrasts import LOWER
 from scripts.table.statistics import Spread, share, spread
 from scripts.table.summary import Contrast, Row
+from tasks.common.directions import LOWER
 
 NOTHING = "-"
 

@@ -15,7 +15,7 @@ import sys
 from importlib import import_module
 
 PARTS = {
-    "resume": "kill -9 at random points of runs of all four tasks: the resumed run equals the unbroken one to the bit",
+    "resume": "kill -9 at random points of runs of all tasks: the resumed run equals the unbroken one to the bit",
     "sweep": "kill -9 jobs of a sweep and then the launcher: the same command ends with every run, and none twice",
     "soak": "many smoke runs in one sweep: no file, process or temporary file is left, and memory does not grow",
     "ranks": "two and three ranks against one process: predictions, metrics, and weights after a training",

@@ -34,6 +34,7 @@ TASKS: dict[str, tuple[str, ...]] = {
         "experiment=imagenet1k_multi_lcaam", "task.drop_path=0", "task.mixup=0", "task.cutmix=0",
     ),
     "video_captioning": ("experiment=msrvtt_multi_lcaam", "task.dropout=0"),
+    "language_model": ("experiment=shakespeare_multi_lcaam",),
 }  # fmt: skip
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {  # what a row of the table is: its task and what it changes
     "audio description": ("audio_description", ()),
@@ -45,6 +46,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {  # what a row of the table is: 
     "images, mixup and cutmix": ("image_classification", ("task.mixup=0.8", "task.cutmix=1.0")),
     "captions": ("video_captioning", ()),
     "captions, accumulation": ("video_captioning", ("trainer.accumulate_grad_batches=2",)),
+    "characters": ("language_model", ()),
 }
 PER_RANK = ("moments", "images, mixup and cutmix")  # what is of each rank by its nature, so that training differs
 METHOD = 1e-7  # differences of weights in float64 below this come from the places that stay in float32

@@ -1,4 +1,4 @@
-"""Kills runs of all four tasks at random points, resumes them with `resume=auto`, and compares with the unbroken run.
+"""Kills runs of all tasks at random points, resumes them with `resume=auto`, and compares with the unbroken run.
 
 Equal means: weights, optimiser, schedule and step of the last checkpoint torch.equal, predictions equal to the byte,
 and all metrics equal. Every second killed run saves after each step, the others after validations; every third is
@@ -63,12 +63,18 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
         "dropout": ("task.dropout=0.2",),
         "other": ("mask=static_swinbert",),
     },
+    "language_model": {
+        "": ("experiment=shakespeare_multi_lcaam", "data.batch_size=7"),
+        "dropout": ("task.dropout=0.2",),
+        "other": ("mask=table", "task.positions=rotary"),
+    },
 }
 OTHER = {
     "audio_description": "descriptions before",
     "moment_retrieval": "static mask",
     "image_classification": "EMA, mixup, cutmix, timm's augmentation",
     "video_captioning": "static mask",
+    "language_model": "static table, rotary positions",
 }
 VARIANTS: dict[str, tuple[str, ...]] = {
     "plain": (), "workers 2": ("data.num_workers=2",), "ranks 2": RANKS, "accumulation 3": ACCUMULATION,

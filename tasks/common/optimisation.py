@@ -34,12 +34,13 @@ def adamw(
     decay: Literal["matrices", "all"] = "matrices",
     fused: bool = False,
     lr_scale: float = 1.0,
+    final: float = 0.0,
 ) -> dict:
     """Lightning's optimiser configuration.
 
     warmup: share of `steps` in [0, 1]; steps: updates of the whole training. decay: "matrices" leaves out vectors
     (biases, gains), "all" does not. fused: one kernel for all parameters; several times as fast for many small ones.
-    lr_scale: factor on the rate of masks and controls.
+    lr_scale: factor on the rate of masks and controls. final: as in `rate_factor`.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.dim() > 1 or decay == "all"]
@@ -47,7 +48,7 @@ def adamw(
     parts = ((decayed, weight_decay), (plain, 0.0))
     groups = [{"params": params, "lr": lr, "weight_decay": decay} for params, decay in parts if params]
     optimiser = torch.optim.AdamW(own_rate(groups, model, lr_scale), lr=lr, betas=tuple(betas), fused=fused)
-    return scheduled(optimiser, warmup, steps, schedule)
+    return scheduled(optimiser, warmup, steps, schedule, final)
 
 
 def own_rate(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> list[dict[str, Any]]:
@@ -66,16 +67,22 @@ def own_rate(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> l
     return split
 
 
-def scheduled(optimiser: torch.optim.Optimizer, warmup: float, steps: int, schedule: Schedule) -> dict:
-    """Lightning's optimiser configuration of `optimiser`; warmup and steps as in `adamw`."""
-    factor = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, steps, warmup, schedule))
+def scheduled(
+    optimiser: torch.optim.Optimizer, warmup: float, steps: int, schedule: Schedule, final: float = 0.0
+) -> dict:
+    """Lightning's optimiser configuration of `optimiser`; warmup, steps and final as in `adamw`."""
+
+    def at(step: int) -> float:
+        return rate_factor(step, steps, warmup, schedule, final)
+
+    factor = torch.optim.lr_scheduler.LambdaLR(optimiser, at)
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 
 
-def rate_factor(step: int, steps: int, warmup: float, schedule: Schedule) -> float:
+def rate_factor(step: int, steps: int, warmup: float, schedule: Schedule, final: float = 0.0) -> float:
     """The factor on the learning rate at `step`, in [0, 1]. It rises linearly over the first share `warmup` of the
-    steps; the schedule says what it is then."""
+    steps; the schedule says what it is then. final: what a schedule that falls falls to, in place of 0."""
     rise = max(1, round(warmup * steps)) if warmup else 0
     if step < rise:
         return (step + 1) / rise
-    return AFTER[schedule](min(1.0, (step - rise) / max(1, steps - rise)))
+    return final + (1.0 - final) * AFTER[schedule](min(1.0, (step - rise) / max(1, steps - rise)))

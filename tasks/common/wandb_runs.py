@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from configs.identity import deciding, setting_id
 from configs.words import setting_name
+from tasks.common.directions import higher_is_better
 from tasks.common.examples import COLUMNS, examples
 from tasks.common.wandb_names import clashes, wandb_name
 
@@ -72,7 +73,7 @@ def best_of(task: "type[Task]") -> dict[str, str]:
     for name in task.logged:
         stage, _, metric = name.partition("/")
         if stage == "val":
-            found[name] = "max" if metric in task.headline and not metric.endswith("loss") else "min"
+            found[name] = "max" if metric in task.headline and higher_is_better(metric) else "min"
     return found
 
 

@@ -83,7 +83,8 @@ def test_a_setting_is_its_identity_without_the_seed(compose_run):
     assert setting_id(third) != setting_id(one)
 
 
-ALIKE = ("fusions", "masks_msrvtt", "scopes", "table1a", "table1d", "table5")  # other tables have the same parts
+# other tables have the same parts
+ALIKE = ("fusions", "language_model", "masks_msrvtt", "positions", "scopes", "table1a", "table1d", "table5")
 
 
 def shipped():

@@ -98,6 +98,14 @@ OTHER_FILES = [
 ]
 
 
+def test_a_fake_text_is_read_by_the_real_data_module(tmp_path: Path) -> None:
+    cfg = composed("experiment=shakespeare_lcaam", "data.context=32")
+    fake = write_fake(tmp_path, OmegaConf.to_container(cfg.data, resolve=True))
+    datamodule = build_datamodule(on_fake_files(cfg, fake, tmp_path))
+    assert different(next(iter(datamodule.train_dataloader())), batch_of(stand_in_of(cfg), 1)) == []
+    assert fake.samples == len(datamodule.windows["train"]) and fake.training == (round(0.9 * 1_115_394) - 32) // 32
+
+
 @pytest.mark.parametrize(("experiment", "overrides"), [*EXPERIMENTS.items(), *OTHER_FILES])
 def test_fake_files_are_read_by_the_real_data_module(tmp_path: Path, experiment: str, overrides: list[str]) -> None:
     cfg = composed(f"experiment={experiment}", *overrides)

@@ -14,10 +14,11 @@ import pytest
 
 from configs.identity import identity
 from scripts.table import command, csv_rows, latex, making, markdown, words
-from scripts.table.contrasts import higher_is_better, verdict
+from scripts.table.contrasts import verdict
 from scripts.table.expected import expected_rows
 from scripts.table.making import tables_of
 from scripts.table.summary import Contrast, Row
+from tasks.common.directions import higher_is_better
 from tasks.common.known_runs import place
 from tasks.common.run_rows import row_of, write_rows
 from tests.programs import ROOT
@@ -197,6 +198,7 @@ def test_verdicts(changes, said):
 
 def test_losses_are_better_if_they_are_lower():
     assert higher_is_better("exact") and not higher_is_better("test_loss")
+    assert not any(map(higher_is_better, ("loss", "bits_per_character", "perplexity")))
 
 
 def test_the_paper_s_figures_stand_beside_its_own_data_only(tmp_path):

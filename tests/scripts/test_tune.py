@@ -117,6 +117,7 @@ EXPERIMENTS = {
     "moment_retrieval": "qvhighlights",
     "image_classification": "imagenet1k",
     "video_captioning": "msrvtt",
+    "language_model": "shakespeare",
 }
 
 

@@ -1,4 +1,4 @@
-"""eval.py intervention=...: the four tasks at smoke, beside the run's own test, and what it refuses."""
+"""eval.py intervention=...: the tasks at smoke, beside the run's own test, and what it refuses."""
 
 import json
 from itertools import combinations
@@ -23,8 +23,10 @@ EXPERIMENTS = {  # and a size of batches that leaves no sample alone
     "moment_retrieval": ("qvhighlights_multi_lcaam", "data.eval_batch_size=3"),
     "image_classification": ("imagenet1k_multi_lcaam", "data.eval_batch_size=8"),
     "video_captioning": ("msrvtt_multi_lcaam", "data.eval_batch_size=3"),
+    "language_model": ("shakespeare_multi_lcaam", "data.eval_batch_size=5"),
 }
-LARGE = {  # steps large enough for masks to matter in what these two start from
+LARGE = {  # steps large enough for masks to matter in what these start from
+    "language_model": ("task.lr=0.05",),
     "image_classification": ("task.ema=0.1", "task.lr=0.05"),
     "video_captioning": ("task.lr=0.02",),
 }

@@ -23,6 +23,7 @@ RUNS = [
     slow("qvhighlights_lcaam", None, None, []),
     slow("imagenet1k_multi_lcaam", None, None, ["class", "patches"]),
     slow("msrvtt_multi_lcaam", None, None, ["video", "text"]),
+    slow("shakespeare_multi_lcaam", 16, 16, []),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Generates a small data set of this task in the files of the real one."""

@@ -1,0 +1,1 @@
+"""Which character comes next: a causal Transformer of characters, with masks."""
