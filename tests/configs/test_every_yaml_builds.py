@@ -57,8 +57,11 @@ def check(cfg: DictConfig) -> None:
 
 
 def tier(experiment: str, scale: str):
-    """At the small scales one experiment per task with a mask and one without are enough for the fast tests."""
+    """At the small scales one experiment per task with a mask and one without are enough for the fast tests, and one of
+    a data set with a recipe of its own."""
     fast = scale == "paper" or not experiment.endswith("_lcaam") or experiment.endswith("multi_lcaam")
+    if experiment.startswith("cifar10_"):
+        fast = (experiment, scale) in (("cifar10_multi_lcaam", "mini"), ("cifar10_multi_lcaam", "paper"))
     return (experiment, scale) if fast else slow(experiment, scale)
 
 
