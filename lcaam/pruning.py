@@ -74,8 +74,8 @@ def pruned(
 ) -> Iterator[Pruning]:
     """Runs `model` inside the block without the lowest keys of every attention that has a mask, or could have one.
 
-    share:  of the keys of a sample that any query may attend to, 0 <= share < 1, rounded down: one is always left.
-            Keys of one value are dropped from the first on.
+    share:  how many of a sample's keys are dropped, 0 <= share < 1, of those that any query may attend to; rounded
+            down, so one is always left. Keys of one value are dropped from the first on.
     by:     a key of CRITERIA.
     places: the LayerMasks whose layers are pruned; None: all of the model. A LayerMasks of scope "none" stands for
             plain attention, of which the first call after a layer has asked for its mask is pruned.

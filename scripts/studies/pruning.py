@@ -3,11 +3,11 @@
     python -m scripts.studies.pruning logs/madv2_baseline/mini logs/madv2_multi_lcaam/mini --csv pruning.csv
     python -m scripts.studies.pruning RUNS ... --csv pruning.csv --shares 0 0.25 0.5 --metric exact
 
-RUNS are run folders, or folders in which they lie. Every run is tested with each share of its keys dropped, in every
-sample and layer: those with the lowest mean attention weight, and for runs with masks also those with the lowest mean
-mask value (docs/ladder.md#pruned-keys). The table has the mean score of each setting over its seeds, and what it has
-lost since share 0 beyond what plain attention lost there, paired by seed. A row of the csv is a test; the command goes
-on with a csv that has some.
+RUNS are run folders, or folders in which they lie. Every completed run is tested with each share of its keys dropped,
+in every sample and layer: those with the lowest mean attention weight, and for runs with masks also those with the
+lowest mean mask value (docs/ladder.md#pruned-keys). The table has the mean score of each setting over its seeds, and
+what it has lost since share 0 beyond what plain attention lost there, paired by seed. A row of the csv is a test; the
+command goes on with a csv that has some.
 """
 
 import csv
@@ -26,6 +26,7 @@ from datamodules.errors import DataError
 from eval import evaluate
 from scripts.arguments import parser_for
 from scripts.sweep_runs import below
+from scripts.sweep_runs import read as record_of
 from scripts.table.markdown import markdown
 from scripts.table.statistics import paired
 from tasks.common.errors import CheckpointError
@@ -34,6 +35,14 @@ from tasks.common.files import write_text
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 COLUMNS = ("run", "setting", "masked", "seed", "by", "share", "metric", "value")
 Row = dict[str, str]
+
+
+def completed(run: Path) -> bool:
+    """Raises ConfigError for a results.json that is not the record of a run."""
+    try:
+        return record_of(run / "results.json").get("status") == "completed"
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def wanted(run: Path, shares: Sequence[float], metric: str | None) -> list[Row]:
@@ -118,9 +127,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not given.csv.parent.is_dir():
         parser.error(f"--csv: there is no folder {given.csv.parent}")
     try:
-        folders = sorted(run for folder in given.runs for run in below(folder))
+        folders = sorted(run for folder in given.runs for run in below(folder) if completed(run))
         if not folders:
-            parser.error(f"no run in {', '.join(map(str, given.runs))}")
+            parser.error(f"no completed run in {', '.join(map(str, given.runs))}")
         rows = [row for run in folders for row in wanted(run, sorted({0.0, *given.shares}), given.metric)]
         known = {same(row): row for row in read(given.csv)}
         for row in rows:

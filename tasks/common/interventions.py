@@ -58,7 +58,7 @@ def share_of(text: Any) -> float:
 
 
 class KeyPruning(Callback):
-    """share: of the keys that are dropped. by: a key of lcaam.pruning.CRITERIA, by which the lowest ones are found."""
+    """share: how many of the keys are dropped. by: a key of lcaam.pruning.CRITERIA, by which the lowest are found."""
 
     name, title = PRUNED, "keys pruned"
 

@@ -21,7 +21,7 @@ def tokens(batch=3, rows=9, seed=1):
 
 
 def kept_keys(model, x, share, by, keep=None, real=None):
-    """Of the first layer, (B, N_k) bool: the keys that any real query may attend to, as lists of numbers per sample."""
+    """The numbers of the keys that have a weight in the first layer, a list for each sample; and what was recorded."""
     with torch.no_grad(), record(model) as records, pruned(model, share, by) as pruning:
         pruning.real = {} if real is None else {model.masks: (real, real)}
         model(x, keep=keep)

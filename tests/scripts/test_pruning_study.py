@@ -23,7 +23,11 @@ def runs(tmp_path: Path) -> Path:
             folder = tmp_path / "logs" / mask / f"seed{seed}"
             folder.mkdir(parents=True)
             OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-            (folder / "results.json").write_text(json.dumps({"started": "2026-01-01"}))
+            (folder / "results.json").write_text(json.dumps({"started": "2026-01-01", "status": "completed"}))
+    (tmp_path / "logs" / "failed").mkdir()
+    (tmp_path / "logs" / "failed" / "results.json").write_text(
+        json.dumps({"started": "2026-01-02", "status": "failed"})
+    )
     return tmp_path / "logs"
 
 
@@ -37,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         share, by = float(settings.prune), settings.prune_by
         made.append((mask, cfg.seed, by, share))
         output = Path(settings.output)
-        output.mkdir(parents=True)
+        output.mkdir(parents=True, exist_ok=True)
         exact = 50.0 + 10 * cfg.seed - LOSS[mask, by] * share * (1 + 0.5 * cfg.seed)
         (output / "metrics.json").write_text(json.dumps({"exact": exact, "cider": 1.0}))
         return output

@@ -1,4 +1,4 @@
-"""Kinds of sounds of the mini audio description data: what a description calls them, and where they come from.
+"""Kinds of sounds of the mini audio description data: what a description calls them, and what they are made of.
 
     kind = KINDS["esc10"]
     paths = kind.files("esc10", seed=0)          # by split and key
@@ -25,8 +25,10 @@ Files = dict[str, dict[int, list[Path]]]  # by split and key
 
 @dataclass(frozen=True)
 class Kind:
-    """sentence: of two sounds and two digits. names: of the keys. rows: length of a sound, None: data.mini.tone_rows.
-    files, read: (folder, seed) -> recordings, and path -> waves of RMS 1; None: synthesised. source: what the folder
+    """A kind of sounds.
+
+    sentence: a description of two sounds and two digits. names: a name for each key. rows: length of a sound, None:
+    data.mini.tone_rows. files, read: (folder, seed) -> recordings, and path -> waves of RMS 1; None: synthesised. source: what the folder
     is."""
 
     sentence: str
