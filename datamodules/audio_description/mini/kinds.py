@@ -28,8 +28,9 @@ class Kind:
     """A kind of sounds.
 
     sentence: a description of two sounds and two digits. names: a name for each key. rows: length of a sound, None:
-    data.mini.tone_rows. files, read: (folder, seed) -> recordings, and path -> waves of RMS 1; None: synthesised. source: what the folder
-    is."""
+    data.mini.tone_rows. files, read: (folder, seed) -> recordings, and path -> waves of RMS 1; None: synthesised.
+    source: what the folder is.
+    """
 
     sentence: str
     names: tuple[str, ...]
