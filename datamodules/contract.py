@@ -33,6 +33,7 @@ class Data(pl.LightningDataModule):
         stands for any name: "video_streams.*.dim".
     name: what messages, tables and dashboards call the data set; a keyword of every data module.
     guide: the page that says how to get the files.
+    maker: the command that makes them, if the project has one; then scale=mini has nothing generated in their place.
     """
 
     places: ClassVar[tuple[str, ...]] = ("root", "num_workers")
@@ -40,6 +41,7 @@ class Data(pl.LightningDataModule):
     weights_depend_on: ClassVar[tuple[str, ...]] = ()
     name: str = "data"
     guide: str = "docs/datasets.md"
+    maker: str | None = None
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
@@ -93,9 +95,10 @@ class Data(pl.LightningDataModule):
 
     def advice(self) -> str:
         """Tells how to get missing data."""
+        made = f"`{self.maker}` makes them" if self.maker else "scale=mini runs the same experiment on generated data"
         return (
             f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
-            "paths.data_dir=... . scale=mini runs the same experiment on generated data."
+            f"paths.data_dir=... . {made}."
         )
 
 

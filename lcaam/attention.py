@@ -50,6 +50,24 @@ class Call:
 WATCHERS: ContextVar[tuple[Callable[[Call], None], ...]] = ContextVar("lcaam_watchers", default=())
 
 
+# what may be attended to in the place of `Call.keep`, in turn
+RESTRICTIONS: ContextVar[tuple[Callable[[Call], Tensor | None], ...]] = ContextVar("lcaam_restrictions", default=())
+
+
+@contextmanager
+def restricting(restrict: Callable[[Call], Tensor | None]):
+    """Attend only where `restrict(call)` says, in every attention computed inside the `with` block.
+
+    restrict: what a call would compute -> bool, True = attend, 4-dimensional and broadcastable to (B, H, N_q, N_k), or
+    None for every key. Run a compiled model uncompiled.
+    """
+    token = RESTRICTIONS.set((*RESTRICTIONS.get(), restrict))
+    try:
+        yield
+    finally:
+        RESTRICTIONS.reset(token)
+
+
 @contextmanager
 def watch(watcher: Callable[[Call], None]):
     """Call `watcher(call)` for every attention computed inside the `with` block, in whatever model."""
@@ -126,6 +144,8 @@ def attention(
     keep = check_keep(keep, query, key)
     query, key, value = as_autocast(query, key, value)
     if not torch.compiler.is_compiling():  # older compilers cannot read a ContextVar, and none should record calls
+        for restrict in RESTRICTIONS.get():
+            keep = restrict(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale, softcap))
         for watcher in WATCHERS.get():
             watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale, softcap))
     if backend == "auto":

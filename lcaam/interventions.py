@@ -68,11 +68,14 @@ class Batch:
 
     def real_tokens(self, made: Made) -> Real:
         """(batch, N_q) and (batch, N_k) for a mask; None if all are real, or nothing is known of so many tokens."""
+        return self.real_of(made.masks, made.batch, (made.mask.num_queries, made.mask.num_keys))
+
+    def real_of(self, masks: LayerMasks, batch: int, sizes: tuple[int, int]) -> Real:
+        """The same for `sizes` (N_q, N_k) of a score matrix that `masks` makes a mask for, or would make one for."""
         keeps: list[Tensor | None] = []
-        sizes = (made.mask.num_queries, made.mask.num_keys)
-        for keep, size in zip(self.real.get(made.masks, (None, None)), sizes, strict=True):
-            fits = keep is not None and keep.shape[1] == size and made.batch % len(keep) == 0
-            keeps.append(keep.repeat(made.batch // len(keep), 1) if keep is not None and fits else None)
+        for keep, size in zip(self.real.get(masks, (None, None)), sizes, strict=True):
+            fits = keep is not None and keep.shape[1] == size and batch % len(keep) == 0
+            keeps.append(keep.repeat(batch // len(keep), 1) if keep is not None and fits else None)
         return keeps[0], keeps[1]
 
 

@@ -66,7 +66,7 @@ NEIGHBOURS = 16  # sentences of one movie that R@k/16 compares
 class Descriptions(Data):
     """MAD-v2 for training and MAD-eval for testing, or the mini set in the same files."""
 
-    places = (*Data.places, "speech_dir")
+    places = (*Data.places, "speech_dir", "esc10_dir")
     rules = RULES
     weights_depend_on = ("tokens", "video_dim", "audio_dim")
     guide = "docs/datasets.md#mad-v2"
@@ -100,8 +100,9 @@ class Descriptions(Data):
         in_memory: bool | Literal["auto"] = "auto",
         num_workers: Natural = 0,
         seed: Seed = 0,
-        sounds: Literal["tones", "speech"] | None = None,
+        sounds: Literal["tones", "speech", "esc10"] | None = None,
         speech_dir: str | None = None,
+        esc10_dir: str | None = None,
         mini: dict[str, int | float] | None = None,
         name: str = "MAD-v2",
     ):
@@ -122,7 +123,7 @@ class Descriptions(Data):
         self.tracks, self.in_memory = tracks, in_memory
         self.previous, self.previous_count = previous, previous_count
         self.subtitles, self.subtitle_seconds, self.val_annotations = subtitles, subtitle_seconds, val_annotations
-        self.seed, self.sounds, self.speech_dir = seed, sounds, speech_dir
+        self.seed, self.sounds, self.recordings = seed, sounds, {"speech_dir": speech_dir, "esc10_dir": esc10_dir}
         self.mini = None if mini is None else settings_from(mini_madv2.MiniSettings, mini)
         self.folder = self.root
         self.segments: dict[str, Segments] = {}
@@ -149,7 +150,7 @@ class Descriptions(Data):
 
     def _mini_folder(self) -> Path:
         return mini_madv2.write_mini(
-            self.root, self.mini, self.files, sounds=self.sounds or "tones", speech_dir=self.speech_dir, seed=self.seed
+            self.root, self.mini, self.files, sounds=self.sounds or "tones", seed=self.seed, **self.recordings
         )
 
     # Splits

@@ -56,6 +56,7 @@ SMALL = 512 * 2**20  # bytes of decoded pixels that in_memory=auto holds at most
 class Images(Data):
     """ImageNet-1K, another labelled set of images in the same layout, or the mini set."""
 
+    places = (*Data.places, "guide", "maker")
     weights_depend_on = ("image_size",)
     guide = "docs/datasets.md#imagenet-1k"
 
@@ -69,7 +70,7 @@ class Images(Data):
         image_size: Count,
         batch_size: Count,
         eval_batch_size: Count,
-        format: Literal["folder", "parquet"] = "folder",
+        format: Literal["folder", "parquet", "auto"] = "folder",
         class_index: str | None = None,
         fraction: PositiveShare = 1.0,
         corrupt: Literal["refuse", "skip"] = "refuse",
@@ -77,7 +78,7 @@ class Images(Data):
         std: ColourSpread = (0.229, 0.224, 0.225),
         crop_pct: PositiveShare = 0.875,
         interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic",
-        augment: Literal["timm", "shift", "none"] = "timm",
+        augment: Literal["timm", "shift", "shift_flip", "none"] = "timm",
         shift: Natural = 0,
         scale: Interval = (0.08, 1.0),
         ratio: Interval = (3 / 4, 4 / 3),
@@ -95,9 +96,11 @@ class Images(Data):
         seed: Seed = 0,
         mini: dict[str, int | float] | None = None,
         name: str = "ImageNet-1K",
+        guide: str = guide,
+        maker: str | None = None,
     ):
-        """Paths are relative to `root`; `name` is used in messages; `mini`: sizes of the generated set
-        (MiniSettings), None = the real data.
+        """Paths are relative to `root`; `name`, `guide` and `maker` are used in messages; `mini`: sizes of the
+        generated set (MiniSettings), None = the real data.
 
         Raises DataError: a number out of its range, an unknown option; mini settings that are unknown, missing or of a
         wrong type.
@@ -105,6 +108,7 @@ class Images(Data):
         super().__init__()
         self.check_arguments(locals())
         self.name, self.root, self.format, self.class_index = name, Path(root), format, class_index
+        self.guide, self.maker = guide, maker
         self.train, self.val_split, self.test = train, val_split, test
         self.image_size, self.fraction, self.corrupt, self.in_memory = image_size, fraction, corrupt, in_memory
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -131,12 +135,12 @@ class Images(Data):
             self.folder = self._mini_folder()
             return
         names = [self.train, self.test] + ([self.val_split] if isinstance(self.val_split, str) else [])
-        missing = [name for name in names if not self._is_there(name)]
+        missing = [self._pattern(name) or name for name in names if not self._is_there(name)]
         if self.class_index is not None and not (self.root / self.class_index).is_file():
             missing.append(self.class_index)
-        what = "shards" if self.format == "parquet" else "folders"
+        what = {"folder": "folders", "parquet": "shards", "auto": f"or a folder {self.train} of images"}[self.format]
         self.need(missing, self.root, note=f" (data.format={self.format}: {what})")
-        if self.format == "parquet":
+        if self._pattern(self.train):
             parquet()  # ImportError before anything is built
         if isinstance(self.val_split, str) and self.root / self.val_split == self.root / self.test:
             log.warning("validation and test images are the same (%s): choices are made on the test images", self.test)
@@ -147,12 +151,24 @@ class Images(Data):
     def _mini_folder(self) -> Path:
         return mini_imagenet1k.write_mini(self.root, self.mini, seed=self.seed)
 
+    def _pattern(self, name: str) -> str | None:
+        """The pattern of the shards that `name` stands for; None for a folder of images.
+
+        format=auto: folders if there is a folder data.train, else shards <name>-*.parquet at any depth, as on the hub.
+        """
+        if self.mini is not None or self.format == "folder":
+            return None
+        if self.format == "parquet":
+            return name
+        return None if (self.root / self.train).is_dir() else f"**/{name}-*.parquet"
+
     def _is_there(self, name: str) -> bool:
-        return bool(shards(self.root, name)) if self.format == "parquet" else (self.root / name).is_dir()
+        pattern = self._pattern(name)
+        return (self.root / name).is_dir() if pattern is None else bool(shards(self.root, pattern))
 
     def _open(self, name: str) -> ImageFolder | ImageShards:
-        if self.format == "parquet" and self.mini is None:
-            return ImageShards(self.folder, name, cached=self.shuffle_groups)
+        if (pattern := self._pattern(name)) is not None:
+            return ImageShards(self.folder, pattern, cached=self.shuffle_groups)
         source = ImageFolder(self.folder / name)
         if source.ignored:
             log.warning(
@@ -187,7 +203,8 @@ class Images(Data):
         train_rows = np.sort(np.concatenate(take_fraction(orders, self.fraction)))
         test_rows, test_labels = self._usable("test", test, self.test)
         look, augmentation = plain(self.image_size, self.crop_pct, self.interpolation), self._augmentation()
-        chance = {"shift": self.shift, "chance": augmentation is not None}
+        flip = self.hflip if self.augment == "shift_flip" else 0.0
+        chance = {"shift": self.shift, "flip": flip, "chance": augmentation is not None}
         scale = (self.mean, self.std)
         self.pictures = {
             "train": Pictures(train, train_rows, labels, augmentation or look, *scale, **chance),

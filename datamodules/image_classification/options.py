@@ -23,14 +23,14 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def _check_pairs(given: Mapping[str, Any]) -> None:
-    if given["shift"] and given["augment"] != "shift":
+    if given["shift"] and given["augment"] not in ("shift", "shift_flip"):
         raise DataError(f"data.shift={given['shift']} does nothing with data.augment={given['augment']}; set it to 0.")
     if given["in_memory"] is True and given["augment"] == "timm":
         raise DataError(
             "data.in_memory=true holds transformed pixels, which data.augment=timm makes anew in every epoch. auto "
             "holds the validation and test images alone."
         )
-    if given["mini"] is not None and given["format"] != "folder":
+    if given["mini"] is not None and given["format"] == "parquet":
         raise DataError(f"data.format={given['format']}: generated data (data.mini) are an image folder.")
     if given["mini"] is not None and given["image_size"] != (made := given["mini"].image_size):
         raise DataError(

@@ -30,15 +30,17 @@ class Pictures(Dataset):
     """Images of one split, in order of their names. A list as index gives a batch; an int gives a batch of one.
 
     rows (N,): positions in `source`; labels: the class of every image of `source`; transform: image -> (3, S, S),
-    uint8 pixels or normalised float32; shift: uint8 images are moved by up to so many pixels along each axis; chance:
-    whether the transform draws at random.
+    uint8 pixels or normalised float32; shift: uint8 images are moved by up to so many pixels along each axis; flip: the
+    probability that they are mirrored, left to right; chance: whether the transform draws at random.
     """
 
-    def __init__(self, source, rows: np.ndarray, labels: np.ndarray, transform, mean, std, shift=0, chance=False):
+    def __init__(
+        self, source, rows: np.ndarray, labels: np.ndarray, transform, mean, std, shift=0, flip=0.0, chance=False
+    ):
         self.source, self.rows = source, rows
         self.labels = torch.from_numpy(labels[rows].astype(np.int64))  # (N,)
         self.transform, self.mean, self.std = transform, mean, std
-        self.shift, self.chance = shift, chance
+        self.shift, self.flip, self.chance = shift, flip, chance
         self.held: Tensor | None = None  # (N, 3, S, S) uint8
 
     def __len__(self) -> int:
@@ -59,6 +61,9 @@ class Pictures(Dataset):
             if self.shift:
                 table = [moves(len(self), self.shift, draw.seed, draw.epoch)[draw.index] for draw in draws]
                 pixels = shifted(pixels, torch.from_numpy(np.stack(table)))
+            if self.flip:
+                table = [mirrored(len(self), self.flip, draw.seed, draw.epoch)[draw.index] for draw in draws]
+                pixels = torch.where(torch.tensor(table)[:, None, None, None], pixels.flip(-1), pixels)
             pixels = normalise(pixels, self.mean, self.std)
         return {"image": pixels, "label": self.labels[indices], "name": [self.name(i) for i in indices]}
 
@@ -74,7 +79,7 @@ class Pictures(Dataset):
     def look(self, transform) -> "Pictures":
         """These images with another transform and without augmentation."""
         other = copy.copy(self)
-        other.transform, other.shift, other.chance = transform, 0, False
+        other.transform, other.shift, other.flip, other.chance = transform, 0, 0.0, False
         return other
 
     def pixels(self) -> Tensor:
@@ -92,6 +97,12 @@ class Pictures(Dataset):
 def moves(count: int, most: int, *key: int) -> np.ndarray:
     """(count, 2): how far each image is moved down and to the right in the epoch that `key` names."""
     return np.random.default_rng(key).integers(-most, most + 1, (count, 2))
+
+
+@functools.lru_cache(maxsize=2)
+def mirrored(count: int, probability: float, *key: int) -> np.ndarray:
+    """(count,) bool: which images are mirrored in the epoch that `key` names. Its numbers are not those of `moves`."""
+    return np.random.default_rng([*key, 0xF11B]).random(count) < probability
 
 
 @contextlib.contextmanager

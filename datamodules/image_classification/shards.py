@@ -20,7 +20,8 @@ from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
 from datamodules.loading import Draw, Draws
 
-NEEDED = "columns image (a struct with the member bytes) and label (an integer)"
+NEEDED = "columns image or img (a struct with the member bytes) and label (an integer)"
+IMAGE = ("image", "img")  # names of the column of images: the hub's CIFAR-10 has the second
 
 
 def parquet():
@@ -62,6 +63,7 @@ class ImageShards:
         if not self.files:
             raise DataError(f"no Parquet shard matches {root / pattern}.")
         names, labels, groups, self.folders = [], [], [], None
+        self._column: list[str] = []  # of each file
         self._places: list[tuple[int, int]] = []  # (file, row group within it) of each group
         for number, path in enumerate(self.files):
             file, label = self._labels(path)
@@ -86,16 +88,18 @@ class ImageShards:
         with reading(f"{path} cannot be read as Parquet"):
             file = parquet().ParquetFile(path)
             schema = file.schema_arrow
-            image, label = (schema.field(name).type if name in schema.names else None for name in ("image", "label"))
+            column = next((name for name in IMAGE if name in schema.names), None)
+            image, label = (None if name not in schema.names else schema.field(name).type for name in (column, "label"))
             if image is None or not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
                 raise DataError(f"{path} has the columns {', '.join(schema.names)}; needed are {NEEDED}.")
             if label is None or not pa.types.is_integer(label):
                 raise DataError(f"{path}: the column label is {label}; needed are {NEEDED}.")
-            column = file.read(columns=["label"], use_threads=False).column("label")
-            values = column.to_numpy().astype(np.float64)  # null becomes NaN
+            self._column.append(column)
+            labels = file.read(columns=["label"], use_threads=False).column("label")
+            values = labels.to_numpy().astype(np.float64)  # null becomes NaN
         if len(bad := np.flatnonzero(~(values >= 0))):
             raise DataError(
-                f"{path}: label {column[int(bad[0])]} in row {bad[0]} ({len(bad)} such rows). Class numbers start at "
+                f"{path}: label {labels[int(bad[0])]} in row {bad[0]} ({len(bad)} such rows). Class numbers start at "
                 "0; the hub's test shards are unlabelled, its validation shards are what is tested on."
             )
         return file, values.astype(np.int64)
@@ -133,8 +137,9 @@ class ImageShards:
             with reading(f"{path}, row group {inside}, cannot be read"):
                 if number not in self._open:
                     self._open = {number: parquet().ParquetFile(path)}
-                table = self._open[number].read_row_group(inside, columns=["image.bytes"], use_threads=False)
-                self._held[group] = table.column("image").combine_chunks().field("bytes")
+                column = self._column[number]
+                table = self._open[number].read_row_group(inside, columns=[f"{column}.bytes"], use_threads=False)
+                self._held[group] = table.column(column).combine_chunks().field("bytes")
             while len(self._held) > self.cached:
                 self._held.popitem(last=False)
         self._held.move_to_end(group)

@@ -51,6 +51,7 @@ TEXT = {"path": "clip_text_features", "key": "last_hidden_state", "file": "qid{q
 class Moments(Data):
     """Annotation files and feature streams of one data set, or the mini set in the same files."""
 
+    places = (*Data.places, "maker")
     weights_depend_on = ("clip_length", "tef", "text_stream.dim", "video_streams.*.dim")
 
     def __init__(
@@ -77,9 +78,11 @@ class Moments(Data):
         seed: Seed = 0,
         name: str = "QVHighlights",
         guide: str = "docs/datasets.md#qvhighlights",
+        maker: str | None = None,
         mini: dict[str, int | float] | None = None,
     ):
-        """Paths are relative to `root`; a stream that is null is left out; `name` and `guide` are used in messages.
+        """Paths are relative to `root`; a stream that is null is left out; `name`, `guide` and `maker` are used in
+        messages.
 
         `mini`: sizes of the generated set (MiniSettings), None = the real data. Raises DataError: a number below its
         least value, an unknown option; settings of a stream or of the mini set that are unknown, missing or wrong.
@@ -92,7 +95,7 @@ class Moments(Data):
         self.max_windows, self.length_slack, self.window_slack = max_windows, length_slack, window_slack
         self.tef, self.saliency, self.in_memory = tef, saliency, in_memory
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
-        self.seed, self.name, self.guide = seed, name, guide
+        self.seed, self.name, self.guide, self.maker = seed, name, guide, maker
         self.mini = None if mini is None else settings_from(mini_qvhighlights.MiniSettings, mini)
         self.streams = {key: stream_settings(key, given) for key, given in video_streams.items() if given is not None}
         self.text = stream_settings("text_stream", {**TEXT, **text_stream})

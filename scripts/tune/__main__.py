@@ -12,8 +12,9 @@ mean over the seeds of the last validation's metric; a run that failed counts as
 a test set.
 
 It writes configs/tuned/<scale>/<task>/<mask>.yaml, which train.py reads whenever this mask is chosen at this scale, and
-the table of the search, with all values, as docs/results/tuned_<task>_<scale>.md. The same command goes on with a
-search that was stopped.
+the table of the search, with all values, as docs/results/tuned_<task>_<scale>.md. Data with a recipe of their own
+(configs/scale/data/) have their own files: configs/tuned/data/<scale>/<data>/. The same command goes on with a search
+that was stopped.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def arguments() -> argparse.Namespace:
 
 def tuned(given: argparse.Namespace, command: str) -> str:
     """What the search found, or what it lacks; with `--run` it runs and writes."""
-    task, base, steps = base_of(given.experiment, given.scale)
+    task, base, steps = base_of(given.experiment, given.scale, given.set)
     search = Search(
         experiment=given.experiment,
         task=task,

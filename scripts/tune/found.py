@@ -38,14 +38,14 @@ def page(search: Search, rows: Sequence[Row], command: str) -> str:
         f"Each cell has {search.metric} of the last validation for seeds {seeds} ({better} is better), on\n"
         f"data.seed=0. The row `{BASELINE}` is the baseline's rate, as factors on {search.base:g}; the other rows are\n"
         "factors on the rate of the mask's own parameters, at the baseline's best rate. The best mean is chosen\n"
-        f"and written to `configs/tuned/{search.scale}/{search.task}/`.{length}\n\n"
+        f"and written to `configs/{search.folder}/`.{length}\n\n"
         f"    {command}\n\n{table(search, rows)}"
     )
 
 
 def write(search: Search, rows: Sequence[Row], command: str) -> list[Path]:
     """Writes the chosen values and the table of the search. Returns the files, below the project's root."""
-    folder = ROOT / "configs" / "tuned" / search.scale / search.task
+    folder = ROOT / "configs" / search.folder
     folder.mkdir(parents=True, exist_ok=True)
     record = ROOT / "docs" / "results" / f"tuned_{search.task}_{search.scale}.md"
     written = [record]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -20,8 +21,9 @@ QUIET = ("data.seed=0", "floors.enabled=false", "callbacks.figures=null", "logge
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched. task: its folder's name. base: the scale's learning rate. metric: what counts; lowest: whether
-    less is better. max_steps: None for the scale's. further: overrides of every run."""
+    """What is searched. task: its folder's name, or a data set with a recipe of its own (`recipe_of`). base: the
+    scale's learning rate. metric: what counts; lowest: whether less is better. max_steps: None for the scale's.
+    further: overrides of every run."""
 
     experiment: str
     task: str
@@ -33,6 +35,12 @@ class Search:
     base: float
     max_steps: int | None
     further: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """Where the files of what was found lie, below configs/."""
+        of_data = recipe_of(self.task, self.scale).parent.parent.name == "data"
+        return f"tuned/data/{self.scale}/{self.task}" if of_data else f"tuned/{self.scale}/{self.task}"
 
     def fixed(self) -> list[str]:
         """The overrides that all runs have in common."""
@@ -110,9 +118,27 @@ def run(search: Search, rows: Sequence[Row]) -> None:
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
 
 
-def base_of(experiment: str, scale: str) -> tuple[str, float, int]:
-    """The task's folder, and the learning rate and the steps of its own file of the scale, without what was tuned."""
-    cfg = composed(f"experiment={experiment}_baseline", f"scale={scale}")
-    task = cfg.task._target_.split(".")[1]
-    own = OmegaConf.load(ROOT / "configs" / "scale" / scale / f"{task}.yaml")
-    return task, float(OmegaConf.select(own, "task.lr", default=cfg.task.lr)), int(cfg.trainer.max_steps)
+def base_of(experiment: str, scale: str, further: Sequence[str] = ()) -> tuple[str, float, int]:
+    """The task's folder, and the learning rate and the steps of its own file of the scale, without what was tuned.
+
+    If the data set has a file of its own there, the name of the data set, and that file's rate.
+    """
+    cfg = composed(f"experiment={experiment}_baseline", f"scale={scale}", *further)
+    task, data = cfg.task._target_.split(".")[1], data_of(experiment, further)
+    place = data if recipe_of(data, scale).is_file() else task
+    own = OmegaConf.load(recipe_of(place, scale))
+    return place, float(OmegaConf.select(own, "task.lr", default=cfg.task.lr)), int(cfg.trainer.max_steps)
+
+
+def data_of(experiment: str, further: Sequence[str]) -> str:
+    """The choice of data: that of the further overrides, else the experiment's."""
+    note = OmegaConf.load(ROOT / "configs" / "experiment" / f"{experiment}_baseline.yaml")
+    chosen = [entry["override /data"] for entry in note.defaults if "override /data" in entry]
+    chosen += [word.removeprefix("data=") for word in further if word.startswith("data=")]
+    return chosen[-1]
+
+
+def recipe_of(place: str, scale: str) -> Path:
+    """The file that says what a scale means for a task or for a data set."""
+    task = ROOT / "configs" / "scale" / scale / f"{place}.yaml"
+    return task if task.is_file() else ROOT / "configs" / "scale" / "data" / scale / f"{place}.yaml"

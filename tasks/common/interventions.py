@@ -1,4 +1,5 @@
-"""Tests a trained model with other masks than its own: `python eval.py run=... intervention=frozen`.
+"""Tests a trained model with other masks than its own: `python eval.py run=... intervention=frozen`. Or without the
+keys that count least: `intervention=pruned prune=0.2`.
 
 The callback runs inside trainer.test. For "frozen" it first averages the masks over the first test inputs, through
 `Task.read_inputs`, which takes no labels.
@@ -13,26 +14,78 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from configs.errors import ConfigError, listed, nearest
 from lcaam.interventions import INTERVENTIONS, Intervention, MaskMeans, averaging, intervened
+from lcaam.pruning import CRITERIA, Pruning, pruned
 from tasks.common.task import Task, size_of
 
+PRUNED = "pruned"
 
-def asked_for(settings: DictConfig, cfg: DictConfig) -> "MaskIntervention | None":
+
+def asked_for(settings: DictConfig, cfg: DictConfig) -> "MaskIntervention | KeyPruning | None":
     """The callback that eval.py's settings ask for, None without an intervention.
 
-    Raises ConfigError for an unknown one, a number that is none, and a run without masks.
+    Raises ConfigError for an unknown one, a number that is none, and a run without the masks that it needs.
     """
     name, text = settings.intervention, settings.mean_over
     if name is None:
         return None
-    if name not in INTERVENTIONS:
-        hint = nearest(name, INTERVENTIONS)
-        raise ConfigError(f"intervention={name}: unknown{hint} (allowed: {listed(INTERVENTIONS)})")
-    if not str(text).isdecimal() or int(text) < 1:
+    if name not in (*INTERVENTIONS, PRUNED):
+        hint = nearest(name, (*INTERVENTIONS, PRUNED))
+        raise ConfigError(f"intervention={name}: unknown{hint} (allowed: {listed((*INTERVENTIONS, PRUNED))})")
+    masked = cfg.mask.scope != "none" and cfg.mask.control == "none"
+    if name == PRUNED:
+        by = settings.prune_by or ("mask" if masked else "attention")
+        if by not in CRITERIA:
+            raise ConfigError(f"prune_by={by}: unknown{nearest(by, CRITERIA)} (allowed: {listed(CRITERIA)})")
+        if by == "attention" or masked:
+            return KeyPruning(share_of(settings.prune), by)
+    elif not str(text).isdecimal() or int(text) < 1:
         raise ConfigError(f"mean_over={text}: allowed: a number of test samples, at least 1")
-    if cfg.mask.scope == "none" or cfg.mask.control != "none":
+    if not masked:
         given = f"scope={cfg.mask.scope}, control={cfg.mask.control}"
         raise ConfigError(f"intervention={name}: the run has no masks to change (mask.{given})")
     return MaskIntervention(name, int(text), cfg.seed)
+
+
+def share_of(text: Any) -> float:
+    """ConfigError unless it is a number of at least 0 and below 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < 1.0:
+        raise ConfigError(f"prune={text}: allowed: a share of the keys, at least 0 and below 1")
+    return share
+
+
+class KeyPruning(Callback):
+    """share: how many of the keys are dropped. by: a key of lcaam.pruning.CRITERIA, by which the lowest are found."""
+
+    name, title = PRUNED, "keys pruned"
+
+    def __init__(self, share: float, by: str):
+        self.share, self.by = share, by
+        self.running: Pruning | None = None
+        self.stack = ExitStack()
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"name": self.name, "share": self.share, "by": self.by}
+
+    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
+        places = pl_module.masked_places()
+        self.running = self.stack.enter_context(pruned(pl_module, self.share, self.by, places))
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        assert self.running is not None
+        self.running.real = pl_module.real_tokens(batch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.stack.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        self.stack.close()
 
 
 class MaskIntervention(Callback):
@@ -40,7 +93,7 @@ class MaskIntervention(Callback):
     all, if there are fewer). seed: decides the order of "shuffled"."""
 
     def __init__(self, name: str, mean_over: int, seed: int):
-        self.name, self.mean_over, self.seed = name, mean_over, seed
+        self.name, self.title, self.mean_over, self.seed = name, f"masks {name}", mean_over, seed
         self.running: Intervention | None = None
         self.averaged = 0  # samples
         self.stack = ExitStack()

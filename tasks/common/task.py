@@ -77,6 +77,10 @@ class Task(pl.LightningModule):
     def masks(self) -> Iterable[LayerMasks]:
         """The mask schedules of the model."""
 
+    def masked_places(self) -> Iterable[LayerMasks]:
+        """Those of `masks` that have masks in this run, or would have them if it had any (scope "none")."""
+        return self.masks()
+
     @abstractmethod
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Test metrics of answers that read no input ("constant"), or more than any model may ("ceiling", if the data

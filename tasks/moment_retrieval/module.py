@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
+from configs.errors import ConfigError
 from configs.knobs import Betas, Count, NotNegative, Positive, Share
 from lcaam import LayerMasks
 from lcaam.analysis import record
@@ -231,6 +232,13 @@ class MomentRetrieval(Task):
 
     def masks(self) -> list[LayerMasks]:
         return [stack.masks for stack in self.model.masked().values()]
+
+    def masked_places(self) -> list[LayerMasks]:
+        """Raises ConfigError for a decoder without masks: which of its two attentions would have them is not marked."""
+        found = [self.model.masked()[place].masks for place in dict.fromkeys(self.hparams.masked)]
+        if "decoder" in self.hparams.masked and not len(self.model.masked()["decoder"].masks.nets):
+            raise ConfigError("task.masked: a decoder without masks cannot be pruned; leave decoder out of task.masked")
+        return found
 
     def read_inputs(self, batch: dict) -> dict[str, Any]:
         return self.predict(batch)

@@ -26,6 +26,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "imagenet1k_lcaam": 222_725,
     "imagenet1k_multi_lcaam": 2_672_700,
     "imagenet1k_finetune": 222_725,
+    "cifar10_baseline": 0,
+    "cifar10_lcaam": 34_145,
+    "cifar10_multi_lcaam": 12 * 34_145,
     "qvhighlights_baseline": 0,
     "qvhighlights_lcaam": 2_047_776,
     "qvhighlights_multi_lcaam": 2 * 2_047_776,
@@ -58,9 +61,11 @@ def check(cfg: DictConfig) -> None:
 
 
 def tier(experiment: str, scale: str):
-    """At the small scales one experiment per task with a mask and one without are enough for the fast tests; of the
-    language model, whose scales differ in sizes alone, one scale is."""
+    """At the small scales one experiment per task with a mask and one without are enough for the fast tests, and one of
+    a data set with a recipe of its own; of the language model, whose scales differ in sizes alone, one scale is."""
     fast = scale == "paper" or not experiment.endswith("_lcaam") or experiment.endswith("multi_lcaam")
+    if experiment.startswith("cifar10_"):
+        fast = (experiment, scale) in (("cifar10_multi_lcaam", "mini"), ("cifar10_multi_lcaam", "paper"))
     if experiment.startswith("shakespeare"):
         fast = experiment.endswith("multi_lcaam") and scale == "paper"
     return (experiment, scale) if fast else slow(experiment, scale)

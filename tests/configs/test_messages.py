@@ -173,6 +173,7 @@ OF_THE_SCALE = {  # set by a scale on purpose, though a file of the group has a 
     "callbacks.checkpoint.monitor": "the rule by which the released run chose its weights",
     "callbacks.checkpoint.mode": "the same",
     "mask.depth": "the size of a mask belongs to the size of a model",
+    "mask.lr_scale": "what was tuned for a task says nothing of a data set with a recipe of its own",
     "mask.hidden": "belongs to the size of a model too",
     "trainer.gradient_clip_val": "only trainer=fsdp sets it, which no task with such a scale allows",
     "trainer.max_steps": "how long a run is; debug comes after the scale and wins",

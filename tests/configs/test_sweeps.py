@@ -84,7 +84,17 @@ def test_a_setting_is_its_identity_without_the_seed(compose_run):
 
 
 # other tables have the same parts
-ALIKE = ("fusions", "language_model", "masks_msrvtt", "positions", "scopes", "table1a", "table1d", "table5")
+ALIKE = (
+    "fusions",
+    "language_model",
+    "masks_msrvtt",
+    "positions",
+    "scopes",
+    "table1a",
+    "table1d",
+    "table5",
+    "table5_cifar10",
+)
 
 
 def shipped():

@@ -177,6 +177,8 @@ def test_a_key_is_looked_for_in_every_node(compose_run: Compose, override: str, 
         (["mask=lcaam", "task.width=12", "task.heads=4", "mask.groups=3"], "mask.groups: 3 is neither 1"),
         (["scale=mini", "data.sounds=speech"], "data.sounds: speech needs data.speech_dir="),
         (["scale=mini", "data.sounds=tones", "data.speech_dir=/x"], "data.speech_dir: is given, but data.sounds=tones"),
+        (["scale=mini", "data.sounds=esc10"], "data.sounds: esc10 needs data.esc10_dir=<the folder of ESC-10"),
+        (["scale=mini", "data.sounds=tones", "data.esc10_dir=/x"], "data.esc10_dir: is given, but data.sounds=tones"),
         (["scale=paper", "data.sounds=tones"], "data.sounds=tones: belongs to generated data, and scale=paper"),
         (["test_checkpoint=best", "callbacks=none"], "test_checkpoint: best needs a checkpoint callback"),
         (

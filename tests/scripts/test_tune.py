@@ -111,7 +111,7 @@ def test_what_is_found_is_written_and_read_by_train(tmp_path: Path, monkeypatch,
     assert OmegaConf.load(folder / "lcaam.yaml") == {"task": {"lr": 0.002}, "mask": {"lr_scale": 3}}
 
 
-TUNED = sorted((CONFIGS / "tuned").glob("*/*/*.yaml"))
+TUNED = sorted(path for path in (CONFIGS / "tuned").glob("*/*/*.yaml") if path.parts[-3] != "data")
 EXPERIMENTS = {
     "audio_description": "madv2",
     "moment_retrieval": "qvhighlights",
@@ -153,4 +153,11 @@ def test_wrong_arguments_are_refused(words: list[str], message: str, monkeypatch
 
 def test_the_search_starts_from_the_scales_own_rate():
     assert base_of("madv2", "mini") == ("audio_description", 2.0e-3, 1000)
+
+
+def test_a_data_set_with_a_recipe_of_its_own_has_a_rate_and_a_folder_of_its_own(tmp_path: Path):
+    assert base_of("cifar10", "mini") == ("cifar10", 2.0e-3, 3000)
+    assert base_of("imagenet1k", "mini", ["data=cifar10"])[0] == "cifar10"
+    assert searched(tmp_path, task="cifar10", scale="mini").folder == "tuned/data/mini/cifar10"
+    assert searched(tmp_path, scale="mini").folder == "tuned/mini/image_classification"
     assert search.rounded(2.0e-3 * 0.3) == 6e-4

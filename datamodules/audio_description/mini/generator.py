@@ -1,10 +1,10 @@
 """The mini audio description data: movies of handwritten digits and sounds, in the files of MAD-v2.
 
 A movie is a row of shots, each one handwritten digit, noisy; its sound track is noise. Each described segment holds two
-cues, one in each half: a keypad tone (or a spoken digit). The description says which key sounds and which digit is on
-the screen when the sound begins: "Key five sounds as seven shows, then nine as two shows." Neither track tells it
-alone, and all other shots are distractors. A movie has a small cast of digits and keys, so that neighbouring
-descriptions are alike. No picture (and no recording) of one split occurs in another.
+cues, one in each half: a keypad tone (or a spoken digit, or an environmental sound). The description says which key
+sounds and which digit is on the screen when the sound begins: "Key five sounds as seven shows, then nine as two shows."
+Neither track tells it alone, and all other shots are distractors. A movie has a small cast of digits and keys, so that
+neighbouring descriptions are alike. No picture (and no recording) of one split occurs in another.
 
     folder = write_mini(root, settings, files, sounds="tones", speech_dir=None, seed=0)
 
@@ -23,8 +23,9 @@ import h5py
 import numpy as np
 
 from datamodules.audio_description.annotations import annotation_id
+from datamodules.audio_description.mini.kinds import KINDS, WORD_ROWS
 from datamodules.audio_description.mini.oracle import Cue, read_cues
-from datamodules.audio_description.mini.sounds import RATE, ROW, WIDTH, keypad_tones, log_mel, read_word, speech_files
+from datamodules.audio_description.mini.sounds import RATE, ROW, WIDTH, keypad_tones, log_mel
 from datamodules.errors import DataError, some
 from datamodules.mini.digits import SPLITS, WORDS, digit_images, digit_indices
 from datamodules.mini.store import build_once
@@ -33,12 +34,7 @@ FORMAT = 1  # raise whenever the same settings would give other files
 FPS = RATE / ROW  # 5 rows a second, the rate of the MAD features
 PIXELS = 64
 ORACLE, META = "oracle.csv", "meta.json"
-SENTENCE = {
-    "tones": "Key {0} sounds as {1} shows, then {2} as {3} shows.",
-    "speech": "A voice says {0} as {1} shows, then {2} as {3} shows.",
-}
 BACKGROUND = 4096  # different rows of noise per split
-WORD_ROWS = 3  # a spoken digit is cut at this many rows (0.6 s)
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,11 @@ class MiniSettings:
     tone_rows: int  # length of a tone
     picture_noise: float  # standard deviation, pixels are in [0, 1]
     tone_noise: float  # standard deviation; a tone is two sines of amplitude 1
-    speech_noise: float  # standard deviation; a word has RMS 1
+    speech_noise: float  # standard deviation; a word, or another recorded sound, has RMS 1
 
-    def check(self) -> None:
-        """DataError if no scene can be made."""
-        half, longest = self.min_rows // 2, max(self.tone_rows, WORD_ROWS)
+    def check(self, rows: int = WORD_ROWS) -> None:
+        """DataError if no scene can be made; rows: length of a recorded sound."""
+        half, longest = self.min_rows // 2, max(self.tone_rows, rows)
         if half < longest:
             raise DataError(f"mini: min_rows={self.min_rows} has no room for two sounds of {longest} rows.")
         if not 1 <= self.min_shot <= self.max_shot or not self.min_rows <= self.max_rows:
@@ -111,23 +107,31 @@ class Movie:
 
 
 def write_mini(
-    root: Path, settings: MiniSettings, files: Files, *, sounds: str, speech_dir: str | None, seed: int
+    root: Path,
+    settings: MiniSettings,
+    files: Files,
+    *,
+    sounds: str,
+    speech_dir: str | None,
+    seed: int,
+    esc10_dir: str | None = None,
 ) -> Path:
     """The folder with the files, generated unless it is there. The same arguments give the same bytes.
 
     Raises DataError, before anything is written: unknown sounds, settings without room for a scene, a file name that is
-    a path, unusable speech_dir.
+    a path, a folder of recordings that is missing or cannot be used.
     """
-    settings.check()
+    if sounds not in KINDS:
+        raise DataError(f"sounds is {sounds!r}, allowed: {', '.join(KINDS)}.")
+    kind = KINDS[sounds]
+    settings.check(kind.rows or WORD_ROWS)
     files.check()
-    if sounds not in SENTENCE:
-        raise DataError(f"sounds is {sounds!r}, allowed: {', '.join(SENTENCE)}.")
-    if sounds == "speech" and speech_dir is None:
-        raise DataError(
-            "sounds=speech needs speech_dir, the folder 'recordings' of a checkout of the Free Spoken Digit Dataset "
-            "(docs/datasets.md#speech)."
-        )
-    recordings = speech_files(speech_dir) if sounds == "speech" else None
+    recordings = None
+    if kind.files is not None:
+        folder = {"speech": speech_dir, "esc10": esc10_dir}[sounds]
+        if folder is None:
+            raise DataError(f"sounds={sounds} needs {sounds}_dir, {kind.source}.")
+        recordings = kind.files(folder, seed)
     key = {"format": FORMAT, "seed": seed, "sounds": sounds, "settings": asdict(settings), "files": asdict(files)}
     if recordings:
         key["recordings"] = _contents(
@@ -145,7 +149,8 @@ def _contents(paths: Iterable[Path]) -> str:
 
 
 def _write(folder: Path, settings: MiniSettings, files: Files, sounds: str, recordings, seed: int) -> None:
-    movies = _make_movies(settings, recordings, seed)
+    kind = KINDS[sounds]
+    movies = _make_movies(settings, sounds, recordings, seed)
     for name, track in ((files.video, "video"), (files.audio, "audio")):
         if name is None:
             continue
@@ -160,7 +165,7 @@ def _write(folder: Path, settings: MiniSettings, files: Files, sounds: str, reco
     _write_csv(folder / files.train, "text", movies["train"], sounds, rng, traps=True)
     order = _write_csv(folder / files.eval, "sentence", movies["val"] + movies["test"], sounds, rng, traps=False)
 
-    rows = settings.tone_rows if recordings is None else WORD_ROWS
+    rows = kind.rows or settings.tone_rows
     read = read_cues(movies["train"], movies["test"], digit_images("train", seed), rows)
     with (folder / ORACLE).open("w", newline="") as file:
         writer = csv.writer(file)
@@ -182,14 +187,14 @@ def _write(folder: Path, settings: MiniSettings, files: Files, sounds: str, reco
     (folder / META).write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def _make_movies(settings: MiniSettings, recordings, seed: int) -> dict[str, list[Movie]]:
+def _make_movies(settings: MiniSettings, sounds: str, recordings, seed: int) -> dict[str, list[Movie]]:
     """The movies of each split. Every movie has its own random stream."""
-    movies, number = {}, 0
+    kind, movies, number = KINDS[sounds], {}, 0
+    length = kind.rows or settings.tone_rows
     for index, split in enumerate(SPLITS):
         images = digit_images(split, seed)
         words = recordings and {
-            digit: [read_word(path, WORD_ROWS * ROW / RATE) for path in paths]
-            for digit, paths in recordings[split].items()
+            key: [wave for path in paths for wave in kind.read(path)] for key, paths in recordings[split].items()
         }
         noise = settings.tone_noise if words is None else settings.speech_noise
         rng = np.random.default_rng([seed, 0, 1 + index])
@@ -198,15 +203,18 @@ def _make_movies(settings: MiniSettings, recordings, seed: int) -> dict[str, lis
         for _ in range(getattr(settings, f"{split}_movies")):
             number += 1
             rng = np.random.default_rng([seed, number])
-            movies[split].append(make_movie(f"{17 * number:04d}", settings, images, words, background, rng))
+            movies[split].append(make_movie(f"{17 * number:04d}", settings, images, words, background, rng, length))
     return movies
 
 
-def make_movie(name: str, settings: MiniSettings, images, words, background, rng: np.random.Generator) -> Movie:
+def make_movie(
+    name: str, settings: MiniSettings, images, words, background, rng: np.random.Generator, length: int
+) -> Movie:
     """One movie.
 
-    images: pixels (N, 8, 8) and labels (N,) of its split; words: recordings by digit, or None for tones;
-    background: feature rows of noise alone (n, 64), from which the rows without a sound are drawn.
+    images: pixels (N, 8, 8) and labels (N,) of its split; words: recordings by key, or None for tones;
+    background: feature rows of noise alone (n, 64), from which the rows without a sound are drawn; length: rows of a
+    sound.
     """
     pixels, labels = images
     digits, keys = rng.permutation(10)[: settings.digits], rng.permutation(10)[: settings.keys]
@@ -229,7 +237,6 @@ def make_movie(name: str, settings: MiniSettings, images, words, background, rng
     video += settings.picture_noise * rng.standard_normal(video.shape, dtype=np.float32)
 
     # Sound track: background noise, and two cues per segment, one in each half.
-    length = settings.tone_rows if words is None else WORD_ROWS
     half = lengths // 2
     onsets = starts[:, None] + np.stack(
         [rng.integers(0, half - length + 1), rng.integers(half, lengths - length + 1)], axis=1
@@ -259,7 +266,8 @@ def make_movie(name: str, settings: MiniSettings, images, words, background, rng
 def describe(sounds: str, answers) -> str:
     """The description of ((key, digit), (key, digit))."""
     (key, digit), (later_key, later_digit) = answers
-    return SENTENCE[sounds].format(WORDS[key], WORDS[digit], WORDS[later_key], WORDS[later_digit])
+    kind = KINDS[sounds]
+    return kind.sentence.format(kind.names[key], WORDS[digit], kind.names[later_key], WORDS[later_digit])
 
 
 def _write_csv(path: Path, caption: str, movies: list[Movie], sounds: str, rng, traps: bool) -> list[tuple[str, int]]:

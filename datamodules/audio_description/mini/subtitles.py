@@ -13,11 +13,13 @@ from pathlib import Path
 
 from datamodules.audio_description.annotations import read_annotations
 from datamodules.errors import DataError
+from datamodules.esc10 import SOUNDS
 from datamodules.mini.digits import WORDS
 from datamodules.mini.store import build_once
 
 EARLY, LONG = 1.5, 1.0  # seconds: a line begins this long before its scene, and takes this long
-FIRST = re.compile(rf".*?\b(?:{'|'.join(WORDS)})\b")  # a description's words up to its first number: "Key five"
+NAMED = (*WORDS, *SOUNDS.values())
+FIRST = re.compile(rf".*?\b(?:{'|'.join(NAMED)})\b")  # a description's words up to the name of a sound: "Key five"
 
 
 def write_mini_subtitles(root: Path, folder: Path, annotations: Sequence[str], name: str) -> Path:

@@ -119,11 +119,11 @@ def _write(folder: Path, settings: MiniSettings, seed: int) -> None:
     every = [query for split in SPLITS for query in queries[split]]
     videos = list({query.video.name: query.video for query in every}.values())
     for stream, part in (("slowfast_features", "spectra"), ("clip_features", "pictures")):
-        _write_stream(folder / stream, {video.name: {"features": getattr(video, part)} for video in videos})
+        write_stream(folder / stream, {video.name: {"features": getattr(video, part)} for video in videos})
     text = {
         f"qid{query.qid}": {"last_hidden_state": query.features, "pooler_output": query.features[-1]} for query in every
     }
-    _write_stream(folder / QUERIES, text)
+    write_stream(folder / QUERIES, text)
     read = read_test(queries["test"], digit_images("train", seed), settings, seed)
     (folder / ORACLE).write_text("".join(json.dumps(row) + "\n" for row in read), encoding="utf-8")
     meta = {
@@ -136,7 +136,7 @@ def _write(folder: Path, settings: MiniSettings, seed: int) -> None:
     (folder / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_stream(folder: Path, files: dict[str, dict[str, np.ndarray]]) -> None:
+def write_stream(folder: Path, files: dict[str, dict[str, np.ndarray]]) -> None:
     """Writes a folder of npz files, and beside it a packed file of the first array of each."""
     folder.mkdir()
     for name, arrays in files.items():

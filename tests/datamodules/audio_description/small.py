@@ -42,10 +42,11 @@ KEYWORDS = {
 }
 
 
-def generate(root: Path, seed: int = 0, sounds: str = "tones", speech_dir=None, **changes) -> Path:
+def generate(root: Path, seed: int = 0, sounds: str = "tones", speech_dir=None, esc10_dir=None, **changes) -> Path:
     """The mini set under `root` with some settings changed."""
     settings = MiniSettings(**{**SETTINGS, **changes})
-    return write_mini(root, settings, FILES, sounds=sounds, speech_dir=speech_dir, seed=seed)
+    folders = {"speech_dir": speech_dir, "esc10_dir": esc10_dir}
+    return write_mini(root, settings, FILES, sounds=sounds, seed=seed, **folders)
 
 
 def read_rows(path: Path) -> list[list[str]]:

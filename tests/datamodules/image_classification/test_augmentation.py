@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.image_classification.pictures import drawn_from
+from datamodules.image_classification.pictures import drawn_from, mirrored
 from datamodules.image_classification.transforms import augmented, shifted
+from datamodules.loading import Draw
 from tests.datamodules.image_classification.small import (
     batches,
     encoded,
@@ -191,6 +192,24 @@ def test_shift_moves_every_image_on_its_own_and_repeats_edges(pristine):
         assert fits
         found.add(fits[0])
     assert len(found) > 5
+
+
+def test_shift_flip_mirrors_its_share_of_the_images_after_the_shift(pristine):
+    always, never, plain = (
+        open_images(pristine, augment=augment, shift=2, hflip=hflip, val_split=0)
+        for augment, hflip in (("shift_flip", 1.0), ("shift_flip", 0.0), ("shift", 1.0))
+    )
+    pairs = zip(batches(always, "train"), batches(never, "train"), batches(plain, "train"), strict=True)
+    for mirrored_batch, one, other in pairs:
+        assert torch.equal(one["image"], other["image"])  # hflip says nothing to augment=shift
+        assert torch.equal(mirrored_batch["image"], one["image"].flip(-1))
+    half = [mirrored(4000, 0.25, 7, epoch) for epoch in (0, 1)]
+    assert [abs(one.mean() - 0.25) < 0.03 for one in half] == [True, True] and (half[0] != half[1]).any()
+    some = open_images(pristine, augment="shift_flip", shift=0, hflip=0.5, val_split=0).pictures["train"]
+    drawn = some[[Draw(index, 3, 11) for index in range(len(some))]]["image"]
+    flat, chosen = some.look(some.transform)[list(range(len(some)))]["image"], mirrored(len(some), 0.5, 11, 3)
+    assert 0 < chosen.sum() < len(chosen)
+    assert torch.equal(drawn, torch.stack([one.flip(-1) if c else one for one, c in zip(flat, chosen, strict=True)]))
 
 
 def test_shift_by_a_whole_image_and_more():

@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -230,6 +231,16 @@ def test_a_fraction_changes_the_training_images_alone(pristine):
         assert names_of(tenth, split) == names_of(half, split) == names_of(whole, split)
     assert min(tenth.facts()["train_counts"]) == 1
     assert sum(whole.facts()["train_counts"]) == 21
+
+
+def test_the_fractions_of_table_5_on_cifar10_are_500_2000_and_8000_images():
+    """Balanced, and each inside the next; 5,000 of 50,000 images are held out."""
+    labels, names = np.arange(50_000) % 10, np.array([f"train.parquet:{i:08d}".encode() for i in range(50_000)])
+    _, rest = hold_out(class_orders(labels, names, 10, seed=1), 5000)
+    taken = [take_fraction(rest, fraction) for fraction in (0.0111, 0.0444, 0.1778, 1.0)]
+    assert [[len(one) for one in orders] for orders in taken] == [[n] * 10 for n in (50, 200, 800, 4500)]
+    for few, more in pairwise(taken):
+        assert all(set(a.tolist()) <= set(b.tolist()) for a, b in zip(few, more, strict=True))
 
 
 def test_another_data_seed_takes_other_images(pristine):

@@ -13,7 +13,15 @@ import torch
 
 from datamodules.errors import DataError
 from datamodules.image_classification.shards import GroupShuffle, ImageShards
-from tests.datamodules.image_classification.small import batches, encoded, names_of, open_images, picture, write_images
+from tests.datamodules.image_classification.small import (
+    batches,
+    encoded,
+    names_of,
+    open_images,
+    picture,
+    same,
+    write_images,
+)
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -65,6 +73,29 @@ def test_shards_and_folder_hold_the_same_images(images, folder, in_memory, worke
     assert shards.facts() == plain.facts()
     for a, b in zip(batches(shards, "test"), batches(plain, "test"), strict=True):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
+
+
+def test_auto_finds_shards_at_any_depth_and_prefers_folders(images, folder, tmp_path):
+    data = folder / "data"
+    for path in sorted(data.glob("validation-*")):
+        path.rename(data / path.name.replace("validation", "test"))
+    found = open_images(folder, format="auto", train="train", test="test", val_split=0)
+    plain = open_images(images, format="auto", val_split=0)
+    assert names_of(found, "train")[0] == "data/train-00000-of-00003.parquet:00000000"
+    assert plain.pictures["train"].source.by_folder and found.facts() == plain.facts()
+    what = r"missing \*\*/train-\*.parquet.*data.format=auto: or a folder train of images.*`x` makes them"
+    with pytest.raises(DataError, match=what):
+        open_images(tmp_path / "empty", format="auto", test="test", maker="x")
+
+
+def test_the_column_of_images_may_be_called_img(folder):
+    """As in the hub's CIFAR-10."""
+    before = open_images(folder, **PATTERNS, val_split=0, in_memory=False)
+    (first, *_) = batches(before, "train")
+    for path in sorted((folder / "data").glob("*.parquet")):
+        made = pq.read_table(path)
+        pq.write_table(made.rename_columns(["img", "label"]), path, row_group_size=3)
+    assert same(batches(open_images(folder, **PATTERNS, val_split=0, in_memory=False), "train")[:1], [first])
 
 
 def test_names_are_shard_and_row_and_sorted(folder):

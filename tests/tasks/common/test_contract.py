@@ -50,8 +50,8 @@ def test_arguments_are_checked_by_their_annotations() -> None:
 
 def test_of_generated_data_the_places_do_not_count_and_of_real_data_the_root_does() -> None:
     target = "datamodules.audio_description.Descriptions"
-    assert set(only_places({"_target_": target, "mini": {}})) == {"root", "num_workers", "speech_dir"}
-    assert set(only_places({"_target_": target, "mini": None})) == {"num_workers", "speech_dir"}
+    assert set(only_places({"_target_": target, "mini": {}})) == {"root", "num_workers", "speech_dir", "esc10_dir"}
+    assert set(only_places({"_target_": target, "mini": None})) == {"num_workers", "speech_dir", "esc10_dir"}
 
 
 def test_a_task_that_cannot_be_sharded_says_so() -> None:
