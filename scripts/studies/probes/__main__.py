@@ -64,7 +64,7 @@ def main(given: Sequence[str] | None = None) -> None:
     asked = arguments(given)
     try:
         print(told(asked), end="")
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         sys.exit(str(error))
 
 

@@ -11,8 +11,9 @@ from scripts.studies.probes.masks import ROWS, Row
 from scripts.studies.probes.probes import Probe
 from scripts.studies.probes.results import Results
 
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vPX*h"
 RELATIVES = ("entmax", "causal", "cope")  # in the tables alone: the figure is about the ladder
+RUNGS = [rung for rung in dict.fromkeys(row.rung for row in ROWS) if rung not in RELATIVES]
 
 
 def figure(results: Results, probe: Probe) -> Figure:
@@ -22,17 +23,19 @@ def figure(results: Results, probe: Probe) -> Figure:
     labels = [value.label for value in probe.values]
     for column, fusion in enumerate(("add", "mul")):
         rows = [row for row in ROWS if row.fusion in ("", fusion) and row.rung not in RELATIVES]
-        for number, row in enumerate(rows):
-            draw(panels[0, column], labels, *scores(results, probe, row), number, row.rung)
-            draw(panels[1, column], labels, *steps(results, probe, row), number, row.rung)
+        for row in rows:
+            draw(panels[0, column], labels, *scores(results, probe, row), row.rung)
+            draw(panels[1, column], labels, *steps(results, probe, row), row.rung)
         panels[0, column].set_title(fusion, fontsize=10)
         panels[1, column].set_xlabel(probe.knob)
-        panels[0, column].legend(fontsize=7, frameon=False, ncols=2)
     panels[0, 0].set_ylabel("% right")
     panels[1, 0].set_ylabel(f"steps to {probe.threshold:g} %")
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=30 if max(map(len, labels)) > 8 else 0)
+    lines = {line.get_label(): line for axes in panels[0] for line in axes.lines}
+    made.legend([lines[rung] for rung in RUNGS if rung in lines], [rung for rung in RUNGS if rung in lines],
+                loc="outside right upper", fontsize=8, frameon=False)  # fmt: skip
     made.suptitle(probe.title, fontsize=11)
     return made
 
@@ -56,9 +59,10 @@ def spreads(values: list[list[float]]) -> tuple[list[float], list[float]]:
     return means, [float(np.std(some, ddof=1)) if len(some) > 1 else 0.0 for some in values]
 
 
-def draw(axes: Axes, labels: list[str], means: list[float], deviations: list[float], number: int, label: str) -> None:
+def draw(axes: Axes, labels: list[str], means: list[float], deviations: list[float], label: str) -> None:
     if np.isnan(means).all():
         return
+    number = RUNGS.index(label)
     at, colour = np.arange(len(labels)), COLOURS[number % len(COLOURS)]
     mean, deviation = np.array(means), np.array(deviations)
     dash = "-" if number < len(COLOURS) else "--"

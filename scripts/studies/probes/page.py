@@ -141,8 +141,10 @@ def explained(results: Results, probe: Probe, value: Value) -> str:
             continue
         gains, rungs = found
         name = LABELS[f"{judging.FULL}-{fusion}"]
-        lowest = " and ".join(rungs) or "none of those that ran"
-        parts.append(f" {name} gains; lowest rungs that reach it: **{lowest}**." if gains else f" {name}: no gain.")
+        lacking = results.lacking(probe, value.label, fusion)
+        unless = f" (without runs so far: {', '.join(lacking)})" if lacking else ""
+        reached = f"lowest rungs that reach it: **{' and '.join(rungs)}**{unless}"
+        parts.append(f" {name} gains; {reached}." if gains else f" {name}: no gain.")
     return "".join(parts)
 
 

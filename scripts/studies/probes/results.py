@@ -40,6 +40,11 @@ class Results:
     def measured(self, probe: Probe) -> Measured:
         return lambda value, subject: self.scores(probe, value, subject)
 
+    def lacking(self, probe: Probe, value: str, fusion: str) -> list[str]:
+        """The rungs of a fusion that have fewer than two scores."""
+        of = judging.rung_subjects(fusion)
+        return [rung for rung, subject in of.items() if len(self.scores(probe, value, subject)) < 2]
+
     def outcomes(self, probe: Probe) -> list[Outcome]:
         """The predictions about the plan's rows."""
         known = {row.name for row in self.plan.rows}

@@ -1,5 +1,8 @@
 """The probes: their data say what they promise, all masks of a seed start alike, and each runs through the command."""
 
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -317,6 +320,36 @@ def plan_of(folder, probes, *rows) -> Plan:
     return Plan(probes, [BY_NAME[row] for row in rows], [0, 1], *files)
 
 
+def test_the_page_says_which_rung_explains_a_gain_and_what_became_of_predictions(tmp_path):
+    probe = PROBE["fixed"]
+    plan = plan_of(tmp_path, [probe], "none", "columns-add", "multi_lcaam-add")
+    for row in ("columns-add", "multi_lcaam-add"):
+        for cell in running.search_of(probe, BY_NAME[row]):
+            plan.searched.add(searched_at(cell, loss=abs(cell.factor - 1.0)))
+    for row, scores in (("none", (23.0, 25.0)), ("columns-add", (99.0, 99.0)), ("multi_lcaam-add", (100.0, 100.0))):
+        for seed, score in enumerate(scores):
+            changed = {"frozen": 60.0} if row == "multi_lcaam-add" else {}
+            plan.runs.add(a_run("fixed", "off", row, seed, score, steps_to_threshold=50 if seed else None, **changed))
+    text = page(Results(plan), "python -m scripts.studies.probes", {})
+    assert "| P1, a fixed place | 6 of 12 | 20 of 20 | 0 |" in text
+    gain = (
+        "Multi-LCAAM, add gains; lowest rungs that reach it: **columns** (without runs so far: span, offsets, table, "
+    )
+    assert gain + "lcaam, content, swapped, shuffled)." in text
+    # differences 76 and 74: mean 75, Student's t 12.706 of one degree of freedom, standard error 1
+    line = (
+        "| columns, add | x1 | 99.00 ± 0.00 | 2 | no mask | +75.00 [+62.29, +87.71] | .50 |  |  |  | 105 | 1 of 2 |  |"
+    )
+    assert line in text
+    assert "| off | columns, add | designed | ok | 99.00 [+99.00, +99.00] | 2 | holds |" in text
+    frozen = "| off | Multi-LCAAM, add, frozen | designed | = multi_lcaam | -40.00 [-40.00, -40.00] | 2 | **fails** |"
+    assert frozen in text
+    assert "Multi-LCAAM, add over Multi-LCAAM, add, frozen: +40.00 [+40.00, +40.00] (n = 2, positions off)" not in text
+    assert (
+        "| P1, a fixed place | Multi-LCAAM, add over no mask: +76.00 [+63.29, +88.71] (n = 2, positions off) |" in text
+    )
+
+
 def test_runs_come_back_as_they_were_written_and_a_torn_line_is_made_again(tmp_path):
     path = tmp_path / "runs.csv"
     written = [a_run("query", "0.5", "none", 0, 23.45), a_run("two", "1, 16, with positions", "lcaam-add", 1, None)]
@@ -382,6 +415,10 @@ def test_bad_words_are_told_in_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match="--probe: there is no 'hopp'"):
         command.main(["--probe", "hopp", "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit, match="file"):
+        command.main(["--probe", "fixed", "--out", str(tmp_path / "file")])
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_second_command_is_told_of_the_first(tmp_path):
@@ -400,3 +437,24 @@ def test_the_page_of_results_is_what_its_csv_files_say():
     results = Results(Plan(named(asked.probe), chosen(asked.masks), asked.seeds, *files))
     pictures = {probe.name: f"../images/probes/{probe.name}.png" for probe in results.plan.probes}
     assert page(results, line, pictures) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_killed_command_goes_on_with_what_is_missing(tmp_path, workers):
+    words = [sys.executable, "-m", "scripts.studies.probes", "--run", "--probe", "fixed", "--masks", "temperature"]
+    words += ["--seeds", "0", "--workers", workers, "--out", str(tmp_path)]
+    path = tmp_path / "results" / "probes_search.csv"
+    first = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not path.is_file() or path.read_text(encoding="utf-8").count("\n") < 4:
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    before = path.read_text(encoding="utf-8")
+    before = before[: before.rfind("\n") + 1]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "fixed: 4 of 4 runs, 10 of 10 of the search" in done.stdout
+    after = path.read_text(encoding="utf-8")
+    assert after.startswith(before) and after.count("\n") == 11
+    assert len(Records(path, Searched).found) == 10
