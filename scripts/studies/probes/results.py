@@ -15,10 +15,11 @@ from scripts.studies.probes.running import Plan, runs_of, search_of
 
 @dataclass
 class Results:
-    """The runs of a plan's seeds, each with the factor that the search found."""
+    """The runs of a plan's seeds, each with the factor that the search found; those that are there when it is made."""
 
     plan: Plan
     known_floors: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    known_scores: dict[tuple[str, str, str], Scores] = field(default_factory=dict)
 
     def runs(self, probe: Probe, value: str, row: Row) -> list[Run]:
         """The runs of the plan's seeds, in their order; those of the canonical value."""
@@ -31,6 +32,12 @@ class Results:
 
     def scores(self, probe: Probe, value: str, subject: str) -> Scores:
         """Percent right by seed, of a row or of an intervention on it; without failed runs."""
+        at = (probe.name, value, subject)
+        if at not in self.known_scores:
+            self.known_scores[at] = self.read(probe, value, subject)
+        return self.known_scores[at]
+
+    def read(self, probe: Probe, value: str, subject: str) -> Scores:
         first, _, name = subject.rpartition(" ")
         row = next(row for row in ROWS if row.name == name)
         kind = first if first in INTERVENTIONS else "accuracy"
