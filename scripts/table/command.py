@@ -4,6 +4,7 @@ import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from configs.arguments import choices_of
@@ -35,6 +36,8 @@ def main(given: list[str] | None = None, description: str | None = None) -> int:
         if arguments.html or arguments.latex:
             parser.error(f"{COSTS} is measured by scripts.cost, which writes markdown and JSON only")
         return costs(arguments.scale, arguments.overrides, arguments.run, arguments.out)
+    if arguments.html and find_spec("plotly") is None:  # said before anything runs
+        parser.error("--html needs the package plotly: pip install -e '.[lab]'")
     try:
         tables, logs = made(arguments.name, arguments.scale, arguments.overrides, command)
         if arguments.run:

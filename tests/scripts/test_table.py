@@ -271,6 +271,14 @@ def test_a_bad_command_line_is_one_message(words, said, capsys):
     assert re.search(said, capsys.readouterr().err)
 
 
+def test_a_page_that_cannot_be_made_is_said_before_anything_runs(monkeypatch, capsys):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["table1a", "--scale", "smoke", "--run", "--html"])
+    assert ended.value.code == 2
+    assert "--html needs the package plotly: pip install -e '.[lab]'" in capsys.readouterr().err
+
+
 def test_what_is_there_is_not_run_again(shelf, monkeypatch, capsys):
     called = []
     monkeypatch.setattr(command, "called", lambda *words: called.append(words) or 0)
