@@ -35,7 +35,7 @@ def told(*arguments: str) -> str:
         ("mini", "mini is not a setting; write scale=mini"),
         ("quickly", "quickly is not a setting; a setting is written key=value, such as experiment=madv2_lcaam"),
         ("experiment=madv2_lcam", "experiment=madv2_lcam: there is no such file in configs/experiment/; did you mean "
-         "'madv2_lcaam'? (choices: imagenet1k_baseline"),
+         "'madv2_lcaam'? (choices: cifar10_baseline"),
         ("-m experiment=madv2_lcaam,madv2_lcam", "experiment=madv2_lcam: there is no such file"),
         ("scale=tiny", "scale=tiny: there is no such file in configs/scale/"),
         ("batch_size=8", "batch_size: unknown key; did you mean 'data.batch_size'? (keys of a run: name, "),

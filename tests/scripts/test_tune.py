@@ -136,7 +136,7 @@ def test_what_is_tuned_is_what_a_run_with_this_mask_gets(path: Path, tmp_path: P
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["imagenet"], "experiment: there is no 'imagenet'; did you mean 'imagenet1k'?; allowed: imagenet1k"),
+        (["imagenet"], "experiment: there is no 'imagenet'; did you mean 'imagenet1k'?; allowed: cifar10, imagenet1k"),
         (["madv2", "--masks", "lcam"], "--masks: there is no 'lcam'; did you mean 'lcaam'?"),
         (["madv2", "--scale", "tiny"], "--scale: there is no 'tiny'"),
         (["madv2", "--factors", "1", "1"], "--factors: a value is given twice"),

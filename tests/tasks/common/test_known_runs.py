@@ -156,7 +156,12 @@ def test_a_run_comes_back_from_its_row(tmp_path: Path) -> None:
     assert write_rows(path, [row_of(RECORD | {"seed": 10, "metrics": {"new": 1.0}}, "2d")]) == 2
     again = record_of(read_rows(path)["1d"], {"mask": {"scope": "none"}}, str(path))
     expected = RECORD | {"identity": "1d", "mask": {"scope": "none"}, "status": "completed", "source": str(path)}
-    expected |= {"format": 1, "seconds": {"fit": 2.5}, "metrics": {**RECORD["metrics"], "new": None}}
+    expected |= {
+        "format": 1,
+        "seconds": {"fit": 2.5},
+        "interventions": {},
+        "metrics": {**RECORD["metrics"], "new": None},
+    }
     assert again == expected
     assert [row["seed"] for row in read_rows(path).values()] == ["3", "10"], "in the order of numbers"
 
