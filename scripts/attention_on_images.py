@@ -14,37 +14,32 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
-from configs.saved import check, open_run
 from datamodules.errors import DataError
 from datamodules.formats.kept import nothing_kept
 from scripts.arguments import parser_for
+from scripts.opened import opened
 from tasks.common.build import build_datamodule
-from tasks.common.checkpoints import find_checkpoint, load_module
+from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
 from tasks.common.mask_figures import mask_heat_map
 from tasks.image_classification.attention_figures import attention_on_pictures, looked_at
 from tasks.image_classification.module import ImageClassification
 
 
-def opened(path: Path, changes: list[str]):
+def loaded(path: Path, changes: list[str]):
     """The settings of a run's folder (or of a checkpoint's run), the module that it trained, and the changed keys."""
-    _, cfg, changed = open_run(OmegaConf.create({"run": None}), [f"run={path}", *changes])
-    if cfg.task._target_ != "tasks.image_classification.module.ImageClassification":
-        raise ConfigError(f"{path}: a run of {cfg.task._target_}; this script draws image classification")
-    check(cfg)
-    checkpoint = path if path.suffix == ".ckpt" else find_checkpoint(path, cfg.test_checkpoint)
+    cfg, checkpoint, changed = opened(path, ImageClassification, "image classification", changes)
     return cfg, load_module(ImageClassification, checkpoint).eval(), changed
 
 
 def draw(arguments: argparse.Namespace) -> list[Path]:
     """Writes the figures and returns their files."""
-    cfg, module, changed = opened(arguments.run, arguments.changes)
+    cfg, module, changed = loaded(arguments.run, arguments.changes)
     modules = {"": module}
     if arguments.beside:
-        other_cfg, other, _ = opened(arguments.beside, [])
+        other_cfg, other, _ = loaded(arguments.beside, [])
         own, others = (f"{c.name}\nseed {c.seed}, " for c in (cfg, other_cfg))
         modules = {others if others != own else f"{others}beside, ": other, own: module}
     with nothing_kept(unless=changed):

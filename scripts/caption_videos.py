@@ -14,34 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 import configs  # noqa: F401  (registers the resolvers that a saved configuration may use)
 from configs.errors import ConfigError
-from configs.saved import check, open_run
 from datamodules.formats.kept import nothing_kept
 from scripts.arguments import parser_for
+from scripts.opened import opened
 from tasks.common.build import build
-from tasks.common.checkpoints import find_checkpoint, load_module
+from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
 from tasks.video_captioning.module import VideoCaptioning
-
-MODULE = f"{VideoCaptioning.__module__}.{VideoCaptioning.__qualname__}"
 
 
 def load(checkpoint: str | Path, **decoding: Any) -> tuple[VideoCaptioning, Any]:
     """The model of a run, in eval mode, and its data module, which has not looked for any data yet.
 
     decoding: changes to the run's decoding, e.g. num_beams=4.
-    Raises ConfigError: no run, or one of another task. CheckpointError: a file that cannot be read or does not fit.
+    Raises as `opened`, and CheckpointError for a file that cannot be read or does not fit.
     """
-    _, cfg, _ = open_run(OmegaConf.create({"run": "???"}), [f"run={checkpoint}"])
-    if cfg.task.get("_target_") != MODULE:
-        raise ConfigError(f"{checkpoint}: a run of {cfg.task.get('_target_')}, not of video captioning")
-    check(cfg)
-    path = Path(checkpoint)
-    path = find_checkpoint(path, "last") if path.is_dir() else path
+    cfg, path, _ = opened(checkpoint, VideoCaptioning, "video captioning", weights="last")
     module = load_module(VideoCaptioning, path, decoding={**(cfg.task.get("decoding") or {}), **decoding})
     return module.eval(), build(cfg.data)
 

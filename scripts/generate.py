@@ -12,31 +12,20 @@ import sys
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
-from configs.saved import check, open_run
 from datamodules.errors import DataError
 from scripts.arguments import parser_for
-from tasks.common.checkpoints import find_checkpoint, load_module
+from scripts.opened import opened
+from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
 from tasks.language_model.generation import generate
 from tasks.language_model.module import LanguageModel
 
-MODULE = f"{LanguageModel.__module__}.{LanguageModel.__qualname__}"
-
 
 def load(run: str | Path) -> LanguageModel:
-    """The model of a run, in eval mode.
-
-    Raises ConfigError: no run, or one of another task. CheckpointError: a file that cannot be read or does not fit.
-    """
-    _, cfg, _ = open_run(OmegaConf.create({"run": "???"}), [f"run={run}"])
-    if cfg.task.get("_target_") != MODULE:
-        raise ConfigError(f"{run}: a run of {cfg.task.get('_target_')}, not of the language model")
-    check(cfg)
-    path = Path(run)
-    path = find_checkpoint(path, cfg.test_checkpoint) if path.is_dir() else path
+    """The model of a run, in eval mode. Raises as `opened`, and CheckpointError for a file that cannot be read."""
+    _, path, _ = opened(run, LanguageModel, "the language model")
     return load_module(LanguageModel, path).eval()
 
 

@@ -10,31 +10,54 @@ what it has lost since share 0 beyond what plain attention lost there, paired by
 command goes on with a csv that has some.
 """
 
-import csv
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from configs.contradictions import owner
 from configs.errors import ConfigError, nearest
-from configs.resolvers import ROOT
-from configs.saved import load, open_run
+from configs.saved import load
 from configs.words import setting_name
 from datamodules.errors import DataError
-from eval import evaluate
+from datamodules.formats.json_text import read_json
+from eval import run_words
 from scripts.arguments import parser_for
+from scripts.records import Records
 from scripts.sweep_runs import below
 from scripts.sweep_runs import read as record_of
 from scripts.table.markdown import markdown
 from scripts.table.statistics import paired
+from scripts.table.words import difference
 from tasks.common.errors import CheckpointError
-from tasks.common.files import write_text
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-COLUMNS = ("run", "setting", "masked", "seed", "by", "share", "metric", "value")
-Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A test. masked: 1 for a run with masks. by: mask | attention, whose values say which keys count least."""
+
+    run: str
+    setting: str
+    masked: int
+    seed: int
+    by: str
+    share: float
+    metric: str
+
+
+@dataclass(frozen=True)
+class Tested(Cell):
+    """A line of the csv."""
+
+    value: float
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(*(getattr(self, field.name) for field in fields(Cell)))
 
 
 def completed(run: Path) -> bool:
@@ -45,72 +68,47 @@ def completed(run: Path) -> bool:
         raise ConfigError(str(error)) from error
 
 
-def wanted(run: Path, shares: Sequence[float], metric: str | None) -> list[Row]:
-    """The tests of a run, without their values. Raises ConfigError for a folder that is none, or an unknown metric."""
+def wanted(run: Path, shares: Sequence[float], metric: str | None) -> list[Cell]:
+    """The tests of a run. Raises ConfigError for a folder that is none, or an unknown metric."""
     cfg = load(run / "config.yaml")
     masked = cfg.mask.scope != "none" and cfg.mask.control == "none"
     known = owner(OmegaConf.to_container(cfg), "task").headline
     metric = metric or cfg.primary.metric
     if metric not in known:
         raise ConfigError(f"--metric: {metric} is not a metric of {run}{nearest(metric, known)} ({', '.join(known)})")
-    named = {"run": str(run), "setting": setting_name(cfg), "masked": str(int(masked)), "seed": str(cfg.seed)}
     criteria = ("attention", "mask") if masked else ("attention",)
-    return [{**named, "by": by, "share": f"{share:g}", "metric": metric} for by in criteria for share in shares]
+    named = (str(run), setting_name(cfg), int(masked), int(cfg.seed))
+    return [Cell(*named, by, share, metric) for by in criteria for share in shares]
 
 
-def tested(row: Row) -> Row:
-    """The row with its score."""
-    words = [f"run={row['run']}", "intervention=pruned", f"prune={row['share']}", f"prune_by={row['by']}"]
-    folder = Path(row["run"]) / "eval" / f"pruned_{row['by']}_{row['share']}"
-    output = evaluate(*open_run(OmegaConf.load(ROOT / "configs" / "eval.yaml"), [*words, f"output={folder}"]))
-    found = OmegaConf.load(output / "metrics.json")
-    return {**row, "value": repr(float(found[row["metric"]]))}
+def tested(cell: Cell) -> Tested:
+    """The test's score."""
+    folder = Path(cell.run) / "eval" / f"pruned_{cell.by}_{cell.share:g}"
+    words = [f"run={cell.run}", "intervention=pruned", f"prune={cell.share:g}", f"prune_by={cell.by}"]
+    output = run_words([*words, f"output={folder}"])
+    return Tested(**asdict(cell), value=float(read_json(output / "metrics.json")[cell.metric]))
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of a csv of this command; none if it is not there. Raises ConfigError for another file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ConfigError(f"--csv {path}: is not a table of this command, whose columns are {', '.join(COLUMNS)}")
-        return list(reader)
-
-
-def append(path: Path, row: Row) -> None:
-    if not path.is_file():
-        write_text(path, ",".join(COLUMNS) + "\n")
-    with path.open("a", newline="", encoding="utf-8") as file:
-        csv.DictWriter(file, COLUMNS).writerow(row)
-
-
-def same(row: Row) -> tuple[str, ...]:
-    return tuple(row[name] for name in COLUMNS if name != "value")
-
-
-def table(rows: Iterable[Row]) -> str:
+def table(rows: Iterable[Tested]) -> str:
     """A line per setting, criterion and share. Losses are paired with those of the one setting without masks."""
-    values: dict[tuple[str, str, str, float], dict[str, float]] = {}
+    values: dict[tuple[int, str, str, float], dict[int, float]] = {}
     for row in rows:
-        key = (row["masked"], row["setting"], row["by"], float(row["share"]))
-        values.setdefault(key, {})[row["seed"]] = float(row["value"])
-    plain = {key[1] for key in values if key[0] == "0"}
+        values.setdefault((row.masked, row.setting, row.by, row.share), {})[row.seed] = row.value
+    plain = {key[1] for key in values if not key[0]}
     lines = []
     for masked, setting, by, share in sorted(values):
         mine = values[masked, setting, by, share]
         mean = sum(mine.values()) / len(mine)
         lines.append([setting, by, f"{100 * share:g} %", str(len(mine)), f"{mean:.2f}", ""])
-        if masked == "0" or len(plain) != 1 or share == 0:
+        if not masked or len(plain) != 1 or share == 0:
             continue
         (other,) = plain
         four = [mine, values.get((masked, setting, by, 0.0), {})]
-        four += [values.get(("0", other, "attention", one), {}) for one in (share, 0.0)]
-        if seeds := sorted(set.intersection(*map(set, four)), key=int):
+        four += [values.get((0, other, "attention", one), {}) for one in (share, 0.0)]
+        if seeds := sorted(set.intersection(*map(set, four))):
             lost = [[one[seed] - own[seed] for seed in seeds] for one, own in (four[:2], four[2:])]
             found = paired(*lost)
-            span = "" if found.n < 2 else f" [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]"
-            lines[-1][-1] = f"{found.mean:+.2f}{span}, n = {found.n}"
+            lines[-1][-1] = f"{difference(found.mean, found.interval)}, n = {found.n}"
     head = ["setting", "keys by", "dropped", "seeds", "score", "change minus that of plain attention [95 %]"]
     return markdown(head, lines)
 
@@ -130,13 +128,12 @@ def main(arguments: list[str] | None = None) -> None:
         folders = sorted(run for folder in given.runs for run in below(folder) if completed(run))
         if not folders:
             parser.error(f"no completed run in {', '.join(map(str, given.runs))}")
-        rows = [row for run in folders for row in wanted(run, sorted({0.0, *given.shares}), given.metric)]
-        known = {same(row): row for row in read(given.csv)}
-        for row in rows:
-            if same(row) not in known:
-                known[same(row)] = tested(row)
-                append(given.csv, known[same(row)])
-        print(table(known[same(row)] for row in rows))
+        cells = [cell for run in folders for cell in wanted(run, sorted({0.0, *given.shares}), given.metric)]
+        known = Records(given.csv, Tested)
+        for cell in cells:
+            if known.find(cell) is None:
+                known.add(tested(cell))
+        print(table(known.found[cell] for cell in cells))
     except (ConfigError, DataError, CheckpointError, OSError) as error:
         sys.exit(str(error))
 

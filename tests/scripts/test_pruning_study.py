@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from configs.saved import open_run
 from scripts.studies import pruning
-from tests.composing import composed
+from tests.composing import CONFIGS, composed
 
 LOSS = {("none", "attention"): 10.0, ("lcaam", "attention"): 4.0, ("lcaam", "mask"): 14.0}  # per key share of 1
 
@@ -36,7 +37,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """The tests that are asked for; each gets a score in place of an evaluation."""
     made: list[tuple] = []
 
-    def evaluated(settings, cfg, changes):
+    def evaluated(words):
+        settings, cfg, _ = open_run(OmegaConf.load(CONFIGS / "eval.yaml"), words)
         mask = "none" if cfg.mask.scope == "none" else "lcaam"
         share, by = float(settings.prune), settings.prune_by
         made.append((mask, cfg.seed, by, share))
@@ -46,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         (output / "metrics.json").write_text(json.dumps({"exact": exact, "cider": 1.0}))
         return output
 
-    monkeypatch.setattr(pruning, "evaluate", evaluated)
+    monkeypatch.setattr(pruning, "run_words", evaluated)
     monkeypatch.setattr(pruning, "setting_name", lambda cfg: f"scope {cfg.mask.scope}")
     return made
 
@@ -69,7 +71,7 @@ def test_losses_are_paired_with_plain_attention_and_a_csv_is_gone_on_with(runs, 
     assert sorted(changes) == [48.0, 50.0, 57.0, 60.0]
 
     lines = (tmp_path / "p.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "p.csv").write_text("".join(lines[:-1]))  # as if the command had been stopped before its last test
+    (tmp_path / "p.csv").write_text("".join(lines)[:-9])  # as if killed while it wrote its last test
     pruning.main([*words, "--shares", "0.5"])
     assert calls[12:] == calls[11:12] and (tmp_path / "p.csv").read_text() == "".join(lines)
 
@@ -91,6 +93,6 @@ def test_wrong_arguments_are_refused(runs, calls, words, message, tmp_path, caps
 
 def test_another_file_is_not_taken_for_a_table(runs, calls, tmp_path):
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SystemExit, match="is not a table of this command"):
+    with pytest.raises(SystemExit, match="not a table of these runs"):
         pruning.main([str(runs), "--csv", str(tmp_path / "p.csv")])
     assert (tmp_path / "p.csv").read_text() == "a,b\n1,2\n" and not calls

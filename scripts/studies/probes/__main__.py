@@ -24,11 +24,12 @@ from pathlib import Path
 from configs.errors import ConfigError
 from configs.resolvers import ROOT
 from scripts.arguments import parser_for
+from scripts.records import Records
 from scripts.studies.probes import figures
 from scripts.studies.probes.masks import ROWS, chosen
 from scripts.studies.probes.page import page
 from scripts.studies.probes.probes import PROBES, named
-from scripts.studies.probes.records import Cell, Records, Run, Searched, only_command
+from scripts.studies.probes.records import Cell, Run, Searched, only_command
 from scripts.studies.probes.results import Results
 from scripts.studies.probes.running import Plan, complete, made, recorded, runs_of, searched
 from scripts.studies.probes.training import SEEDS

@@ -8,9 +8,10 @@ from multiprocessing import get_context
 
 import torch
 
+from scripts.records import Records
 from scripts.studies.probes.masks import ROWS, Row
 from scripts.studies.probes.probes import PROBES, Probe
-from scripts.studies.probes.records import Cell, Records, Run, Searched
+from scripts.studies.probes.records import Cell, Run, Searched
 from scripts.studies.probes.training import Result, run
 from scripts.tune.search import Row as SearchedRow
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from scripts.records import Records
 from scripts.studies.probes import __main__ as command
 from scripts.studies.probes import figures, running, training
 from scripts.studies.probes.masks import ROWS, chosen
 from scripts.studies.probes.page import page
 from scripts.studies.probes.probes import PROBES, named
-from scripts.studies.probes.records import Cell, Records, Run, Searched
+from scripts.studies.probes.records import Cell, Run, Searched
 from scripts.studies.probes.results import Results
 from scripts.studies.probes.running import Plan
 from scripts.studies.probes.training import trained
