@@ -141,10 +141,12 @@ def masked(tmp_path):
 
 
 def test_evaluations_of_the_same_weights_become_rows(masked, tmp_path):
-    newest = evaluated(tmp_path / "run0", "frozen", 41.0, time="2")
+    most = {"name": "frozen", "mean_over": 512}
+    newest = evaluated(tmp_path / "run0", "frozen", 41.0, time="2", intervention=most)
     evaluated(tmp_path / "run0", "frozen", 1.0, time="3", changes=["data.batch_size"])
     evaluated(tmp_path / "run0", "frozen", 2.0, time="4", checkpoint="checkpoints/best.ckpt")
     evaluated(tmp_path / "run0", "none", 3.0, time="5", intervention=None)
+    evaluated(tmp_path / "run0", "frozen", 4.0, time="6", intervention={"name": "frozen", "mean_over": 8})
     plain, frozen = again.with_again([masked], ["frozen"])
     assert plain is masked and (frozen.label, frozen.rung, frozen.of) == ("LCAAM, frozen", "frozen", "LCAAM")
     assert frozen.values("exact") == {0: 41.0} and frozen.runs[0]["folder"] == newest
