@@ -14,7 +14,8 @@ a test set.
 It writes configs/tuned/<scale>/<task>/<mask>.yaml, which train.py reads whenever this mask is chosen at this scale, and
 the table of the search, with all values, as docs/results/tuned_<task>_<scale>.md. Data with a recipe of their own
 (configs/scale/data/) have their own files: configs/tuned/data/<scale>/<data>/. The same command goes on with a search
-that was stopped.
+that was stopped. Beside the table lies a csv file with a line per run: runs that it has are not made again, also on a
+machine that has none of their folders, and the table keeps the masks that were searched before.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from configs.errors import nearest
 from configs.resolvers import ROOT
 from scripts.arguments import parser_for
 from scripts.tune.found import page, write
-from scripts.tune.search import BASELINE, Row, Search, base_of, read, rounded, run
+from scripts.tune.search import BASELINE, Row, Search, base_of, known_masks, read, rounded, run
 
 MASKS = ("lcaam", "multi_lcaam", "static_logsigmoid")
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -68,7 +69,7 @@ def arguments() -> argparse.Namespace:
     return given
 
 
-def tuned(given: argparse.Namespace, command: str) -> str:
+def tuned(given: argparse.Namespace) -> str:
     """What the search found, or what it lacks; with `--run` it runs and writes."""
     task, base, steps = base_of(given.experiment, given.scale, given.set)
     search = Search(
@@ -90,26 +91,42 @@ def tuned(given: argparse.Namespace, command: str) -> str:
     masks = [Row(mask, rate) for mask in given.masks if mask != BASELINE]
     if masks and (lacking := completed(search, masks, given.run)):
         return lacking
-    rows = [baseline, *masks]
+    before = [Row(mask, rate) for mask in known_masks(search) if mask not in given.masks]
+    rows = [baseline, *masks, *(row for row in before if not read(search, row).missing())]
+    command = command_of(given, [row.mask for row in rows[1:]])
     if not given.run:
         return page(search, rows, command)
     files = "\n".join(f"    {path}" for path in write(search, rows, command))
     return f"{page(search, rows, command)}\nwritten:\n{files}\n"
 
 
+def command_of(given: argparse.Namespace, masks: list[str]) -> str:
+    """The command line of a search with these masks, in which only what differs from the defaults is written."""
+    words = ["python", "-m", "scripts.tune", given.experiment, "--masks", *masks]
+    if given.scale != "mini":
+        words += ["--scale", given.scale]
+    for name, usual in (("factors", FACTORS), ("seeds", SEEDS)):
+        if (values := getattr(given, name)) != list(usual):
+            words += [f"--{name}", *(f"{value:g}" for value in values)]
+    if given.steps != 1:
+        words += ["--steps", f"{given.steps:g}"]
+    if (given.metric, given.mode) != ("val/loss", "min"):
+        words += ["--metric", given.metric, "--mode", given.mode]
+    return shlex.join([*words, *(["--set", *given.set] if given.set else []), "--run"])
+
+
 def completed(search: Search, rows: list[Row], may_run: bool) -> str:
     """Reads the rows, after it ran what was missing of them; what is missing then, in words, or nothing."""
-    missing = sum(read(search, row).missing() for row in rows)
+    missing = sum(read(search, row, keep=may_run).missing() for row in rows)
     if missing and may_run:
         run(search, rows)
-        missing = sum(read(search, row).missing() for row in rows)
+        missing = sum(read(search, row, keep=may_run).missing() for row in rows)
     masks = ", ".join(row.mask for row in rows)
     return f"{missing} runs are missing (mask {masks}){'' if may_run else '; --run runs them'}\n" if missing else ""
 
 
 def main() -> int:
-    command = shlex.join(["python", "-m", "scripts.tune", *sys.argv[1:]])
-    told = tuned(arguments(), command)
+    told = tuned(arguments())
     print(told, end="")
     return 1 if " runs are missing" in told.split("\n")[0] else 0
 

@@ -47,12 +47,11 @@ def write(search: Search, rows: Sequence[Row], command: str) -> list[Path]:
     """Writes the chosen values and the table of the search. Returns the files, below the project's root."""
     folder = ROOT / "configs" / search.folder
     folder.mkdir(parents=True, exist_ok=True)
-    record = ROOT / "docs" / "results" / f"tuned_{search.task}_{search.scale}.md"
-    written = [record]
-    record.write_text(page(search, rows, command), encoding="utf-8")
+    written = [search.page, search.values]
+    search.page.write_text(page(search, rows, command), encoding="utf-8")
     for row in rows:
         chosen = row.best(search.lowest)
-        lines = ["# @package _global_", f"# From docs/results/{record.name}; what it means: scripts/tune/."]
+        lines = ["# @package _global_", f"# From docs/results/{search.page.name}; what it means: scripts/tune/."]
         baseline = row.mask == BASELINE
         lines += ["task:", f"  lr: {rounded(row.rate * chosen) if baseline else row.rate:g}"]
         lines += [] if baseline else ["mask:", f"  lr_scale: {chosen:g}"]

@@ -8,13 +8,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from configs.composing import composed
+from configs.identity import identity
 from configs.resolvers import ROOT
+from scripts.records import Records
 
 BASELINE = "none"
+RESULTS = ROOT / "docs" / "results"
 DIVERGED = "NonFiniteLossError"  # in the record of a run whose loss was not a number
 QUIET = ("data.seed=0", "floors.enabled=false", "callbacks.figures=null", "logger=csv", "test_checkpoint=last")
 
@@ -41,6 +45,15 @@ class Search:
         """Where the files of what was found lie, below configs/."""
         of_data = recipe_of(self.task, self.scale).parent.parent.name == "data"
         return f"tuned/data/{self.scale}/{self.task}" if of_data else f"tuned/{self.scale}/{self.task}"
+
+    @property
+    def page(self) -> Path:
+        return RESULTS / f"tuned_{self.task}_{self.scale}.md"
+
+    @property
+    def values(self) -> Path:
+        """The values of the search's runs. They outlive the run folders, so that a search can go on elsewhere."""
+        return self.page.with_suffix(".csv")
 
     def fixed(self) -> list[str]:
         """The overrides that all runs have in common."""
@@ -84,22 +97,61 @@ def mean(values: Sequence[float | None]) -> float:
     return sum(value for value in values if value is not None) / len(values)
 
 
-def read(search: Search, row: Row) -> Row:
-    """Fills the row with the values of runs that exist; a run that is missing is None, one that failed the worst."""
-    from tasks.common.known_runs import completed, runs
+@dataclass(frozen=True)
+class Value:
+    """What came of one run: a line of the search's csv file. factor: on `task.lr` for the baseline, `mask.lr_scale`
+    for a mask. value: None if the run diverged."""
 
+    mask: str
+    lr: float
+    factor: float
+    seed: int
+    metric: str
+    value: float | None
+    identity: str
+    commit: str
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        return self.identity, self.metric
+
+
+def read(search: Search, row: Row, keep: bool = False) -> Row:
+    """Fills the row with the values of runs that exist; a run that is missing is None, one that failed the worst.
+
+    keep: whether values that the search's csv file does not have yet are added to it.
+    """
     worst = math.inf if search.lowest else -math.inf
+    known = Records(search.values, Value)
     for factor in search.factors:
         row.values[factor] = []
         for seed in search.seeds:
             cfg = composed(*search.fixed(), *row.overrides(factor), f"seed={seed}")
-            if (found := completed(cfg)) is not None:
-                value = (found[1].get("optimized") or {}).get(search.metric)
-                row.values[factor].append(worst if value is None or not math.isfinite(value) else value)
-            else:
-                failed = [record for _, record in runs(cfg) if (record.get("error") or {}).get("type") == DIVERGED]
-                row.values[factor].append(worst if failed else None)
+            cell = (identity(cfg), search.metric)
+            if (found := known.find(cell)) is None and (record := ended(cfg)) is not None:
+                value = (record.get("optimized") or {}).get(search.metric)
+                value = None if value is None or not math.isfinite(value) else value
+                lr = rounded(row.rate * factor) if row.mask == BASELINE else row.rate
+                commit = (record.get("git") or {}).get("commit") or ""
+                found = Value(row.mask, lr, factor, seed, search.metric, value, cell[0], commit)
+                if keep:
+                    known.add(found)
+            row.values[factor].append(None if found is None else worst if found.value is None else found.value)
     return row
+
+
+def ended(cfg: DictConfig) -> dict[str, Any] | None:
+    """The record of a completed run with these settings, else of one that diverged, or None."""
+    from tasks.common.known_runs import completed, runs
+
+    if (found := completed(cfg)) is not None:
+        return found[1]
+    return next((record for _, record in runs(cfg) if (record.get("error") or {}).get("type") == DIVERGED), None)
+
+
+def known_masks(search: Search) -> list[str]:
+    """The masks, without the baseline, of which the csv file has values."""
+    return list(dict.fromkeys(v.mask for v in Records(search.values, Value).found.values() if v.mask != BASELINE))
 
 
 def run(search: Search, rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_what_is_found_is_written_and_read_by_train(tmp_path: Path, monkeypatch,
     root = tmp_path / "project"
     (root / "docs" / "results").mkdir(parents=True)
     monkeypatch.setattr(found, "ROOT", root)
+    monkeypatch.setattr(search, "RESULTS", root / "docs" / "results")
     calls = []
 
     def pretended(_, rows: list[Row]) -> None:
@@ -105,6 +107,13 @@ def test_what_is_found_is_written_and_read_by_train(tmp_path: Path, monkeypatch,
     assert "| lcaam | 0.5000, 0.5000 | **0.2500, 0.2500** | mask.lr_scale=3 (the grid's edge) |" in told
     assert told.startswith((root / "docs/results/tuned_image_classification_smoke.md").read_text(encoding="utf-8"))
     assert called()[0] == 0 and len(calls) == 2  # nothing is missing any more
+    assert "python -m scripts.tune imagenet1k --masks lcaam --scale smoke --factors 3 1 --seeds 5 6 --set" in told
+
+    shutil.rmtree(tmp_path / "logs")  # another machine: the csv file knows, and other masks join the table
+    assert called()[0] == 0 and len(calls) == 2
+    status, more = called("--run", "--masks", "table")
+    assert (status, calls[2:]) == (0, [["table"]])
+    assert [line.split(" ")[1] for line in more.splitlines() if line.startswith("| ")][2:] == ["none", "table", "lcaam"]
 
     folder = root / "configs" / "tuned" / "smoke" / "image_classification"
     assert OmegaConf.load(folder / "none.yaml").task.lr == 0.002
