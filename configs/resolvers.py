@@ -5,6 +5,7 @@ They do not need Hydra's own `${hydra:...}`, so that a plain `hydra.compose(...)
 
 import itertools
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -44,8 +45,14 @@ def run_dir(base: str) -> str:
     return str(Path(base).absolute() / run_stamp())
 
 
+def for_fusion(fusion: str, rates: Mapping[str, float]) -> float:
+    """The factor that was searched with a mask's fusion (configs/tuned/); 1 for a fusion that was not searched."""
+    return rates.get(fusion, 1.0)
+
+
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
 OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()), replace=True)
+OmegaConf.register_new_resolver("for_fusion", for_fusion, replace=True)
 OmegaConf.register_new_resolver("multiply", lambda a, b: a * b, replace=True)
 OmegaConf.register_new_resolver("run_dir", run_dir, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("run_stamp", run_stamp, replace=True, use_cache=True)

@@ -3,6 +3,7 @@
     python -m scripts.tune madv2                                        what is known, and what would have to run
     python -m scripts.tune madv2 --run                                  runs what is missing, then writes
     python -m scripts.tune madv2 --run --masks lcaam multi_lcaam table  other masks than the usual ones
+    python -m scripts.tune madv2 --run --masks lcaam lcaam:add          a mask with another fusion than its own
     python -m scripts.tune madv2 --run --steps 0.5                      each run with half of the scale's steps
 
 First the baseline's rate (task.lr), as factors on that of the scale; then, at the best of these, the factor on the rate
@@ -23,8 +24,10 @@ import math
 import shlex
 import sys
 
+from configs.composing import composed
 from configs.errors import nearest
 from configs.resolvers import ROOT
+from lcaam.fusion import FUSIONS
 from scripts.arguments import parser_for
 from scripts.tune.found import page, write
 from scripts.tune.search import BASELINE, Row, Search, base_of, known_masks, read, rounded, run
@@ -42,7 +45,7 @@ def arguments() -> argparse.Namespace:
     experiments = [name.removesuffix("_baseline") for name in stems("experiment", "*_baseline")]
     parser = parser_for("tune", __doc__)
     parser.add_argument("experiment", help=f"an experiment's name without its mask: {', '.join(experiments)}")
-    parser.add_argument("--masks", nargs="+", default=list(MASKS), help="of configs/mask/; the baseline comes first")
+    parser.add_argument("--masks", nargs="+", default=list(MASKS), help="of configs/mask/, or MASK:FUSION; the baseline is always there")
     parser.add_argument("--scale", default="mini")
     parser.add_argument("--factors", nargs="+", type=float, default=list(FACTORS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
@@ -52,13 +55,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--run", action="store_true", help="run what is missing, and write")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every run")
     given = parser.parse_args()
-    choices = [("experiment", [given.experiment], experiments), ("--masks", given.masks, stems("mask"))]
+    masks = [word.partition(":")[0] for word in given.masks]
+    fusions = [word.partition(":")[2] for word in given.masks if ":" in word]
+    choices = [("experiment", [given.experiment], experiments), ("--masks", masks, stems("mask"))]
+    choices.append(("--masks: fusion", fusions, list(FUSIONS)))
     choices.append(("--scale", [given.scale], stems("scale")))
     for name, values, allowed in choices:
         for value in values:
             if value not in allowed:
                 hint = nearest(value, allowed)
                 parser.error(f"{name}: there is no {value!r}{hint}; allowed: {', '.join(allowed)}")
+    given.masks = [with_own_fusion(word) for word in given.masks]
     for name in ("masks", "factors", "seeds"):
         if len(set(getattr(given, name))) < len(getattr(given, name)):
             parser.error(f"--{name}: a value is given twice")
@@ -67,6 +74,12 @@ def arguments() -> argparse.Namespace:
     if not 0 < given.steps <= 1:
         parser.error(f"--steps: must be above 0 and at most 1, got {given.steps:g}")
     return given
+
+
+def with_own_fusion(word: str) -> str:
+    """The mask without a fusion that it has anyway: "lcaam:mul" is "lcaam"."""
+    mask, _, fusion = word.partition(":")
+    return mask if fusion and composed(f"mask={mask}").mask.fusion == fusion else word
 
 
 def tuned(given: argparse.Namespace) -> str:
@@ -117,10 +130,11 @@ def command_of(given: argparse.Namespace, masks: list[str]) -> str:
 
 def completed(search: Search, rows: list[Row], may_run: bool) -> str:
     """Reads the rows, after it ran what was missing of them; what is missing then, in words, or nothing."""
-    missing = sum(read(search, row, keep=may_run).missing() for row in rows)
-    if missing and may_run:
-        run(search, rows)
-        missing = sum(read(search, row, keep=may_run).missing() for row in rows)
+    lacking = [row for row in rows if read(search, row, keep=may_run).missing()]
+    if lacking and may_run:
+        run(search, lacking)
+        lacking = [row for row in rows if read(search, row, keep=may_run).missing()]
+    missing = sum(row.missing() for row in lacking)
     masks = ", ".join(row.mask for row in rows)
     return f"{missing} runs are missing (mask {masks}){'' if may_run else '; --run runs them'}\n" if missing else ""
 

@@ -49,13 +49,17 @@ def write(search: Search, rows: Sequence[Row], command: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [search.page, search.values]
     search.page.write_text(page(search, rows, command), encoding="utf-8")
+    by_mask: dict[str, list[Row]] = {}
     for row in rows:
-        chosen = row.best(search.lowest)
+        by_mask.setdefault(row.mask.partition(":")[0], []).append(row)
+    for mask, some in by_mask.items():
+        rate = some[0].rate * (some[0].best(search.lowest) if mask == BASELINE else 1)
         lines = ["# @package _global_", f"# From docs/results/{search.page.name}; what it means: scripts/tune/."]
-        baseline = row.mask == BASELINE
-        lines += ["task:", f"  lr: {rounded(row.rate * chosen) if baseline else row.rate:g}"]
-        lines += [] if baseline else ["mask:", f"  lr_scale: {chosen:g}"]
-        path = folder / f"{row.mask}.yaml"
+        lines += ["task:", f"  lr: {rounded(rate):g}"]
+        if mask != BASELINE:
+            factors = ", ".join(f"{row.fusion}: {row.best(search.lowest):g}" for row in some)
+            lines += ["mask:", f'  lr_scale: "${{for_fusion:${{mask.fusion}},{{{factors}}}}}"']
+        path = folder / f"{mask}.yaml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         written.append(path)
     return [path.relative_to(ROOT) for path in written]

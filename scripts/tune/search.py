@@ -64,16 +64,24 @@ class Search:
 
 @dataclass
 class Row:
-    """The runs of one mask. rate: the baseline's learning rate; the one itself for the baseline."""
+    """The runs of one mask. mask: of configs/mask/, with a fusion of its own behind a colon or without ("table:add").
+    rate: the baseline's learning rate; the one itself for the baseline. fusion: that of the runs, once they are read."""
 
     mask: str
     rate: float
     values: dict[float, list[float | None]] = field(default_factory=dict)  # by factor, a value per seed
+    fusion: str = ""
+
+    @property
+    def choice(self) -> list[str]:
+        """The overrides that choose the mask."""
+        mask, _, fusion = self.mask.partition(":")
+        return [f"mask={mask}", *([f"mask.fusion={fusion}"] if fusion else [])]
 
     def overrides(self, factor: float) -> list[str]:
         if self.mask == BASELINE:
-            return [f"mask={self.mask}", f"task.lr={rounded(self.rate * factor):g}"]
-        return [f"mask={self.mask}", f"task.lr={self.rate:g}", f"mask.lr_scale={factor:g}"]
+            return [*self.choice, f"task.lr={rounded(self.rate * factor):g}"]
+        return [*self.choice, f"task.lr={self.rate:g}", f"mask.lr_scale={factor:g}"]
 
     def missing(self) -> int:
         return sum(value is None for values in self.values.values() for value in values)
@@ -127,7 +135,7 @@ def read(search: Search, row: Row, keep: bool = False) -> Row:
         row.values[factor] = []
         for seed in search.seeds:
             cfg = composed(*search.fixed(), *row.overrides(factor), f"seed={seed}")
-            cell = (identity(cfg), search.metric)
+            row.fusion, cell = cfg.mask.fusion, (identity(cfg), search.metric)
             if (found := known.find(cell)) is None and (record := ended(cfg)) is not None:
                 value = (record.get("optimized") or {}).get(search.metric)
                 value = None if value is None or not math.isfinite(value) else value
@@ -155,14 +163,24 @@ def known_masks(search: Search) -> list[str]:
 
 
 def run(search: Search, rows: Sequence[Row]) -> None:
-    """Runs what is missing of the rows, all of the baseline's rate or all of the masks', as one sweep."""
-    rate, masks = rows[0].rate, ",".join(row.mask for row in rows)
-    if masks == BASELINE:
+    """Runs what is missing of the rows, all of the baseline's rate or all of the masks': a sweep per fusion."""
+    by_fusion: dict[str, list[Row]] = {}
+    for row in rows:
+        by_fusion.setdefault(row.mask.partition(":")[2], []).append(row)
+    for some in by_fusion.values():
+        call(search, some)
+
+
+def call(search: Search, rows: Sequence[Row]) -> None:
+    """One sweep, of rows that have their fusion in common."""
+    rate, fusion = rows[0].rate, rows[0].choice[1:]
+    masks = "mask=" + ",".join(row.mask.partition(":")[0] for row in rows)
+    if rows[0].mask == BASELINE:
         rates = ",".join(f"{rounded(rate * factor):g}" for factor in search.factors)
-        swept = [f"mask={masks}", f"task.lr={rates}"]
+        swept = [masks, f"task.lr={rates}"]
     else:
         factors = ",".join(f"{factor:g}" for factor in search.factors)
-        swept = [f"mask={masks}", f"task.lr={rate:g}", f"mask.lr_scale={factors}"]
+        swept = [masks, *fusion, f"task.lr={rate:g}", f"mask.lr_scale={factors}"]
     seeds = "seed=" + ",".join(map(str, search.seeds))
     command = [sys.executable, "train.py", "-m", *search.fixed(), *swept, seeds]
     command += ["sweep.skip_completed=true", "hydra/launcher=local"]

@@ -117,7 +117,14 @@ def test_what_is_found_is_written_and_read_by_train(tmp_path: Path, monkeypatch,
 
     folder = root / "configs" / "tuned" / "smoke" / "image_classification"
     assert OmegaConf.load(folder / "none.yaml").task.lr == 0.002
-    assert OmegaConf.load(folder / "lcaam.yaml") == {"task": {"lr": 0.002}, "mask": {"lr_scale": 3}}
+    written = OmegaConf.merge(OmegaConf.load(folder / "lcaam.yaml"), {"mask": {"fusion": "mul"}})
+    assert (written.task.lr, written.mask.lr_scale) == (0.002, 3)
+    written.mask.fusion = "add"  # was not searched
+    assert written.mask.lr_scale == 1
+    status, more = called("--run", "--masks", "lcaam:add", "lcaam:mul")
+    assert (status, calls[3:]) == (0, [["lcaam:add"]]) and "| lcaam:add | " in more
+    merged = [OmegaConf.merge(OmegaConf.load(folder / "lcaam.yaml"), {"mask": {"fusion": f}}) for f in ("mul", "add")]
+    assert [one.mask.lr_scale for one in merged] == [3, 3]
 
 
 TUNED = sorted(path for path in (CONFIGS / "tuned").glob("*/*/*.yaml") if path.parts[-3] != "data")
@@ -137,7 +144,10 @@ def test_what_is_tuned_is_what_a_run_with_this_mask_gets(path: Path, tmp_path: P
     tuned, cfg = OmegaConf.load(path), composed(tmp_path, *words)
 
     assert cfg.task.lr == tuned.task.lr
-    assert cfg.mask.lr_scale == (1.0 if mask == "none" else tuned.mask.lr_scale)
+    if mask == "none":
+        assert cfg.mask.lr_scale == 1.0
+    else:
+        assert cfg.mask.lr_scale == OmegaConf.merge(tuned, {"mask": {"fusion": cfg.mask.fusion}}).mask.lr_scale
     assert composed(tmp_path, *words, "mask.lr_scale=7", "task.lr=0.5").mask.lr_scale == 7
     assert (CONFIGS.parent / "docs" / "results" / f"tuned_{task}_{scale}.md").is_file()
 
@@ -147,6 +157,8 @@ def test_what_is_tuned_is_what_a_run_with_this_mask_gets(path: Path, tmp_path: P
     [
         (["imagenet"], "experiment: there is no 'imagenet'; did you mean 'imagenet1k'?; allowed: cifar10, imagenet1k"),
         (["madv2", "--masks", "lcam"], "--masks: there is no 'lcam'; did you mean 'lcaam'?"),
+        (["madv2", "--masks", "lcaam:plus"], "--masks: fusion: there is no 'plus'"),
+        (["madv2", "--masks", "lcaam", "lcaam:mul"], "--masks: a value is given twice"),
         (["madv2", "--scale", "tiny"], "--scale: there is no 'tiny'"),
         (["madv2", "--factors", "1", "1"], "--factors: a value is given twice"),
         (["madv2", "--factors", "0"], "--factors: must be finite numbers above 0"),
