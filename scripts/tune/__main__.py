@@ -45,7 +45,8 @@ def arguments() -> argparse.Namespace:
     experiments = [name.removesuffix("_baseline") for name in stems("experiment", "*_baseline")]
     parser = parser_for("tune", __doc__)
     parser.add_argument("experiment", help=f"an experiment's name without its mask: {', '.join(experiments)}")
-    parser.add_argument("--masks", nargs="+", default=list(MASKS), help="of configs/mask/, or MASK:FUSION; the baseline is always there")
+    known = "of configs/mask/, or MASK:FUSION; the baseline is always there"
+    parser.add_argument("--masks", nargs="+", default=list(MASKS), help=known)
     parser.add_argument("--scale", default="mini")
     parser.add_argument("--factors", nargs="+", type=float, default=list(FACTORS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
