@@ -19,6 +19,8 @@ from configs.errors import ConfigError, listed, nearest
 from configs.keys import misspelt
 from configs.resolvers import ROOT
 from configs.schema import Run
+from configs.sweeping import sweeper_of, values_of
+from configs.sweeping import words as sweep_words
 from configs.validation import as_plain
 
 OTHER_JOB = ("--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc", "--experimental-rerun")
@@ -118,7 +120,7 @@ def check_choices(words: Sequence[str]) -> None:
 
 def check_keys(words: Sequence[str]) -> None:
     """ConfigError for misspelt keys and wrong values of the schema's fields (configs/keys.py)."""
-    overrides = [one for one in map(parsed, words) if not one.is_hydra_override()]
+    overrides = [one for one in map(parsed, [*chosen_by_sweep(words), *words]) if not one.is_hydra_override()]
     first: dict[str, str] = {}
     others: list[tuple[str, str]] = []
     for number, override in enumerate(overrides):
@@ -140,6 +142,14 @@ def check_keys(words: Sequence[str]) -> None:
             return  # Hydra says it itself, with the names that it knows
         if problems := misspelt(cfg, as_plain(cfg), Run):
             raise ConfigError("\n".join(problems))
+
+
+def chosen_by_sweep(words: Sequence[str]) -> list[str]:
+    """The files that the sweep of a command line chooses for its first job: its keys are those of that job."""
+    name = next((word.removeprefix("sweep=").strip('"') for word in reversed(words) if word.startswith("sweep=")), "")
+    params = sweeper_of(name)["params"] if name else {}
+    files = sweep_words({key: value for key, value in params.items() if key in GROUPS})
+    return [values[0] for values in values_of(files).values()]
 
 
 def choices_of(group: str) -> list[str]:

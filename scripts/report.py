@@ -24,8 +24,10 @@ from configs.errors import listed, nearest
 from datamodules.errors import DataError
 from datamodules.formats.json_text import read_json
 from scripts.arguments import parser_for
+from scripts.learning_curves import logged
 from scripts.table import words
 from scripts.table.markdown import markdown
+from scripts.table.speed import METRIC
 from scripts.table.statistics import paired, spread
 from tasks.common.cells import CELLS, commits_line, first_line, missing_lines, outcomes
 from tasks.common.evaluations import evaluations
@@ -258,7 +260,8 @@ def write_csv(path: Path, runs: Iterable[dict]) -> int:
         if identity is None:
             raise ValueError(f"{run['folder']}: has neither an identity nor a config.yaml to find it by")
         again = {name: metrics for name, (_, metrics) in evaluations(run["folder"], run).items()}
-        rows.append(row_of(run | {"interventions": again}, identity))
+        curve = logged(run["folder"]).get(METRIC, [])
+        rows.append(row_of(run | {"interventions": again, "validations": curve}, identity))
     return write_rows(path, rows)
 
 

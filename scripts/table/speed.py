@@ -9,9 +9,10 @@ that the baseline makes between them. A run that does not come there within its 
 of validations, so they are known only as finely as validations were made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from scripts.learning_curves import Points, logged
 from scripts.table.summary import Row
@@ -34,7 +35,7 @@ class Speed:
     @property
     def median(self) -> float | None:
         """The median number of steps, those that did not come there counting as more than all others; None if it is
-        one of these, or if no run has a curve (a row that is known from a csv file)."""
+        one of these, or if no run has a curve."""
         if not self.steps:
             return None
         steps = sorted(float("inf") if step is None else step for step in self.steps.values())
@@ -43,9 +44,15 @@ class Speed:
 
 
 def curves(row: Row) -> dict[int, Points]:
-    """The validation losses of the row's runs that have a folder, by seed."""
-    found = {seed: logged(run["folder"]).get(METRIC, []) for seed, run in row.runs.items() if run.get("folder")}
+    """The validation losses of the row's runs, by seed: from their folders, or from the csv file that knows them."""
+    found = {seed: curve(run) for seed, run in row.runs.items()}
     return {seed: points for seed, points in found.items() if points}
+
+
+def curve(run: Mapping[str, Any]) -> Points:
+    if run.get("folder"):
+        return logged(run["folder"]).get(METRIC, [])
+    return [(int(step), float(value)) for step, value in run.get("validations") or ()]
 
 
 def threshold(baseline: dict[int, Points]) -> float | None:

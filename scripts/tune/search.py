@@ -64,8 +64,8 @@ class Search:
 
 @dataclass
 class Row:
-    """The runs of one mask. mask: of configs/mask/, if need be with another fusion than its own ("table:add"). rate:
-    the baseline's learning rate; the one itself for the baseline. fusion: that of the runs, once they are read."""
+    """The runs of one mask. mask: a file of configs/mask/, if need be with another fusion than its own ("table:add").
+    rate: the baseline's; the one itself for the baseline. fusion: that of the runs, once they are read."""
 
     mask: str
     rate: float

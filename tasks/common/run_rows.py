@@ -17,7 +17,10 @@ from tasks.common.files import write_text
 
 PLAIN = ("identity", "experiment", "scale", "seed", "commit", "dirty", "started", "tested", "fit_seconds")
 NESTED = ("optimized", "parameters", "floors")  # as JSON
-AGAIN = "interventions"  # as JSON: metrics of the same weights with other masks; older files lack it
+LATER = (  # as JSON; older files lack them
+    "interventions",  # metrics of the same weights with other masks
+    "validations",  # [[step, val/loss], ...] over training
+)
 METRIC = "metric "  # before the names of metrics
 
 
@@ -31,7 +34,7 @@ def row_of(record: Mapping[str, Any], identity: str) -> dict[str, Any]:
     row = {"identity": identity, "commit": git.get("commit"), "dirty": git.get("dirty")}
     row |= {name: record[name] for name in ("experiment", "scale", "seed", "started", "tested")}
     row["fit_seconds"] = record["seconds"]["fit"]
-    row |= {name: json.dumps(record.get(name) or {}, sort_keys=True, ensure_ascii=False) for name in (*NESTED, AGAIN)}
+    row |= {name: json.dumps(record.get(name) or {}, sort_keys=True, ensure_ascii=False) for name in (*NESTED, *LATER)}
     return row | {METRIC + name: value for name, value in record["metrics"].items()}
 
 
@@ -41,7 +44,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     for row in rows:
         kept[row["identity"]] = row
     metrics = dict.fromkeys(name for row in kept.values() for name in row if name.startswith(METRIC))
-    names = [*PLAIN, *metrics, *NESTED, AGAIN]
+    names = [*PLAIN, *metrics, *NESTED, *LATER]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -73,7 +76,8 @@ def record_of(row: Mapping[str, str], settings: Mapping[str, Any], path: str) ->
     Raises RowsError for a value that cannot be read.
     """
     try:
-        nested = {name: json.loads(row[name]) for name in NESTED} | {AGAIN: json.loads(row.get(AGAIN) or "{}")}
+        nested = {name: json.loads(row[name]) for name in NESTED}
+        nested |= {name: json.loads(row.get(name) or "{}") for name in LATER}
         metrics = {name[len(METRIC) :]: float(v) if v else None for name, v in row.items() if name.startswith(METRIC)}
         seed, fit = int(row["seed"]), float(row["fit_seconds"])
     except (ValueError, TypeError) as error:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from configs.arguments import choices_of
+from configs.arguments import choices_of, prepared
 from configs.command_line import GROUPS, marked
 from configs.errors import ConfigError
 from configs.identity import identity, setting_id
@@ -132,6 +132,22 @@ def test_every_shipped_table_is_whole(name, scale, tmp_path, monkeypatch):
         axes = [figure[name] for name in ("x", "by") if name in figure]
         assert row.label == tables[0].baseline or all(f"{axis}=" in " ".join(row.overrides) for axis in axes)
         validate(row.cfg)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("language_model", "data.files=input.txt"),
+        ("figure_s4", "data.max_clips=80"),
+        ("table5_cifar10", "data.image_size=32"),
+    ],
+)
+def test_a_key_is_looked_for_in_what_the_sweep_runs(name, word):
+    """Not in train.py's own default experiment, which has neither of them."""
+    words = [f"sweep={name}", "scale=mini"]
+    assert prepared([*words, word])[-1] == f"++{word}"
+    with pytest.raises(ConfigError, match=r"data\.nothing_of_the_kind: unknown key"):
+        prepared([*words, "data.nothing_of_the_kind=1"])
 
 
 def with_table(folder, name, words):

@@ -46,6 +46,13 @@ def test_without_two_validations_or_folders_there_is_no_threshold(tmp_path: Path
     assert first_at([(10, 2.0), (20, 1.0)], 0.5) is None
 
 
+def test_a_row_from_a_csv_file_has_the_curve_that_the_file_kept():
+    runs = {seed: {"folder": None, "validations": [[10, 3.0], [20, 1.0]]} for seed in (0, 1)}
+    known = Row("none", "0" * 16, [], [0, 1], runs=runs)
+    bound, (only,) = speeds([known], known)
+    assert (bound, only.steps) == (pytest.approx(1.1), {0: 20, 1: 20})
+
+
 def test_values_that_are_not_finite_are_left_out_and_a_damaged_file_is_named(tmp_path: Path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,val/loss\n10,nan\n20,1.5\n20,\nx,2\n", encoding="utf-8")

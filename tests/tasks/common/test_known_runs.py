@@ -160,6 +160,7 @@ def test_a_run_comes_back_from_its_row(tmp_path: Path) -> None:
         "format": 1,
         "seconds": {"fit": 2.5},
         "interventions": {},
+        "validations": {},
         "metrics": {**RECORD["metrics"], "new": None},
     }
     assert again == expected

@@ -1,0 +1,101 @@
+"""The parts of docs/does-the-mask-help.md that are made from runs: claims with verdicts, and what is to run."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from configs.errors import ConfigError
+from scripts.studies.claims.claims import Claim
+from scripts.studies.claims.evidence import Evidence
+from scripts.studies.claims.judging import Judged, judged, whole
+from scripts.studies.claims.studies import Study
+from scripts.table import words
+from scripts.table.markdown import markdown
+from scripts.table.summary import Row
+
+OVERHEAD = 10  # CPU seconds of a run beside its training: start, first batch, test
+SHORTER = (
+    0.2  # share of a run that goes on from a saved state with half of the steps: a tenth of the steps, and OVERHEAD
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A claim with what there is for each of its data sets."""
+
+    claim: Claim
+    found: list[Evidence]
+
+    @property
+    def judged(self) -> list[Judged]:
+        return judged(self.claim.kind, [one.differences for one in self.found], [one.margin for one in self.found])
+
+
+def overview(answers: Sequence[Answer]) -> str:
+    """A line per claim."""
+    lines = []
+    for one in answers:
+        verdicts = [each.verdict for each in one.judged]
+        ran = f"{sum(verdict != 'not run' for verdict in verdicts)} of {len(verdicts)}"
+        link = f"[{one.claim.says}](#{one.claim.name})"
+        lines.append([link, one.claim.source, ran, f"**{whole(verdicts)}**"])
+    return markdown(["claim", "said by", "data sets with runs", "verdict"], lines)
+
+
+def of_claim(answer: Answer) -> str:
+    """A line per data set, with the numbers that the verdict follows from."""
+    lines = []
+    for found, one in zip(answer.found, answer.judged, strict=True):
+        name = found.metric
+        effect = words.difference(one.mean, one.interval, name)
+        numbers = [str(one.n), effect, f"{found.margin:g}", words.p_value(one.p), words.p_value(one.p_margin)]
+        lowest = ", ".join(found.lowest) if one.verdict == "supported" and found.lowest else words.NOTHING
+        page = f"[{found.where}](results/{found.page})" if one.n else found.where
+        lines.append([page, found.said, name, *numbers, lowest, one.verdict])
+    beyond = "p of a gain of the margin" if answer.claim.kind == "better" else "p of a difference of the margin"
+    header = ["data", "difference", "of", "n", "mean [95 %]", "margin", "p (Holm)", beyond, "lowest rungs", "verdict"]
+    return markdown(header, lines)
+
+
+def plan(studies: Sequence[Study]) -> str:
+    """What each table takes, and what of it is there. Runs that two tables share are counted at the first."""
+    lines, counted, hours = [], set(), 0.0
+    for study in studies:
+        rows = [row for row in study.table.rows if row.of is None]
+        cells = {(row.settings, seed): seed in row.runs for row in rows for seed in row.expected}
+        new = {cell: there for cell, there in cells.items() if cell not in counted}
+        counted |= set(new)
+        seconds = seconds_of(study, rows)
+        shorter = {row.settings for row in rows if row.steps is not None}
+        missing = [cell for cell, there in new.items() if not there]
+        left = sum(seconds * (SHORTER if settings in shorter else 1) for settings, _ in missing) / 60
+        hours += left / 60
+        done = sum(new.values())
+        lines.append([f"`{study.name}`", str(len(new)), str(done), f"{seconds:.0f}", f"{left:.0f}"])
+    header = ["table", "runs of its own", "there", "CPU seconds of one", "CPU minutes left"]
+    return markdown(header, [*lines, ["all", "", "", "", f"{60 * hours:.0f}"]])
+
+
+def seconds_of(study: Study, rows: Sequence[Row]) -> float:
+    """The median of the runs that are there, with their share of start and test; before any, what one cell took."""
+    known = [run["seconds"]["fit"] for row in rows for run in row.runs.values() if row.steps is None]
+    return median(known) + OVERHEAD if known else study.seconds
+
+
+def commands(studies: Sequence[Study]) -> str:
+    """How each table is made again from the committed csv files."""
+    return "\n".join(f"    {study.command}" for study in studies if any(row.runs for row in study.table.rows)) + "\n"
+
+
+def renewed(text: str, parts: Mapping[str, str]) -> str:
+    """The page with its parts written anew, each between <!-- begin NAME --> and <!-- end NAME -->.
+
+    Raises ConfigError if the page lacks one of them.
+    """
+    for name, content in parts.items():
+        pattern = re.compile(rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
+        text, found = pattern.subn(lambda match, content=content: f"{match[1]}\n{content}\n{match[2]}", text)
+        if found != 1:
+            raise ConfigError(f"the page has {found} parts <!-- begin {name} --> ... <!-- end {name} -->, expected one")
+    return text
