@@ -21,7 +21,8 @@ FEWEST = 2  # pairs
 
 @dataclass(frozen=True)
 class Judged:
-    """One data set of a claim. mean and interval: the differences' in the claim's direction. p: corrected by Holm. p_margin: that the gain is as large as the margin (of a claim of none: that it is outside)."""
+    """One data set of a claim. mean, interval: the differences' in the claim's direction. p: corrected by Holm.
+    p_margin: that the gain is as large as the margin; for a claim that there is none, that it is outside."""
 
     n: int
     mean: float | None
