@@ -4,6 +4,7 @@
     setting_id(cfg)                  the same without the seed: runs of one setting, which a table or W&B puts together
     differences(saved, cfg)          [("task.lr", 0.002, 0.1)]
 
+A setting that has its class's default is as good as none: a run is recognised by code that knows more settings.
 A sweep recognises its finished cells by the identity, `resume=auto` its run, and `resume=` refuses what differs.
 """
 
@@ -15,7 +16,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-FORMAT = 2  # raise it when a change of the code gives the same settings other results
+from configs.signatures import parameters
+
+FORMAT = 3  # raise it when a change of the code, or of a default, gives the same settings other results
+MASK = "configs.schema.Mask"  # describes the mask's node, which names no class
 ROOT_KEYS = ("name", "scale_name", "seed", "threads", "num_keys", "test_checkpoint", "mask", "task")
 UNSEEN_TRAINER = (  # arguments of the Trainer that change what is shown or where, not what is computed
     "default_root_dir",
@@ -55,7 +59,7 @@ def setting_id(cfg: DictConfig | Mapping[str, Any]) -> str:
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
-    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, ensure_ascii=False)
+    text = json.dumps({"format": FORMAT, **_chosen(settings)}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -82,10 +86,33 @@ def differences(before: DictConfig | Mapping, after: DictConfig | Mapping) -> li
 
 def apart(before: Mapping[str, Any], after: DictConfig | Mapping) -> list[tuple[str, Any, Any]]:
     """`differences` from settings that `deciding` gave earlier, such as a checkpoint's."""
-    first, second = dict(_leaves(before)), dict(_leaves(deciding(after)))
-    keys = dict.fromkeys((*first, *second))
-    pairs = [(key, first.get(key, "-"), second.get(key, "-")) for key in keys]
-    return [(key, old, new) for key, old, new in pairs if old != new]
+    now = deciding(after)
+    first, second = dict(_leaves(before)), dict(_leaves(now))
+    chosen, wanted = dict(_leaves(_chosen(before))), dict(_leaves(_chosen(now)))
+    keys = [key for key in dict.fromkeys((*first, *second)) if chosen.get(key, "-") != wanted.get(key, "-")]
+    return [(key, first.get(key, "-"), second.get(key, "-")) for key in keys]
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those of mask, task and data that have the default of their class."""
+    found = dict(settings)
+    for name, target in (("mask", MASK), ("task", None), ("data", None)):
+        if isinstance(found.get(name), Mapping):
+            found[name] = _without_defaults(found[name], target)
+    return found
+
+
+def _without_defaults(node: Mapping[str, Any], target: str | None) -> dict[str, Any]:
+    """target: the dotted name of what takes the node's settings, if the node does not say it itself."""
+    known = parameters(str(node.get("_target_", target)))
+    names, defaults = (known.names, known.defaults) if known else ({}, {})
+    found = {}
+    for key, value in node.items():
+        if key in defaults and _normal(value) == _normal(defaults[key]):
+            continue
+        inner = isinstance(value, Mapping) and (names.get(key) or "_target_" in value)
+        found[key] = _without_defaults(value, names.get(key)) if inner else value
+    return found
 
 
 def _data(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ everything against the real signatures.
 """
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 from configs.resolvers import ROOT
 
@@ -21,10 +23,12 @@ Definition = ast.ClassDef | ast.FunctionDef
 @dataclass(frozen=True)
 class Parameters:
     """names: the parameters, each with the dotted name of the dataclass that describes its value, or None.
-    open: whether it takes any other keyword as well."""
+    open: whether it takes any other keyword as well. defaults: by parameter, as far as the source has them as words
+    and numbers."""
 
     names: dict[str, str | None]
     open: bool
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 @cache
@@ -57,7 +61,9 @@ def _parameters(module: str, node: Definition) -> Parameters | None:
         return _of_function(module, own, 1)
     if _is_dataclass(node):
         fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)]
-        return Parameters({part.target.id: _dataclass_in(module, part.annotation) for part in fields}, node.bases != [])
+        names = {part.target.id: _dataclass_in(module, part.annotation) for part in fields}
+        defaults = _literals((part.target.id, _of_field(part.value)) for part in fields)
+        return Parameters(names, node.bases != [], defaults)
     bases = [_imported(module, base.id) for base in node.bases if isinstance(base, ast.Name)]
     return next((found for base in bases if base and (found := parameters(base))), None)
 
@@ -66,7 +72,27 @@ def _of_function(module: str, node: ast.FunctionDef, skipped: int) -> Parameters
     given = node.args
     taken = [*given.posonlyargs, *given.args][skipped:] + given.kwonlyargs
     names = {one.arg: one.annotation and _dataclass_in(module, one.annotation) for one in taken}
-    return Parameters(names, given.kwarg is not None)
+    plain = [*given.posonlyargs, *given.args]
+    last = plain[len(plain) - len(given.defaults) :]
+    values = [*zip(last, given.defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    return Parameters(names, given.kwarg is not None, _literals((one.arg, value) for one, value in values))
+
+
+def _literals(values: Iterable[tuple[str, ast.expr | None]]) -> dict[str, Any]:
+    found = {}
+    for name, value in values:
+        try:
+            found[name] = ast.literal_eval(value) if value is not None else ...
+        except ValueError:  # a name, or a call
+            continue
+    return {name: value for name, value in found.items() if value is not ...}
+
+
+def _of_field(value: ast.expr | None) -> ast.expr | None:
+    """The default of a dataclass's field, also of one that is written `field(default=...)`."""
+    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "field":
+        return next((word.value for word in value.keywords if word.arg == "default"), None)
+    return value
 
 
 def _dataclass_in(module: str, annotation: ast.expr) -> str | None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError
+from configs.identity import FORMAT as IDENTITY_FORMAT
 from configs.identity import identity
 from datamodules.formats.json_text import read_json
 
@@ -63,10 +64,10 @@ def runs(cfg: DictConfig, mine: str | None = None) -> list[tuple[Path, dict[str,
 
 
 def identity_of(folder: Path, record: dict[str, Any]) -> str | None:
-    """A run's identity; of a record that is older than the field, from the run's configuration. None if it has none."""
-    if record.get("identity"):
-        return record["identity"]
+    """A run's identity; if its record has none, or one of another format, that of its configuration. None without."""
     path = folder / "config.yaml"
+    if record.get("identity") and (record.get("identity_format") == IDENTITY_FORMAT or not path.is_file()):
+        return record["identity"]
     return identity(OmegaConf.load(path)) if path.is_file() else None
 
 

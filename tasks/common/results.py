@@ -29,6 +29,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from configs.identity import FORMAT as IDENTITY_FORMAT
 from configs.identity import deciding, identity
 from datamodules.contract import only_places
 from tasks.common import environment
@@ -93,6 +94,7 @@ class RunRecord:
             "command": environment.command(),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "identity": identity(plain),
+            "identity_format": IDENTITY_FORMAT,
             "resumed_from": None if resumed is None else str(resumed.path.absolute()),
             "wandb": None,
             "group": None,

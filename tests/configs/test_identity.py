@@ -67,3 +67,18 @@ def test_a_saved_configuration_gives_the_same(compose_run, tmp_path):
 def test_a_difference_names_the_key_and_both_values(compose_run):
     run, other = compose_run(*SMOKE), compose_run(*SMOKE, "task.lr=0.5", "+task.unheard=1")
     assert differences(run, other) == [("task.lr", run.task.lr, 0.5), ("task.unheard", "-", 1)]
+
+
+def test_a_setting_that_has_its_default_is_as_good_as_none(compose_run):
+    """So that a run is recognised by later code, which has more settings, and by earlier, which has fewer."""
+    run = compose_run(*SMOKE)
+    older = OmegaConf.to_container(run, resolve=True)
+    left_out = {"task": "aux_loss", "data": "val_split", "mask": "residual"}
+    for node, key in left_out.items():
+        if key in older[node]:
+            older[node].pop(key)
+    assert identity(older) == identity(run) and not differences(older, run)
+    assert identity({**older, "mask": {**older["mask"], "residual": True}}) != identity(run)
+    other = compose_run(*SMOKE, "mask.residual=true")
+    assert differences(older, other) == [("mask.residual", "-", True)]
+    assert differences(run, other) == [("mask.residual", False, True)]
