@@ -59,7 +59,7 @@ def train(cfg: DictConfig) -> float | None:
         if earlier is not None:
             earlier.bring_to(record.folder / "checkpoints")
             continue_csv(trainer, source.parent.parent, earlier.step)
-        log_settings(trainer, record, type(module))
+        log_settings(trainer, record, module)
 
         with record.timed("fit"):
             try:
@@ -81,7 +81,8 @@ def train(cfg: DictConfig) -> float | None:
                     record.update(floors=all_floors(cfg, module, datamodule))
 
     fields = record.fields
-    table = closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"])
+    known = (fields["metrics"], fields["floors"], fields["paper"])
+    table = closing_table(title(cfg), module.headline, *known, module.remarks)
     show(table, record.folder)
     return None if optimized is None else float(optimized)
 

@@ -17,15 +17,17 @@ def closing_table(
     metrics: Mapping[str, float],
     references: Mapping[str, Mapping[str, float]],
     paper: Mapping[str, str],
+    remarks: Sequence[str] = (),
 ) -> Table:
     """Rows: the headline metrics that the run has, then the paper's others. Columns: floors, this run, the rest, paper.
 
     A headline metric that neither has (CIDEr on plain tokens, if there is Java) is left out, and so is the last column
-    without figures of the paper (tasks/common/published.py).
+    without figures of the paper (tasks/common/published.py). remarks: lines below the table.
     """
     floors = [name for name in ORDER if name in references]
     others = [name for name in references if name not in ORDER]
-    table = Table(title=title, title_justify="left")
+    below = Text("\n".join(remarks)) if remarks else None
+    table = Table(title=title, title_justify="left", caption=below, caption_justify="left")
     table.add_column("metric")
     last = ["paper"] if paper else []
     for name in (*floors, "this run", *others, *last):

@@ -14,7 +14,7 @@ from typing import Any
 from torchmetrics import Metric
 
 from tasks.common.gather import gather_rows
-from tasks.moment_retrieval.scores import LENGTHS, check_options, evaluate, headline
+from tasks.moment_retrieval.scores import LENGTHS, SHOWN, check_options, evaluate, headline
 
 __all__ = ["MomentMetrics", "evaluate", "headline"]
 
@@ -22,7 +22,7 @@ __all__ = ["MomentMetrics", "evaluate", "headline"]
 class MomentMetrics(Metric):
     """`evaluate` over the batches of all ranks: each query once, the same figures on every rank as in a single process.
 
-    Its keywords are those of `evaluate`.
+    Its keywords are those of `evaluate`, which makes no remarks here.
 
         metric.update([{"qid": 1, "vid": "a", "duration": 150, "relevant_windows": [[0, 10]],
                         "pred_relevant_windows": [[2.0, 10.0, 0.9]]}])
@@ -37,12 +37,18 @@ class MomentMetrics(Metric):
         *,
         clip_length: float = 2.0,
         max_windows: int = 10,
-        lengths: Mapping[str, tuple[float, float]] = LENGTHS,
+        lengths: Mapping[str, tuple[float, float | None]] = LENGTHS,
+        thresholds: Sequence[float] = SHOWN,
+        top: Sequence[int] = (1,),
+        miou: bool = False,
+        by_length: Sequence[str] = ("mAP",),
         decimals: int | None = 2,
     ):
         super().__init__()
-        check_options(clip_length, max_windows, lengths, decimals)
+        check_options(clip_length, max_windows, lengths, decimals, thresholds, top, by_length)
         self.options = {"clip_length": clip_length, "max_windows": max_windows, "decimals": decimals}
+        self.options |= {"thresholds": tuple(thresholds), "top": tuple(top), "miou": miou}
+        self.options |= {"by_length": tuple(by_length), "remark": None}
         self.options["lengths"] = {name: tuple(length) for name, length in lengths.items()}
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 

@@ -47,21 +47,29 @@ def submission_rows(
     """The rows of a submission file, beside their annotations (which `evaluate` scores them against).
 
     longest: seconds after which no window ends, for all videos; None is each video's duration.
-    rounded: windows end at whole clips.
+    rounded: as published (`published_whole`), and windows end at whole clips. False: shares are of what was read, as
+        the labels are, and windows end where the model says.
     """
     annotations = batch["annotation"]
     duration = torch.tensor([row["duration"] for row in annotations], dtype=torch.float32)
     last = duration if longest is None else torch.full_like(duration, longest)
-    # Shares are of the duration, as published, unless only a part of the video was read: then they are of that part, as
-    # the labels are. (The original stretches the windows of a video that it has cut.)
     read = batch["video_keep"].sum(1).cpu() * clip_length
-    whole = torch.where((read - duration).abs() > clip_length, read, duration)
+    whole = published_whole(read, duration, clip_length) if rounded else read
     windows = ranked_windows(outputs["logits"], outputs["spans"], whole, last, clip_length if rounded else None)
     curves = saliency_curves(outputs["saliency"], batch["video_keep"])
     return [
         {**annotation, "pred_relevant_windows": ranked, "pred_saliency_scores": curve}
         for annotation, ranked, curve in zip(annotations, windows, curves, strict=True)
     ]
+
+
+def published_whole(read: Tensor, duration: Tensor, clip_length: float) -> Tensor:
+    """Seconds (B,) that a share of 1 is, of the seconds that were read and the durations (B,): the duration.
+
+    It is what was read if only a part of the video was, by more than a clip. (The original stretches the windows of a
+    video that it has cut.)
+    """
+    return torch.where((read - duration).abs() > clip_length, read, duration)
 
 
 def whole_curve(curve: list[float], duration: float, clip_length: float) -> list[float]:

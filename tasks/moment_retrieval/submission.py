@@ -39,6 +39,9 @@ class Pairs(NamedTuple):
     truth: np.ndarray  # (Q, G, 2) seconds
     is_truth: np.ndarray  # (Q, G) bool, False in the padding
     saliency: "Saliency | None"  # None unless both files have saliency
+    listed: np.ndarray  # (Q, L, 2) all windows as the submission lists them; missing ones are zeros
+    scores: np.ndarray  # (Q, L) their scores, -inf for missing ones
+    duration: np.ndarray  # (Q,) seconds
 
 
 class Saliency(NamedTuple):
@@ -86,12 +89,14 @@ def pair(submission: Sequence[Mapping], ground_truth: Sequence[Mapping], clip_le
         )
 
     windows, count = predicted.ragged("pred_relevant_windows", (3,), "[start, end, score]")
-    first = windows[:, 0, :2]
+    first, listed_windows = windows[:, 0, :2], windows[..., :2]
+    scores = np.where(_places(windows) < count[:, None], windows[..., 2], -np.inf)
     windows, listed = windows[:, :max_windows], _places(windows)[:, :max_windows] < count[:, None]
     order = np.argsort(np.where(listed, -windows[..., 2], np.inf), axis=1, kind="stable")
     windows = np.take_along_axis(windows, order[..., None], axis=1)[..., :2]
 
-    return Pairs(first, windows, truth, is_truth, _saliency(predicted, true, end, clip_length))
+    saliency = _saliency(predicted, true, end, clip_length)
+    return Pairs(first, windows, truth, is_truth, saliency, listed_windows, scores, end)
 
 
 def _saliency(predicted: "Table", true: "Table", end: np.ndarray, clip_length: float) -> Saliency | None:
@@ -258,8 +263,22 @@ def _same_queries(predicted: Table, where: dict, true: Table, queries: dict) -> 
         alone = [f"{table.query(i)} ({table.places[i]})" for qid, i in these.items() if qid not in others]
         if alone:
             rest = f" and {len(alone) - 8} more" if len(alone) > 8 else ""
-            raise SubmissionError(f"{len(alone)} {problem}: {'; '.join(alone[:8])}{rest}")
+            raise SubmissionError(f"{len(alone)} {problem}: {'; '.join(alone[:8])}{rest}{_kinds(where, queries)}")
     return [where[qid] for qid in queries]
+
+
+def _kinds(predicted: Mapping, true: Mapping) -> str:
+    """A hint, if qids of the two files are equal as words and differ as values: "7" and 7."""
+    alone = predicted.keys() - true.keys()
+    missing = {str(qid): qid for qid in true.keys() - predicted.keys()}
+    pair = next(((qid, missing[str(qid)]) for qid in alone if str(qid) in missing), None)
+    if pair is None:
+        return ""
+    kinds = ("strings", "numbers") if isinstance(pair[0], str) else ("numbers", "strings")
+    return (
+        f". The submission's qids are {kinds[0]}, the ground truth's are {kinds[1]} ({pair[0]!r} and {pair[1]!r}): "
+        f"write them as {kinds[1]}"
+    )
 
 
 def _places(table: np.ndarray) -> np.ndarray:
