@@ -74,7 +74,7 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     write_json(output / "metrics.json", {**facts, **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
     title = ", ".join([cfg.name, path.name, *([] if intervention is None else [intervention.title])])
-    show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg), module.remarks), output)
+    show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output, module.remarks)
     return output
 
 

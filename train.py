@@ -81,9 +81,8 @@ def train(cfg: DictConfig) -> float | None:
                     record.update(floors=all_floors(cfg, module, datamodule))
 
     fields = record.fields
-    known = (fields["metrics"], fields["floors"], fields["paper"])
-    table = closing_table(title(cfg), module.headline, *known, module.remarks)
-    show(table, record.folder)
+    table = closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"])
+    show(table, record.folder, module.remarks)
     return None if optimized is None else float(optimized)
 
 

@@ -36,7 +36,7 @@ def tables(
     miou = ["mIoU"] if "MR-mIoU" in metrics["full"] else []
     moments = Table("moments", title="Moment retrieval (%)", title_justify="left")
     for column in (*(f"{kind}@{threshold}" for kind, threshold in recalls), *miou, *precisions):
-        moments.add_column(column, justify="right")
+        moments.add_column(column, justify="right", overflow="fold")
     for name in sorted((name for name in metrics if "MR-mAP" in metrics[name]), key=lambda name: name != "full"):
         found = metrics[name]
         figures = [found[f"MR-{kind}"][threshold] for kind, threshold in recalls] + [found[f"MR-{n}"] for n in miou]
@@ -109,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     console = Console()
+    console = console if console.is_terminal else Console(width=200)  # a file has room for every column
     for table in tables(metrics, options.thresholds, options.top):
         console.print(table)
     print(json.dumps({"brief": metrics["brief"]}, indent=4))

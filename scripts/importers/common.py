@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,9 @@ if TYPE_CHECKING:  # it takes seconds to import
     from pytorch_lightning import LightningModule
 
 
-class PlainMapping(dict):
-    """What a dict of options with attributes becomes: its keys and values, without any code of its class."""
-
-
-ALLOWED = [argparse.Namespace, (PlainMapping, "easydict.EasyDict")]  # beyond tensors and plain values
+# Beyond tensors and plain values. An EasyDict, in which Lighthouse keeps its options, becomes a dict of the same keys:
+# nothing of its class is imported or run. (OrderedDict: of a plain dict torch cannot restore the attributes.)
+ALLOWED = [argparse.Namespace, (OrderedDict, "easydict.EasyDict")]
 WRAPPERS = ("module.", "_orig_mod.")  # before every name of a model in DistributedDataParallel, in torch.compile
 
 

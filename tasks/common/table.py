@@ -17,17 +17,15 @@ def closing_table(
     metrics: Mapping[str, float],
     references: Mapping[str, Mapping[str, float]],
     paper: Mapping[str, str],
-    remarks: Sequence[str] = (),
 ) -> Table:
     """Rows: the headline metrics that the run has, then the paper's others. Columns: floors, this run, the rest, paper.
 
     A headline metric that neither has (CIDEr on plain tokens, if there is Java) is left out, and so is the last column
-    without figures of the paper (tasks/common/published.py). remarks: lines below the table.
+    without figures of the paper (tasks/common/published.py).
     """
     floors = [name for name in ORDER if name in references]
     others = [name for name in references if name not in ORDER]
-    below = Text("\n".join(remarks)) if remarks else None
-    table = Table(title=title, title_justify="left", caption=below, caption_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("metric")
     last = ["paper"] if paper else []
     for name in (*floors, "this run", *others, *last):
@@ -44,12 +42,13 @@ def closing_table(
 
 
 @rank_zero_only
-def show(table: Table, folder: Path) -> None:
-    """Prints the table and the run's folder; in a log file the table is 120 columns wide."""
+def show(table: Table, folder: Path, remarks: Sequence[str] = ()) -> None:
+    """Prints the table, remarks and the run's folder; in a log file the table is 120 columns wide."""
     console = Console()
     console = console if console.is_terminal else Console(width=120)
     console.print(table)
-    console.print(str(folder), soft_wrap=True, highlight=False)
+    for line in (*remarks, str(folder)):
+        console.print(Text(line), soft_wrap=True, highlight=False)
 
 
 def _number(value: float | None) -> str:
