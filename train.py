@@ -53,6 +53,8 @@ def train(cfg: DictConfig) -> float | None:
         seed_run(cfg.seed, cfg.threads)
         datamodule = build_datamodule(cfg)  # missing or bad data stops here
         module = build_module(cfg, datamodule)
+        if earlier is None:
+            module.start()
         record.update(parameters=module.parts())
         source = earlier and earlier.path
         trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.wandb)

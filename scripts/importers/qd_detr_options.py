@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from configs.guard import reading
 from configs.resolvers import ROOT
@@ -71,14 +71,19 @@ def _read(word: str) -> dict[str, Any]:
     path, (key, sign, text) = Path(word), word.partition("=")
     if path.suffix in (".json", ".yaml", ".yml") and not (sign and not path.is_file()):
         with reading(f"--options: {path} cannot be read", CheckpointError):
-            found = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
+            found = read_json(path) if path.suffix == ".json" else plain(OmegaConf.load(path))
             if not isinstance(found, dict):
                 raise CheckpointError(f"--options: {path} holds {type(found).__name__}, expected names with values")
             return {str(name): value for name, value in found.items()}
     if not key or not sign:
         raise CheckpointError(f"--options: {word!r} is neither a file (.json, .yaml) nor KEY=VALUE")
     with reading(f"--options: {word!r} is not KEY=VALUE", CheckpointError):
-        return {key: yaml.safe_load(text)}
+        return {key: plain(OmegaConf.from_dotlist([f"value={text}"]))["value"]}
+
+
+def plain(node: Any) -> Any:
+    """OmegaConf's reading of YAML (3e-4 is a number) as plain values, in which nothing is looked up."""
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def data_of(given: Mapping[str, Any]) -> str | None:

@@ -113,6 +113,12 @@ class Task(pl.LightningModule):
         """One pass over a batch's inputs, without its labels, through everything that has masks."""
         return self(batch)
 
+    def start(self) -> None:
+        """Before a training that goes on from no checkpoint: takes weights from elsewhere, in a task that can.
+
+        Tests and resumed trainings do not call it. Raises CheckpointError for weights that cannot be used.
+        """
+
     def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
         """Which queries (B, N_q) and keys (B, N_k) of a batch's masks are real tokens (True) and not padding.
 

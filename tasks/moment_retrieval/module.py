@@ -144,9 +144,8 @@ class MomentRetrieval(Task):
     def named(cls, settings: Mapping[str, Any]) -> Named:
         return names_of(MetricSettings(**(settings.get("metrics") or {})).figures())
 
-    def setup(self, stage: str) -> None:
-        """A training that is not resumed begins from the weights of task.init_from."""
-        if stage == "fit" and self.hparams.init_from and not self.trainer.ckpt_path:
+    def start(self) -> None:
+        if self.hparams.init_from:
             start_from(self, self.hparams.init_from)
 
     # -- one batch ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,12 @@ def charades(tmp_path_factory):
             length = round(float(rng.uniform(3, 14)), 1)
             start = round(float(rng.uniform(0, duration - length)), 1)
             end = duration if number % 8 == 0 else round(start + length, 1)
-            row = {"qid": f"{split}{number}", "query": "a person walks", "vid": f"{split}{number}", "duration": duration}
+            row = {
+                "qid": f"{split}{number}",
+                "query": "a person walks",
+                "vid": f"{split}{number}",
+                "duration": duration,
+            }
             rows.append(row | {"relevant_windows": [[start, end]]})
         write_lines(folder / name, rows)
         write_features(folder, rows, rng, clip_length=1.0)

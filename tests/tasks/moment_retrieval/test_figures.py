@@ -87,16 +87,14 @@ def test_the_usual_settings_are_the_benchmarks():
 
 def test_settings_name_every_figure_that_they_ask_for():
     ranges = {"short": None, "middle": [10, 60], "huge": [60, None]}
-    asked = MetricSettings(
-        thresholds=[0.3, 0.7], top=[1, 5], miou=True, lengths=ranges, by_length=["mAP", "R", "mIoU"]
-    )
+    asked = MetricSettings(thresholds=[0.3, 0.7], top=[1, 5], miou=True, lengths=ranges, by_length=["mAP", "R", "mIoU"])
     truth = [truth_row(1, relevant_windows=[[0, 20]]), truth_row(2, duration=100, relevant_windows=[[0, 90]])]
     metric = MomentMetrics(**asked.options())
     metric.update([row | prediction_row(row["qid"], pred_saliency_scores=[0.0] * 50) for row in truth])
     found = headline(metric.compute(), asked.figures())
     assert list(found) == list(asked.figures())  # none of them is missing
     assert {"R1@0.3", "R5@0.7", "mIoU", "mAP middle", "R1@0.3 huge", "mIoU huge"} <= found.keys()
-    assert not [name for name in found if "short" in name or "0.5" in name and "mAP" not in name]
+    assert not [name for name in found if "short" in name or ("0.5" in name and "mAP" not in name)]
     assert found["mIoU"] == pytest.approx(100 * (8 / 20 + 8 / 90) / 2, abs=0.01)
 
 
@@ -141,7 +139,9 @@ def test_a_run_trains_validates_and_reports_with_settings_of_its_own(compose_run
     metrics = json.loads((folder / "results.json").read_text())["metrics"]
     assert {"R1@0.3", "R1@0.5", "R5@0.3", "mIoU", "mAP middle"} <= metrics.keys()
     assert not {"R1@0.7", "mAP short", "mAP long"} & metrics.keys()
-    assert {"val/R1@0.3", "val/mIoU", "val/R5@0.5"} <= set((folder / "metrics.csv").read_text().split("\n")[0].split(","))
+    assert {"val/R1@0.3", "val/mIoU", "val/R5@0.5"} <= set(
+        (folder / "metrics.csv").read_text().split("\n")[0].split(",")
+    )
     said = " ".join(capsys.readouterr().out.split())
     assert "windows are as predicted (task.round_windows=false)" in said
     assert "are in none of the length ranges (middle 3 to 6 s); they last" in said

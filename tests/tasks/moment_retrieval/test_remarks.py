@@ -69,7 +69,9 @@ def test_lists_in_rising_order_of_score_are_remarked():
 
 def test_windows_that_no_range_counts_are_remarked_with_their_number():
     (line,) = said(answers(), lengths={"middle": (10, 30), "long": (30, 50)})
-    assert line.startswith("2 of 5 true windows, of 2 queries, are in none of the length ranges (middle 10 to 30 s, long")
+    assert line.startswith(
+        "2 of 5 true windows, of 2 queries, are in none of the length ranges (middle 10 to 30 s, long"
+    )
     assert line.endswith("they last 6 to 60 s")
 
 
@@ -83,10 +85,14 @@ def test_the_benchmarks_own_sample_gets_no_remark():
 
 def test_qids_of_another_kind_are_named():
     words = [row | {"qid": str(row["qid"])} for row in answers()]
-    with pytest.raises(SubmissionError, match=r"The submission's qids are strings, the ground truth's are numbers \('.'"):
+    with pytest.raises(
+        SubmissionError, match=r"The submission's qids are strings, the ground truth's are numbers \('.'"
+    ):
         evaluate(words, truth())
     named = [row | {"qid": str(row["qid"])} for row in truth()]
-    with pytest.raises(SubmissionError, match=r"qids are numbers, the ground truth's are strings .*: write them as str"):
+    with pytest.raises(
+        SubmissionError, match=r"qids are numbers, the ground truth's are strings .*: write them as str"
+    ):
         evaluate(answers(), named)
     with pytest.raises(SubmissionError) as stop:
         evaluate(answers()[:3], truth())
@@ -95,7 +101,12 @@ def test_qids_of_another_kind_are_named():
 
 def test_the_command_remarks_on_standard_error_and_scores_all_the_same(tmp_path, capsys):
     shares = answers(FORMS["[start, end] as shares of the video"])
-    files = ["--submission", write(tmp_path / "S.jsonl", shares), "--ground-truth", write(tmp_path / "G.jsonl", truth())]
+    files = [
+        "--submission",
+        write(tmp_path / "S.jsonl", shares),
+        "--ground-truth",
+        write(tmp_path / "G.jsonl", truth()),
+    ]
     options = ["--thresholds", "0.3", "0.7", "--top", "1", "5", "--miou", "--length", "long", "30", "inf"]
     assert main([*files, *options]) == 0
     printed = capsys.readouterr()
