@@ -92,10 +92,10 @@ def check_targets(path: str, node: Any) -> list[str]:
 def check_monitors(plain: Mapping) -> list[str]:
     """The problems of callbacks and sweepers that read a training or validation metric that the task never logs.
 
-    Asks the task class for `named`, which knows the names that are logged; a task without it is not checked.
+    Asks the task class for the names that it logs with its settings (`named`); a task without `logged` is not checked.
     """
     task = owner(plain, "task")
-    if not hasattr(task, "named"):
+    if getattr(task, "logged", None) is None:
         return []
     named = task.named(plain["task"])
     logged = named.logged
