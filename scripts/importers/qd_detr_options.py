@@ -139,6 +139,6 @@ def _by_width(features: int, known: Mapping[str, int]) -> dict[str, int] | None:
 
 def _name(folder: str, known: Mapping[str, int]) -> str:
     """The known stream that a folder of features means, else the folder's own name."""
-    kinds = ("slowfast", "clip")  # in this order: clip_slowfast is no folder of either code
+    kinds = ("slowfast", "clip")  # in this order
     kind = next((kind for kind in kinds if kind in folder), None)
     return next((name for name in known if kind and kind in name), folder)

@@ -2,8 +2,8 @@
 
     start_from(module, "logs/qd_detr_released/checkpoints/last.ckpt")
 
-Widths are in the weights' shapes; the order of the streams is not, and two streams that changed places would be read
-without a word. So it is compared with what the checkpoint says of its own training, if it says it.
+The weights' shapes show the width of all streams together, not their order. So the order is compared with what the
+checkpoint says of its own training, if it says it.
 """
 
 from collections.abc import Mapping
