@@ -33,6 +33,7 @@ WIDE_THRESHOLDS = [0.3, 0.35, 0.4, 0.45]  # further ones of R1, if one below the
 SHOWN = (0.5, 0.7)  # thresholds of R1 in "brief"
 # seconds; the first is outside, the second inside. The benchmark's long ones end at 150 s, as its videos do
 LENGTHS = {"short": (0, 10), "middle": (10, 30), "long": (30, None)}
+FEW = 2  # true windows of a query
 BY_LENGTH = ("mAP", "R", "mIoU")  # what "brief" may have of every length range
 RATINGS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 
@@ -165,8 +166,18 @@ def average_precision(overlap: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     overlap: (Q, P, G) IoU. counts: (Q, G) bool, the true windows that are to be found, at least one in every row.
     A window is a hit if a true one that it reaches is still free. It takes the one with the highest IoU; among equals
-    the last.
+    the last. Queries with few true windows, which are most, are computed apart, without the columns that pad the rest.
     """
+    number, precision = counts.sum(1), np.empty((len(counts), len(THRESHOLDS)))
+    for part in (number <= FEW, number > FEW):
+        if part.any():
+            first = np.argsort(~counts[part], axis=1, kind="stable")[:, : number[part].max()]  # in their order
+            counted = np.take_along_axis(counts[part], first, 1)
+            precision[part] = _average_precision(np.take_along_axis(overlap[part], first[:, None], 2), counted)
+    return precision
+
+
+def _average_precision(overlap: np.ndarray, counts: np.ndarray) -> np.ndarray:
     free = np.repeat(counts[:, None], len(THRESHOLDS), axis=1)  # (Q, T, G)
     hits = np.zeros((*free.shape[:2], overlap.shape[1]), dtype=bool)  # (Q, T, P)
     for p in range(overlap.shape[1]):
@@ -184,10 +195,11 @@ def highlight_detection(saliency: Saliency) -> dict[str, dict]:
     metrics = {}
     inside = saliency.top < saliency.is_clip.sum(1)
     top = np.where(inside, saliency.top, 0)
-    for name, least in RATINGS.items():
-        positive = (saliency.levels >= least) & saliency.is_clip[..., None]  # (Q, C, A)
+    of_ratings = [(saliency.levels >= least) & saliency.is_clip[..., None] for least in RATINGS.values()]  # (Q, C, A)
+    precisions = ranking_precision(saliency.scores, saliency.is_clip, np.concatenate(of_ratings, -1))
+    parts = np.split(precisions, len(RATINGS), -1)
+    for name, positive, precision in zip(RATINGS, of_ratings, parts, strict=True):
         hit = positive[np.arange(len(top)), top].any(1) & inside  # (Q,)
-        precision = ranking_precision(saliency.scores, saliency.is_clip, positive)
         metrics[f"HL-min-{name}"] = {"HL-mAP": _means(precision.reshape(-1, 1))[0], "HL-Hit1": _means(hit[:, None])[0]}
     return metrics
 
