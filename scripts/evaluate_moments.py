@@ -7,7 +7,7 @@ highlight_test_with_gt.jsonl. Data sets without saliency get the moments alone. 
 ActivityNet Captions, with length ranges of one's own (the benchmark's are short, middle and long):
 
     python -m scripts.evaluate_moments --submission S.jsonl --ground-truth tacos_test.jsonl \
-        --thresholds 0.3 0.5 0.7 --top 1 5 --miou --length long 30 300 --length longest 300 inf
+        --thresholds 0.3 0.5 0.7 --recall-at 1 5 --miou --length long 30 300 --length longest 300 inf
 
 Likely mistakes in a file that can be scored are remarked on standard error: windows in another unit, rising scores.
 Exit status: 0, or 2 with a message on standard error if a file cannot be scored.
@@ -28,10 +28,10 @@ from tasks.moment_retrieval.scores import LENGTHS, RATINGS, SHOWN, evaluate
 
 
 def tables(
-    metrics: Mapping[str, Mapping], thresholds: Sequence[float] = SHOWN, top: Sequence[int] = (1,)
+    metrics: Mapping[str, Mapping], thresholds: Sequence[float] = SHOWN, recall_at: Sequence[int] = (1,)
 ) -> list[Table]:
     """Moment retrieval by window length and, if there is saliency, highlight detection by rating."""
-    recalls = [(f"R{most}", str(float(threshold))) for most in top for threshold in thresholds]
+    recalls = [(f"R{most}", str(float(threshold))) for most in recall_at for threshold in thresholds]
     precisions = {"mAP": "average", "mAP@0.5": "0.5", "mAP@0.75": "0.75"}
     miou = ["mIoU"] if "MR-mIoU" in metrics["full"] else []
     moments = Table("moments", title="Moment retrieval (%)", title_justify="left")
@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--thresholds", type=float, nargs="+", default=list(SHOWN), help="IoU from which R1 counts a window (0.5 0.7)"
     )
-    parser.add_argument("--top", type=int, nargs="+", default=[1], help="1: R1; 1 5: R5, of the first five, as well")
+    parser.add_argument(
+        "--recall-at", type=int, nargs="+", default=[1], help="1: R1; 1 5: R5, of the first five, as well"
+    )
     parser.add_argument("--miou", action="store_true", help="the mean IoU of the first windows as well")
     options = parser.parse_args(arguments)
     try:
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             max_windows=options.max_windows,
             lengths=lengths,
             thresholds=options.thresholds,
-            top=options.top,
+            recall_at=options.recall_at,
             miou=options.miou,
             remark=remarked,
         )
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     console = Console()
     console = console if console.is_terminal else Console(width=200)  # a file has room for every column
-    for table in tables(metrics, options.thresholds, options.top):
+    for table in tables(metrics, options.thresholds, options.recall_at):
         console.print(table)
     print(json.dumps({"brief": metrics["brief"]}, indent=4))
     return 0

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from configs.composing import composed
 from configs.resolvers import ROOT
 from scripts.importers.common import Imported, state_dict_of
-from scripts.importers.qd_detr_options import NO_LIMIT, data_of, number, options_of, streams_of, whole
+from scripts.importers.qd_detr_options import LIGHTHOUSE, NO_LIMIT, data_of, number, options_of, streams_of, whole
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.upstream import UNUSED, translated
@@ -53,8 +53,11 @@ def convert(content: Any, source: str, options: Sequence[str] = ()) -> Imported:
     of_task |= {ours: number(given, theirs, 0, source, least=0) for theirs, ours in RATES.items() if theirs in given}
     of_task["heads"] = whole(given, "nheads", sizes["heads"], source)
     of_task |= {"round_windows": True, "wrong_texts": "rolled"}
-    of_task["longest"] = "facts" if data in (None, QVHIGHLIGHTS) else "duration"
+    own_windows = data is None or data.removesuffix(LIGHTHOUSE) == QVHIGHLIGHTS
+    of_task["longest"] = "facts" if own_windows else "duration"
     cfg = _with_streams(_composed(data or QVHIGHLIGHTS, of_task, facts), facts)
+    more = build(cfg.data).facts()  # what else the data module says of its data
+    facts = {name: value for name, value in more.items() if name not in ("streams", "tef")} | facts
     try:
         module = build(cfg.task, mask=OmegaConf.to_container(cfg.mask, resolve=True), facts=facts)
         module.model.load_state_dict(state)
@@ -95,10 +98,10 @@ def _facts(
         raise CheckpointError(
             f"{source}: opt.t_feat_dim is {given['t_feat_dim']}, but the weights take {sizes['text_dim']} per token"
         )
-    facts = {"video_dim": video, "text_dim": sizes["text_dim"], "clips": clips, "tokens": tokens}
-    facts |= {"clip_length": seconds, "duration": clips * seconds, "saliency": base.data.saliency != "none"}
+    lengths = {"text_dim": sizes["text_dim"], "clips": clips, "tokens": tokens, "clip_length": seconds}
     known = {name: stream.dim for name, stream in base.data.video_streams.items() if stream is not None}
     streams = streams_of(given, features, known)
+    facts = {"video_dim": video, **lengths, "duration": clips * seconds, "saliency": base.data.saliency != "none"}
     if streams is not None:
         facts |= {"streams": streams, "tef": tef}
         said += _about_streams(streams, given)
@@ -125,8 +128,8 @@ def _composed(
         changes |= {"data.text_stream.dim": facts["text_dim"], "data.clip_length": facts["clip_length"]}
         changes |= {"data.tef": facts["tef"]} if "tef" in facts else {}
     changes["name"] = "qd_detr_released"
-    own = f"{data}_baseline"
-    words = [f"experiment={own}"]
+    own = f"{data.removesuffix(LIGHTHOUSE)}_baseline"
+    words = [f"experiment={own}", f"data={data}"]
     if not (ROOT / "configs" / "experiment" / f"{own}.yaml").is_file():
         words = [f"experiment={QVHIGHLIGHTS}_baseline", f"data={data}"]
     return composed(*words, *(f"{key}={value}" for key, value in changes.items()))

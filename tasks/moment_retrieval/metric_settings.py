@@ -1,6 +1,6 @@
 """Which figures of moment retrieval a run computes and shows: `task.metrics`.
 
-    settings = MetricSettings(thresholds=[0.3, 0.5, 0.7], top=[1, 5], miou=True)
+    settings = MetricSettings(thresholds=[0.3, 0.5, 0.7], recall_at=[1, 5], miou=True)
     evaluate(rows, rows, clip_length=1.0, **settings.options())
     settings.figures()          # {"R1@0.3": "MR-full-R1@0.3", ..., "mIoU": "MR-full-mIoU", "mAP long": "MR-long-mAP"}
 
@@ -31,7 +31,9 @@ class MetricSettings:
     """
 
     thresholds: Overlaps = field(default_factory=lambda: list(SHOWN))  # IoU from which a window counts as found
-    top: Counts = field(default_factory=lambda: [1])  # 1: R1, the first listed window; 5: R5, one of the first five
+    recall_at: Counts = field(
+        default_factory=lambda: [1]
+    )  # 1: R1, the first listed window; 5: R5, one of the first five
     miou: bool = False  # mean IoU of the first listed window
     lengths: Lengths = field(default_factory=lambda: {name: list(ends) for name, ends in LENGTHS.items()})
     by_length: list[Literal["mAP", "R", "mIoU"]] = field(default_factory=lambda: ["mAP"])
@@ -42,7 +44,9 @@ class MetricSettings:
         for name, ends in self.lengths.items():
             if ends is not None and (len(ends) != 2 or ends[0] is None):
                 raise ValueError(f"lengths.{name}: {ends} is not [above, up to] in seconds; up to may be null: no end")
-        check_options(1.0, self.max_windows, self.ranges, self.decimals, self.thresholds, self.top, self.by_length)
+        check_options(
+            1.0, self.max_windows, self.ranges, self.decimals, self.thresholds, self.recall_at, self.by_length
+        )
 
     @property
     def ranges(self) -> dict[str, tuple[float, float | None]]:
@@ -51,7 +55,7 @@ class MetricSettings:
 
     def options(self) -> dict[str, Any]:
         """Keywords of `evaluate` and MomentMetrics."""
-        names = ("thresholds", "top", "miou", "by_length", "max_windows", "decimals")
+        names = ("thresholds", "recall_at", "miou", "by_length", "max_windows", "decimals")
         return {name: getattr(self, name) for name in names} | {"lengths": self.ranges}
 
     def figures(self) -> dict[str, str]:
@@ -66,5 +70,5 @@ class MetricSettings:
         return found
 
     def _recalls(self, name: str, suffix: str) -> Mapping[str, str]:
-        pairs = [(most, threshold) for most in self.top for threshold in self.thresholds]
+        pairs = [(most, threshold) for most in self.recall_at for threshold in self.thresholds]
         return {f"R{most}@{threshold}{suffix}": f"MR-{name}-R{most}@{threshold}" for most, threshold in pairs}

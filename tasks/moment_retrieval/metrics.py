@@ -39,15 +39,15 @@ class MomentMetrics(Metric):
         max_windows: int = 10,
         lengths: Mapping[str, tuple[float, float | None]] = LENGTHS,
         thresholds: Sequence[float] = SHOWN,
-        top: Sequence[int] = (1,),
+        recall_at: Sequence[int] = (1,),
         miou: bool = False,
         by_length: Sequence[str] = ("mAP",),
         decimals: int | None = 2,
     ):
         super().__init__()
-        check_options(clip_length, max_windows, lengths, decimals, thresholds, top, by_length)
+        check_options(clip_length, max_windows, lengths, decimals, thresholds, recall_at, by_length)
         self.options = {"clip_length": clip_length, "max_windows": max_windows, "decimals": decimals}
-        self.options |= {"thresholds": tuple(thresholds), "top": tuple(top), "miou": miou}
+        self.options |= {"thresholds": tuple(thresholds), "recall_at": tuple(recall_at), "miou": miou}
         self.options |= {"by_length": tuple(by_length), "remark": None}
         self.options["lengths"] = {name: tuple(length) for name, length in lengths.items()}
         self.add_state("rows", default=[], dist_reduce_fx="cat")

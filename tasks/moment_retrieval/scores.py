@@ -59,7 +59,7 @@ def evaluate(
     max_windows: int = 10,
     lengths: Mapping[str, tuple[float, float | None]] = LENGTHS,
     thresholds: Sequence[float] = SHOWN,
-    top: Sequence[int] = (1,),
+    recall_at: Sequence[int] = (1,),
     miou: bool = False,
     by_length: Sequence[str] = ("mAP",),
     decimals: int | None = 2,
@@ -74,7 +74,7 @@ def evaluate(
                  that hold one of its windows; a range without any is left out. "full", all windows, is always there.
     thresholds:  IoU in (0, 1] from which R1 counts a window as found, in "brief". The ranges have R1 at the benchmark's
                  ten and at these; with one below 0.5 from 0.3 on in steps of 0.05, as CG-DETR's files.
-    top:         how many listed windows may reach the threshold: 1 is R1, 5 is R5 ("MR-R5").
+    recall_at:   how many listed windows may reach the threshold: 1 is R1, 5 is R5 ("MR-R5").
     miou:        "MR-mIoU" as well.
     by_length:   which of mAP, R and mIoU "brief" has of every length range, not of all windows alone.
     decimals:    as the benchmark rounds; None leaves the figures as they are.
@@ -84,16 +84,16 @@ def evaluate(
     so does any pair of windows whose union is empty (the original divides 0 by 0, which counts as a hit).
     Raises SubmissionError, a ValueError, as `pair` lists; ValueError for options out of their range.
     """
-    check_options(clip_length, max_windows, lengths, decimals, thresholds, top, by_length)
+    check_options(clip_length, max_windows, lengths, decimals, thresholds, recall_at, by_length)
     pairs = pair(submission, ground_truth, clip_length, max_windows)
     if remark is not None:
         for line in remarks(pairs, clip_length, lengths):
             remark(line)
-    metrics = moment_retrieval(pairs, lengths, thresholds, top, miou)
+    metrics = moment_retrieval(pairs, lengths, thresholds, recall_at, miou)
     if pairs.saliency is not None:
         metrics |= highlight_detection(pairs.saliency)
     metrics = _percent(metrics, decimals)
-    return {"brief": _brief(metrics, thresholds, top, by_length)} | dict(sorted(metrics.items()))
+    return {"brief": _brief(metrics, thresholds, recall_at, by_length)} | dict(sorted(metrics.items()))
 
 
 def headline(metrics: Mapping[str, Mapping], names: Mapping[str, str] = HEADLINE) -> dict[str, float]:
@@ -108,7 +108,7 @@ def moment_retrieval(
     pairs: Pairs,
     lengths: Mapping[str, tuple[float, float | None]],
     thresholds: Sequence[float] = SHOWN,
-    top: Sequence[int] = (1,),
+    recall_at: Sequence[int] = (1,),
     miou: bool = False,
 ) -> dict[str, dict]:
     """MR-mAP, MR-R1 and what else is asked for as shares in [0, 1], by length range and threshold."""
@@ -116,7 +116,7 @@ def moment_retrieval(
     levels = np.array(recall_thresholds(thresholds))
     length = pairs.truth[..., 1] - pairs.truth[..., 0]  # (Q, G)
     overlap = iou(pairs.windows, pairs.truth)  # (Q, P, G)
-    listed = pairs.listed[:, : max(top)]  # (Q, K, 2)
+    listed = pairs.listed[:, : max(recall_at)]  # (Q, K, 2)
     near = iou(listed, pairs.truth)  # (Q, K, G)
     for name, (above, up_to) in {**lengths, "full": (-math.inf, None)}.items():
         counts = pairs.is_truth & (length > above) & (length <= (math.inf if up_to is None else up_to))  # (Q, G)
@@ -131,7 +131,7 @@ def moment_retrieval(
         by_threshold = dict(zip(map(str, THRESHOLDS.tolist()), precision, strict=True))
         found = {"MR-mIoU": _means(reached[:, :1])[0]} if miou else {}
         found["MR-mAP"] = by_threshold | {"average": math.fsum(precision) / len(precision)}
-        for most in top:
+        for most in recall_at:
             recall = _means(reached[:, :most].max(1)[:, None] >= levels)  # (Q, T) -> T
             found[f"MR-R{most}"] = dict(zip(map(str, levels.tolist()), recall, strict=True))
         metrics[name] = found
@@ -240,7 +240,7 @@ def _percent(metrics: Any, decimals: int | None) -> Any:
 
 
 def _brief(
-    metrics: Mapping[str, Mapping], thresholds: Sequence[float], top: Sequence[int], by_length: Sequence[str]
+    metrics: Mapping[str, Mapping], thresholds: Sequence[float], recall_at: Sequence[int], by_length: Sequence[str]
 ) -> dict[str, float]:
     moments = {}
     for name in (name for name in metrics if "MR-mAP" in metrics[name]):
@@ -249,7 +249,7 @@ def _brief(
             moments[f"MR-{name}-mAP"] = found["MR-mAP"]["average"]
         if "R" in wanted:
             moments |= {
-                f"MR-{name}-R{most}@{t}": found[f"MR-R{most}"][str(float(t))] for most in top for t in thresholds
+                f"MR-{name}-R{most}@{t}": found[f"MR-R{most}"][str(float(t))] for most in recall_at for t in thresholds
             }
         if "mIoU" in wanted and "MR-mIoU" in found:
             moments[f"MR-{name}-mIoU"] = found["MR-mIoU"]
@@ -266,7 +266,7 @@ def check_options(
     lengths: Mapping,
     decimals: int | None,
     thresholds: Sequence[float] = SHOWN,
-    top: Sequence[int] = (1,),
+    recall_at: Sequence[int] = (1,),
     by_length: Sequence[str] = (),
 ) -> None:
     """Raises ValueError for options of `evaluate` out of their range."""
@@ -278,8 +278,8 @@ def check_options(
         raise ValueError(f"decimals must be None or an integer from 0, got {decimals!r}")
     if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds must be IoU above 0 and at most 1, at least one, got {list(thresholds)!r}")
-    if not top or not all(isinstance(most, int) and most >= 1 for most in top):
-        raise ValueError(f"top must be integers from 1 (1 is R1, 5 is R5), at least one, got {list(top)!r}")
+    if not recall_at or not all(isinstance(most, int) and most >= 1 for most in recall_at):
+        raise ValueError(f"recall_at must be integers from 1 (1 is R1, 5 is R5), at least one, got {list(recall_at)!r}")
     if unknown := [name for name in by_length if name not in BY_LENGTH]:
         raise ValueError(f"by_length cannot have {unknown[0]!r}; allowed: {', '.join(BY_LENGTH)}")
     for name, (above, up_to) in lengths.items():

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import eval as evaluation
+from configs.resolvers import ROOT
 from scripts.benchmarks.qd_detr_plain import PlainQDDETR
 from scripts.import_checkpoint import main
 from scripts.importers import qd_detr_options
 from tasks.moment_retrieval.predict import load
-from tests.datamodules.moment_retrieval.small import make_row, read_lines, unit, write_features, write_lines
+from tests.datamodules.moment_retrieval.small import make_row, read_lines, unit, write_lines
 from tests.scripts.test_import_checkpoint import Harmful, batch, imported, refused, released, saved
 
 PARITY = 2e-6
 WIDTHS = {"slowfast_features": 2304, "clip_features": 512}
-FILES = ("charades_sta_train_tvr_format.jsonl", "charades_sta_test_tvr_format.jsonl")
 LIGHTHOUSE = {  # as its base.yml and its data set's file give them
     "max_v_l": -1, "max_q_l": 32, "clip_length": 1, "v_feat_dim": 2818, "t_feat_dim": 12, "lr": 2e-4, "nheads": 2,
     "ctx_mode": "video_tef", "dset_name": "charades", "input_dropout": 0.5, "position_embedding": "sine",
@@ -105,25 +105,31 @@ def test_nothing_else_of_an_easydict_s_module_is_read(tmp_path, monkeypatch, eas
     assert not trace.exists()
 
 
-@pytest.fixture(scope="module")
-def charades(tmp_path_factory) -> Path:
-    """A small Charades-STA in its shipped layout: a row of each stream per second."""
-    folder, rng = tmp_path_factory.mktemp("data") / "charades_sta", np.random.default_rng(0)
-    folder.mkdir()
-    for split, name in enumerate(FILES):
-        rows = [
-            make_row(10 * split + number, f"v{split}{number}", 6 + number, rng, saliency=False) for number in range(4)
-        ]
-        write_lines(folder / name, rows)
-        write_features(folder, rows, rng, clip_length=1.0, widths=WIDTHS, text=12)
-    (folder / "text").rename(folder / "clip_text_features")
-    return folder
+def written_set(root: Path, data: DictConfig) -> None:
+    """A small set in the layout that a configuration names, with a row of each stream per second."""
+    rng, files = np.random.default_rng(0), [data[f"{split}_annotations"] for split in ("train", "val", "test")]
+    for number, name in enumerate(dict.fromkeys(files)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        rows = [make_row(10 * number + i, f"v{number}{i}", 6 + i, rng, saliency=False) for i in range(4)]
+        write_lines(root / name, rows)
+        for row in rows:
+            for stream in data.video_streams.values():
+                save(root / stream.path / stream.file.format(**row), stream.key, row["duration"], stream.dim, rng)
+            text = data.text_stream
+            save(root / text.path / text.file.format(**row), text.key, int(rng.integers(1, 10)), text.dim, rng)
 
 
-def test_eval_tests_an_imported_model_on_its_data_set(tmp_path, monkeypatch, easydict, charades):
-    model = plain()
+def save(path: Path, key: str, rows: int, width: int, rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{key: rng.standard_normal((rows, width)).astype(np.float32)})
+
+
+def test_eval_tests_an_imported_model_on_its_data_set(tmp_path, monkeypatch, easydict):
+    model, root = plain(), tmp_path / "data"
     out = without_class(monkeypatch, tmp_path, lighthouse(easydict, model))
-    words = [f"run={out}", f"data.root={charades}", "data.num_workers=0", "task.round_windows=false"]
+    data = OmegaConf.load(tmp_path / "run" / "config.yaml").data
+    written_set(root, data)
+    words = [f"run={out}", f"data.root={root}", "data.num_workers=0", "task.round_windows=false"]
     folder = evaluation.run_words([*words, f"output={tmp_path / 'eval'}"])
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {"R1@0.3", "R1@0.5", "mIoU", "mAP", "test_loss"} <= metrics.keys()
@@ -131,13 +137,12 @@ def test_eval_tests_an_imported_model_on_its_data_set(tmp_path, monkeypatch, eas
     assert [row["qid"] for row in rows] == [10, 11, 12, 13]
     for row in rows:
         clips = row["duration"]
-        read = [
-            np.load(charades / name / f"{row['vid']}.npz")["features"]
-            for name in ("clip_features", "slowfast_features")
-        ]
+        files = [data.video_streams[name] for name in ("clip_features", "slowfast_features")]
+        read = [np.load(root / file.path / file.file.format(**row))["features"] for file in files]
         begin = np.arange(clips)[:, None] / clips
         video = np.concatenate([*(np.stack([unit(x) for x in part]) for part in read), begin, begin + 1 / clips], 1)
-        words = np.load(charades / "clip_text_features" / f"qid{row['qid']}.npz")["last_hidden_state"]
+        file = root / data.text_stream.path / data.text_stream.file.format(**row)
+        words = np.load(file)["last_hidden_state"]
         text = np.stack([unit(token) for token in words])
         inputs = {"video": torch.tensor(video).float()[None], "text": torch.tensor(text).float()[None]}
         keeps = {f"{name}_keep": torch.ones(1, value.shape[1], dtype=torch.bool) for name, value in inputs.items()}
@@ -197,6 +202,11 @@ def test_every_data_set_of_qd_detr_cg_detr_and_lighthouse_is_known_or_named(tmp_
     found = {name: qd_detr_options.data_of({"dset_name": name}) for name in asked.split()}
     assert found["hl"] == found["qvhighlight"] == found["qvhighlight_pretrain"] == "qvhighlights"
     assert found["charadesSTA"] == found["charades"] == "charades_sta"
+    for name, file in found.items():  # whatever is shipped is found under both codes' names
+        assert file is None or (ROOT / "configs" / "data" / f"{file}.yaml").is_file(), name
+    folders = {"dset_name": "hl", "v_feat_dirs": ["features/qvhighlight/clip"]}
+    shipped = (ROOT / "configs" / "data" / "qvhighlights_lighthouse.yaml").is_file()
+    assert qd_detr_options.data_of(folders) == ("qvhighlights_lighthouse" if shipped else "qvhighlights")
     out = imported(tmp_path, released(dset_name="of my own", max_v_l=-1))
     said = capsys.readouterr().out
     assert "dset_name 'of my own' is none of this project's data sets" in said and "no config.yaml" in said
@@ -216,6 +226,7 @@ def test_every_data_set_of_qd_detr_cg_detr_and_lighthouse_is_known_or_named(tmp_
         ({"v_feat_dirs": "vgg/"}, 4096, {"vgg": 4096}),
         ({"v_feat_dirs": ["f/clip", "f/i3d"]}, 1536, {"clip_features": 512, "i3d": 1024}),
         ({"v_feat_dirs": ["f/rgb", "f/opt"]}, 2048, None),  # how wide each is, is not known
+        ({"v_feat_dirs": ["f/i3d"]}, 2816, WIDTHS),  # as TVSum's two streams, which lie in one folder
         ({"v_feat_dirs": ["f/clip"]}, 768, None),
         ({"v_feat_dirs": ["f/clip", "g/clip"]}, 1024, None),
         ({"v_feat_dirs": ["f/clip", "f/slowfast"], "a_feat_dim": 2048}, 2816, None),

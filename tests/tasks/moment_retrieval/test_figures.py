@@ -34,7 +34,7 @@ def literal_recall(submission, truth, above, up_to, most, threshold=None):
 @given(cases(), st.sampled_from([[0.3, 0.5, 0.7], [0.1], [0.9, 0.62]]), st.sampled_from([[1, 5], [3]]))
 def test_recalls_and_miou_are_those_of_their_definitions(case, thresholds, top):
     lengths = {"short": (0, 10), "long": (10, None)}
-    found = evaluate(*case, lengths=lengths, thresholds=thresholds, top=top, miou=True, decimals=None)
+    found = evaluate(*case, lengths=lengths, thresholds=thresholds, recall_at=top, miou=True, decimals=None)
     for name, (above, up_to) in {"short": (0, 10), "long": (10, 1e9), "full": (-1, 1e9)}.items():
         if name not in found:
             continue
@@ -67,7 +67,7 @@ def test_r5_asks_the_first_five_listed_windows_and_no_sixth():
     for place, percent in ((4, 100), (5, 0)):
         listed = [*windows, *[[40, 50, 0.1]] * (place - 4), [0, 8, 0.05]]
         row = only_moments(prediction_row(pred_relevant_windows=listed))
-        found = evaluate([row], [truth], top=[1, 5])
+        found = evaluate([row], [truth], recall_at=[1, 5])
         assert (found["full"]["MR-R1"]["0.5"], found["full"]["MR-R5"]["0.5"]) == (0, percent)
         assert found["brief"]["MR-full-R5@0.5"] == percent
 
@@ -87,7 +87,9 @@ def test_the_usual_settings_are_the_benchmarks():
 
 def test_settings_name_every_figure_that_they_ask_for():
     ranges = {"short": None, "middle": [10, 60], "huge": [60, None]}
-    asked = MetricSettings(thresholds=[0.3, 0.7], top=[1, 5], miou=True, lengths=ranges, by_length=["mAP", "R", "mIoU"])
+    asked = MetricSettings(
+        thresholds=[0.3, 0.7], recall_at=[1, 5], miou=True, lengths=ranges, by_length=["mAP", "R", "mIoU"]
+    )
     truth = [truth_row(1, relevant_windows=[[0, 20]]), truth_row(2, duration=100, relevant_windows=[[0, 90]])]
     metric = MomentMetrics(**asked.options())
     metric.update([row | prediction_row(row["qid"], pred_saliency_scores=[0.0] * 50) for row in truth])
@@ -103,7 +105,7 @@ def test_settings_name_every_figure_that_they_ask_for():
     [
         ("task.metrics.thresholds=[0.3,1.5]", "task.metrics.thresholds: [0.3, 1.5] is out of range"),
         ("task.metrics.thresholds=[]", "task.metrics.thresholds: [] is out of range; allowed: numbers above 0"),
-        ("task.metrics.top=[0]", "task.metrics.top: [0] is out of range"),
+        ("task.metrics.recall_at=[0]", "task.metrics.recall_at: [0] is out of range"),
         ("task.metrics.lengths.long=[30,10]", "lengths['long'] must be (above, up to) with above < up to"),
         ("task.metrics.lengths.long=[30]", "task.metrics: lengths.long: [30] is not [above, up to]"),
         ("+task.metrics.lengths.full=[30,40]", "lengths cannot have 'full'"),
@@ -131,7 +133,7 @@ def test_charades_sta_has_the_figures_of_its_literature_and_exact_windows(compos
 
 
 def test_a_run_trains_validates_and_reports_with_settings_of_its_own(compose_run, capsys):
-    asked = ["task.metrics.thresholds=[0.3,0.5]", "task.metrics.top=[1,5]", "task.metrics.miou=true"]
+    asked = ["task.metrics.thresholds=[0.3,0.5]", "task.metrics.recall_at=[1,5]", "task.metrics.miou=true"]
     asked += ["task.metrics.lengths={short:null,middle:[3,6],long:null}", "task.round_windows=false"]
     cfg = compose_run("experiment=qvhighlights_baseline", "scale=smoke", "logger=csv", "floors.enabled=false", *asked)
     train(cfg)

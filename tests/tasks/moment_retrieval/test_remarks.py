@@ -107,7 +107,7 @@ def test_the_command_remarks_on_standard_error_and_scores_all_the_same(tmp_path,
         "--ground-truth",
         write(tmp_path / "G.jsonl", truth()),
     ]
-    options = ["--thresholds", "0.3", "0.7", "--top", "1", "5", "--miou", "--length", "long", "30", "inf"]
+    options = ["--thresholds", "0.3", "0.7", "--recall-at", "1", "5", "--miou", "--length", "long", "30", "inf"]
     assert main([*files, *options]) == 0
     printed = capsys.readouterr()
     assert printed.err.startswith("remark: the submission's windows look like [start, end] as shares")
