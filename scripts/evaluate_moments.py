@@ -7,6 +7,16 @@ highlight_test_with_gt.jsonl. Data sets without saliency get the moments alone; 
 
     python -m scripts.evaluate_moments --submission S.jsonl --ground-truth tacos_test.jsonl --length long 30 2000
 
+Every defect of a ground truth is listed at once. --window-slack allows windows that many seconds outside their video (a
+clip, unless it is given); --defects clip cuts windows and clips at the ends of their video, --defects drop leaves those
+queries out. Queries that match nothing (--unmatched skip) and queries without a prediction (--missing skip) can be left
+out as well. What is cut or left out is counted, also under "left_out" of --output.
+
+A ground truth of highlights alone (rows with "label" and no windows) is scored by its protocol:
+
+    python -m scripts.evaluate_moments --submission S.jsonl --ground-truth tvsum_val.jsonl --top 5 --positive median
+    python -m scripts.evaluate_moments --submission S.jsonl --ground-truth youtube_valid.jsonl
+
 Exit status: 0, or 2 with a message on standard error if a file cannot be scored.
 """
 
@@ -20,7 +30,9 @@ from rich.table import Table
 
 from scripts.arguments import parser_for
 from tasks.common.files import read_jsonl, write_json
+from tasks.moment_retrieval.highlights import evaluate_labels, label_rows
 from tasks.moment_retrieval.scores import LENGTHS, RATINGS, evaluate
+from tasks.moment_retrieval.usable import POLICIES, SKIPPED, told
 
 
 def tables(metrics: Mapping[str, Mapping]) -> list[Table]:
@@ -65,17 +77,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("NAME", "ABOVE", "UP_TO"),
         help="a range of true window lengths in seconds, in the place of the range of that name or beside the others",
     )
+    parser.add_argument("--window-slack", type=float, help="seconds a true window may lie outside its video (a clip)")
+    parser.add_argument("--defects", choices=POLICIES, default="stop", help="of the ground truth (stop)")
+    parser.add_argument("--unmatched", choices=SKIPPED, default="stop", help="queries that match nothing (stop)")
+    parser.add_argument("--missing", choices=SKIPPED, default="stop", help="queries without a prediction (stop)")
+    parser.add_argument("--top", type=int, help="labels: best clips that count (all)")
+    parser.add_argument(
+        "--positive", choices=("median", "lowest"), default="lowest", help="labels: above what a clip is a highlight"
+    )
+    parser.add_argument("--lowest", type=float, default=0.0, help="labels: the lowest that a rater gives (0)")
     options = parser.parse_args(arguments)
     try:
         if options.output is not None and options.output.is_dir():
             raise ValueError(f"--output must be a file, {options.output} is a folder")
         lengths = LENGTHS | {name: seconds(name, *bounds) for name, *bounds in options.length}
-        metrics = evaluate(
-            read_jsonl(options.submission),
-            read_jsonl(options.ground_truth),
-            clip_length=options.clip_length,
-            max_windows=options.max_windows,
-            lengths=lengths,
+        submission, truth = read_jsonl(options.submission), read_jsonl(options.ground_truth)
+        if options.top is not None and options.top < 1:
+            raise ValueError(f"--top must be a number from 1, got {options.top}")
+        labels = {"top": options.top, "positive": options.positive, "lowest": options.lowest}
+        metrics = (
+            evaluate_labels(submission, truth, **labels)
+            if label_rows(truth)
+            else evaluate(
+                submission,
+                truth,
+                clip_length=options.clip_length,
+                max_windows=options.max_windows,
+                lengths=lengths,
+                window_slack=options.window_slack,
+                defects=options.defects,
+                unmatched=options.unmatched,
+                missing=options.missing,
+            )
         )
         if options.output is not None:
             write_json(options.output, metrics)
@@ -85,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     for table in tables(metrics):
         console.print(table)
+    if "left_out" in metrics:
+        print(told(metrics["left_out"], len(truth)))
     print(json.dumps({"brief": metrics["brief"]}, indent=4))
     return 0
 

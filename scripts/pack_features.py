@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.errors import DataError, some
 from datamodules.formats.numpy_files import MissingArrayError
-from datamodules.moment_retrieval.annotations import Form, read_annotations
+from datamodules.moment_retrieval.annotations import read_videos
 from datamodules.moment_retrieval.rates import Video, apart, check_videos
 from datamodules.packed import index_path, pack, packed_path
 from datamodules.streams import ENDINGS, read_array, shape_of, stem
@@ -82,7 +82,7 @@ def check_rates(chosen: argparse.Namespace) -> None:
         return
     rows: dict[str, dict[str, int]] = {}
     for folder in chosen.folders:
-        for path in files_of(folder):
+        for path in files_of(folder) if folder.is_dir() else ():
             shape, _ = header(path, chosen.key)
             if len(shape) == 2 and shape[0]:
                 rows.setdefault(name_of(path, folder), {})[str(folder)] = shape[0]
@@ -97,8 +97,7 @@ def check_rates(chosen: argparse.Namespace) -> None:
 
 def check_durations(files: Sequence[Path], rows: dict[str, dict[str, int]], clip_length: float) -> None:
     """Raises DataError if rows of files named like a video do not fit its duration in an annotation file."""
-    form = Form(clip_length, defects="drop", unlabelled=True)
-    every = [row for file in files for row in read_annotations(file, form, stop=False).rows]
+    every = [row for file in files for row in read_videos(file)]
     if files and not any(row["vid"] in rows for row in every):
         raise DataError(f"no feature file has the name of a video in {some(files)}.")
     videos = {

@@ -113,7 +113,7 @@ def read_annotations(path: str | Path, form: Form, *, stop: bool = True) -> Anno
     Raises DataError with every defect of the file: as `read_moments`.
     """
     found = Annotations(Path(path))
-    rows = list(_structure(found, form))
+    rows = list(_structure(found))
     if stop and found.found:
         raise DataError(found.message())
     if not rows and not found.found:
@@ -148,7 +148,16 @@ def read_annotations(path: str | Path, form: Form, *, stop: bool = True) -> Anno
     return found
 
 
-def _structure(found: Annotations, form: Form) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_videos(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of an annotation file as far as they name a query, a video and its duration. DataError: none do."""
+    found = Annotations(Path(path))
+    rows = [row for _, row in _structure(found)]
+    if not rows:
+        raise DataError(found.message() if found.found else f"{path}: no annotations in it.")
+    return rows
+
+
+def _structure(found: Annotations) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, row) of the lines that are annotations; the others become defects."""
     lines: dict[str, int] = {}
     for number, line in read_lines(found.path):

@@ -8,9 +8,9 @@ its whole clips; where a cut last clip is rated, that one too (the benchmark's o
 The functions take numbers as well as NumPy arrays.
 """
 
-import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 ROUNDING = 1e-6  # 0.6 s are three clips of 0.2 s, though 0.6 / 0.2 < 3
 
@@ -23,19 +23,26 @@ class Tolerance(NamedTuple):
     empty: bool = False  # whether it may have no length (it can only be missed)
 
 
-def clips_of(duration: float, clip_length: float) -> int:
+def clips_of(duration: Any, clip_length: float) -> Any:
     """Clips of a video of `duration` seconds, a cut last one included: relevant clips are numbers below it."""
-    return max(1, math.ceil(duration / clip_length - ROUNDING))
+    return _whole(np.maximum(1, np.ceil(np.divide(duration, clip_length) - ROUNDING)))
 
 
-def whole_clips(duration: float, clip_length: float) -> int:
+def whole_clips(duration: Any, clip_length: float) -> Any:
     """Clips of full length; 0 for a video that is shorter than a clip."""
-    return int(duration / clip_length + ROUNDING)
+    return _whole(np.floor(np.divide(duration, clip_length) + ROUNDING))
 
 
-def scored_clips(duration: float, clip_length: float, relevant: Sequence[int] = ()) -> int:
-    """Clips of which a saliency score is compared: the whole ones, at least one, and a cut last one if it is rated."""
-    return max(1, whole_clips(duration, clip_length), max(relevant, default=-1) + 1)
+def scored_clips(duration: Any, clip_length: float, last: Any = -1) -> Any:
+    """Clips of which a saliency score is compared: the whole ones, at least one, and a cut last one if it is rated.
+
+    last: the last relevant clip, -1 if there is none.
+    """
+    return _whole(np.maximum(np.maximum(1, whole_clips(duration, clip_length)), np.add(last, 1)))
+
+
+def _whole(numbers: np.ndarray) -> Any:
+    return int(numbers) if np.ndim(numbers) == 0 else numbers.astype(int)
 
 
 def window_faults(start: Any, end: Any, duration: Any, tolerance: Tolerance) -> dict[str, Any]:

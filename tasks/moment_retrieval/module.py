@@ -25,11 +25,11 @@ from tasks.common.optimisation import Schedule, adamw
 from tasks.common.task import Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import LossSettings, MomentLosses
-from tasks.moment_retrieval.metrics import MomentMetrics
+from tasks.moment_retrieval.metrics import MomentMetrics, metrics_of
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
 from tasks.moment_retrieval.rules import RULES, keys_by_place
-from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
+from tasks.moment_retrieval.scores import HEADLINE, headline
 from tasks.moment_retrieval.submission import SALIENCY
 
 TERMS = ("span", "giou", "label", "saliency")
@@ -118,8 +118,7 @@ class MomentRetrieval(Task):
             for head in (self.model.saliency_clip, self.model.saliency_global):
                 head.requires_grad_(False)
         self.losses = MomentLosses(**(losses or {}))
-        self.val_scores = MomentMetrics(clip_length=facts["clip_length"])
-        self.test_scores = MomentMetrics(clip_length=facts["clip_length"])
+        self.val_scores, self.test_scores = metrics_of(facts), metrics_of(facts)
         self.val_means, self.test_means = Means(LOGGED), Means(LOGGED)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
@@ -153,7 +152,12 @@ class MomentRetrieval(Task):
                 {name: row[name] for name in row if name not in (*SALIENCY, "pred_saliency_scores")} for row in rows
             ]
         for row in rows:
-            row["pred_saliency_scores"] = whole_curve(row["pred_saliency_scores"], row["duration"], clip_length)
+            relevant = row.get("relevant_clip_ids", ())
+            row["pred_saliency_scores"] = whole_curve(
+                row["pred_saliency_scores"], row["duration"], clip_length, relevant
+            )
+            if "highlights" in facts:  # nothing says where a moment would begin or end
+                row["pred_relevant_windows"] = []
         return rows
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
@@ -209,7 +213,7 @@ class MomentRetrieval(Task):
 
     def score(self, rows: list[dict]) -> dict[str, float]:
         """The headline metrics of rows that hold predictions and their truth, in percent."""
-        return headline(evaluate(rows, rows, clip_length=self.hparams.facts["clip_length"]))
+        return headline(self.test_scores.scored(rows))
 
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
@@ -278,7 +282,7 @@ class MomentRetrieval(Task):
 
 def has_answers(rows: list[dict]) -> bool:
     """Whether annotations say what is to be found."""
-    return "relevant_windows" in rows[0]
+    return "relevant_windows" in rows[0] or "label" in rows[0]
 
 
 def wrong_texts(videos: Sequence[str], other: bool) -> list[int] | None:

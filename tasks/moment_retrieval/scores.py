@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tasks.moment_retrieval.submission import Pairs, Saliency, pair
+from tasks.moment_retrieval.usable import Policy, usable
 
 THRESHOLDS = np.array([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 LENGTHS = {"short": (0, 10), "middle": (10, 30), "long": (30, 150)}  # seconds; the first is outside, the second inside
@@ -48,6 +49,10 @@ def evaluate(
     max_windows: int = 10,
     lengths: Mapping[str, tuple[float, float]] = LENGTHS,
     decimals: int | None = 2,
+    window_slack: float | None = None,
+    defects: str = "stop",
+    unmatched: str = "stop",
+    missing: str = "stop",
 ) -> dict[str, dict]:
     """The benchmark's metrics in its structure: "brief", then "HL-min-Fair", ..., "full", "long", "middle", "short".
 
@@ -57,23 +62,30 @@ def evaluate(
     lengths:     ranges of true window lengths in seconds, (above, up to). A query counts in the ranges that hold one
                  of its windows; a range without any is left out. "full", all windows, is always there.
     decimals:    as the benchmark rounds; None leaves the figures as they are.
+    window_slack, defects, unmatched, missing: what is done about a ground truth that cannot be scored as it is
+                 (tasks/moment_retrieval/usable.py). What is cut or left out is counted under "left_out".
     Ground truth or a submission without saliency: no HL keys, and for the submission a warning.
     A query with an empty window list scores 0 (the original's R1 stops there, its mAP would leave the query out), and
     so does any pair of windows whose union is empty (the original divides 0 by 0, which counts as a hit).
     Raises SubmissionError, a ValueError, as `pair` lists; ValueError for options out of their range.
     """
     check_options(clip_length, max_windows, lengths, decimals)
-    pairs = pair(submission, ground_truth, clip_length, max_windows)
+    policy = Policy(clip_length, window_slack, defects, unmatched, missing)
+    policy.check()
+    submission, ground_truth, left_out = usable(submission, ground_truth, policy)
+    pairs = pair(submission, ground_truth, clip_length, max_windows, policy.tolerance)
     metrics = moment_retrieval(pairs, lengths)
     if pairs.saliency is not None:
         metrics |= highlight_detection(pairs.saliency)
     metrics = _percent(metrics, decimals)
-    return {"brief": _brief(metrics)} | dict(sorted(metrics.items()))
+    found = {"brief": _brief(metrics)} | dict(sorted(metrics.items()))
+    return found | ({"left_out": left_out} if left_out else {})
 
 
 def headline(metrics: Mapping[str, Mapping]) -> dict[str, float]:
     """The figures that papers report, by short names; those that `metrics`, from `evaluate`, has."""
-    return {name: metrics["brief"][key] for name, key in HEADLINE.items() if key in metrics["brief"]}
+    brief = metrics["brief"]
+    return {name: brief.get(name, brief.get(key)) for name, key in HEADLINE.items() if {name, key} & brief.keys()}
 
 
 def moment_retrieval(pairs: Pairs, lengths: Mapping[str, tuple[float, float]]) -> dict[str, dict]:
