@@ -152,12 +152,16 @@ def test_clips_of_a_video(seconds, length, all_of_them, whole):
 def labelled(folder, raters=20):
     """Three videos per split of two domains, with labels and features; as TVSum has them."""
     rng = np.random.default_rng(0)
-    for number, name in enumerate(ANNOTATIONS.values()):
+    for name in ANNOTATIONS.values():
         rows = []
         for i in range(4):
             vid, clips = f"{name[:-6]}{i}", 6 + i
             row = {"qid": vid, "query": "how to", "vid": vid, "duration": 3.7 * clips, "relevant_windows": None}
-            row |= {"relevant_clip_ids": None, "domain": "AB"[i % 2], "label": rng.integers(1, 6, (clips, raters)).tolist()}
+            row |= {
+                "relevant_clip_ids": None,
+                "domain": "AB"[i % 2],
+                "label": rng.integers(1, 6, (clips, raters)).tolist(),
+            }
             rows.append(row)
         write_lines(folder / name, rows)
         write_features(folder, rows, rng, clip_length=3.7)
