@@ -108,7 +108,7 @@ def read_moments(
 def read_annotations(path: str | Path, form: Form, *, stop: bool = True) -> Annotations:
     """The rows of an annotation file, in its order, and its defects.
 
-    What is no annotation at all (structure) always stops; other defects stop, are cut or leave out their row, as
+    A malformed annotation (structure) always stops; other defects stop, are cut or leave out their row, as
     form.defects says. stop=False reports instead of stopping: the rows that have defects are then left out.
     Raises DataError with every defect of the file: as `read_moments`.
     """

@@ -24,10 +24,10 @@ OUTSIDE = "window outside the video"
 EMPTY = "window of no length"
 REVERSED = "window that ends before it starts"
 CLIP = "relevant clip outside the video"
-WINDOW = "entry that is no window"
+WINDOW = "malformed window"
 SCORES = "saliency scores that do not fit their clips"
-LABELS = "labels that are no scores"
-STRUCTURE = "row that is no annotation"
+LABELS = "malformed labels"
+STRUCTURE = "malformed annotation"
 CUTTABLE = (OUTSIDE, EMPTY, REVERSED, CLIP)
 
 

@@ -4,7 +4,7 @@
     window_faults(10.0, 34.0, 31.0, Tolerance(after=2.0))  # {"reversed": False, "empty": False, "outside": True}
 
 A video has as many clips as it takes to cover it, the last of which may be cut, and at least one. The benchmark scores
-its whole clips; where a cut last clip is rated, that one too (the benchmark's own code stops there).
+its whole clips, and a cut last one if it is rated (the benchmark's own code stops there).
 The functions take numbers as well as NumPy arrays.
 """
 

@@ -110,9 +110,9 @@ def _wrong_rate(videos: list[Video], wrong: list[Video], stream: str, clip_lengt
     own = fitting(videos, stream, clip_length)
     if max(own, clip_length) < RATIO * min(own, clip_length):  # most videos fit
         return (
-            said + f"Is {option} right? {usual:g} s a row would fit these videos, but the others fit {clip_length:g}."
+            said + f"Is {option} right? {usual:g} s per row would fit these videos, but the others fit {clip_length:g}."
         )
-    return said + f"Is {option} right? {usual:g} s a row would fit."
+    return said + f"Is {option} right? {usual:g} s per row would fit."
 
 
 def _count(some_of_them: list[Video], videos: list[Video]) -> str:

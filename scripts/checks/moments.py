@@ -130,7 +130,7 @@ def _rates(report: Report, data: Moments, rows: list[dict[str, Any]], streams: l
         wrong = [v for v in videos if stream.name in v.rows and gross(v.rows[stream.name], v.clips, data.length_slack)]
         if not wrong:
             continue
-        fits = f"; {fitting(wrong, stream.name, data.clip_length):g} s a row would fit" if wrong[0].length else ""
+        fits = f"; {fitting(wrong, stream.name, data.clip_length):g} s per row would fit" if wrong[0].length else ""
         names = [_rate(video, stream.name, data.clip_length) for video in wrong]
         report.add(f"{RATE[:-1]}{fits})", str(stream.path.name), names)
     differ = [video for video in videos if len(video.rows) > 1 and apart(video.rows, data.length_slack)]

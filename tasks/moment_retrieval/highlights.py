@@ -5,7 +5,7 @@
 
 A clip is a highlight for a rater whose label is above the median of the rater's labels (the lower one of two), or above
 the lowest. Clips are ordered by their predicted score, the first of equals first. Of the best `top` the area under
-precision over recall is taken by trapezia, beginning at a precision of 1, where recall is relative to the highlights
+precision over recall is taken by trapezia, beginning at a precision of 1, and recall is relative to the highlights
 among those `top`: so did UMT (Liu et al., 2022), whose figures and those of its descendants are compared. It is 0 if
 there is none among them. The metric is the mean over raters and videos.
 Letters: C clips, A raters.
@@ -36,7 +36,8 @@ def evaluate_labels(
     submission: rows with qid and pred_saliency_scores, a number per clip; a list that ends early goes on with its
         lowest score, and what is longer than the labels is ignored. ground_truth: rows with qid and label, (C, A).
     top: best clips that count; None: all. positive: "median" or "lowest", above which a label makes a highlight.
-    Raises SubmissionError: a missing key, a qid twice or in one of the two only, lists that are no numbers or ragged.
+    Raises SubmissionError: a missing key, a qid twice or in one of the two only, ragged lists, values that are not
+        finite numbers.
     """
     predicted, true = matched(submission, ground_truth)
     found = []

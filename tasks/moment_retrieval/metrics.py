@@ -23,7 +23,7 @@ __all__ = ["MomentMetrics", "evaluate", "headline"]
 
 
 def metrics_of(facts: Mapping[str, Any]) -> "MomentMetrics":
-    """The metrics of a data set: of moments, or of highlights alone if its facts have "highlights" (LabelSettings).
+    """Metrics of a data set of moments, or of highlights alone if its facts have "highlights" (LabelSettings).
 
     The data module has checked the truth before the run, by the same rules; what matches nothing is not scored.
     """

@@ -58,7 +58,7 @@ class Policy:
 def usable(
     submission: Sequence[Mapping], ground_truth: Sequence[Mapping], policy: Policy
 ) -> tuple[Sequence[Mapping], Sequence[Mapping], dict[str, int]]:
-    """Both with the queries that are scored, and what was cut or left out (no entry where nothing was)."""
+    """Both with the queries that are scored, and what was cut or left out (without entries of 0)."""
     if (policy.defects, policy.unmatched, policy.missing) == ("stop",) * 3:
         return submission, ground_truth, {}
     predicted = {_name(row) for row in submission}
@@ -86,7 +86,7 @@ def told(left_out: Mapping[str, int], total: int) -> str:
 
 
 def _without_defects(row: Mapping[str, Any], policy: Policy) -> Mapping[str, Any] | None:
-    """The row, cut or as it is; None if it has to be left out. `pair` names a row that is no annotation."""
+    """The row, cut or as it is; None if it has to be left out. `pair` names a malformed one."""
     if not is_number(row.get("duration")) or row["duration"] <= 0 or "relevant_windows" not in row:
         return row
     rated = all(key in row for key in SALIENCY)

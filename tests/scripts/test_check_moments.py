@@ -55,18 +55,18 @@ def test_every_fault_is_found_at_once_with_its_place(folder):
         "line 1 (qid 0, vid train0_0.0)"
     )
     assert "window of no length (stops training)" in found
-    assert "query is ''" in found["row that is no annotation (stops training)"]["train.jsonl"][0]
+    assert "query is ''" in found["malformed annotation (stops training)"]["train.jsonl"][0]
     assert found["query that matches nothing"] == {"train.jsonl": ["qid 2 (vid train1_0.0)"]}
     assert "relevant clip 99" in found["relevant clip outside the video (stops training)"]["train.jsonl"][0]
     assert found["video or query without features (stops training)"] == {"text": ["qid20.npz"]}
     (rate,) = [kind for kind in found if kind.startswith("rows of another clip length")]
-    assert "s a row would fit" in rate and found[rate]["slow"] == [
+    assert "s per row would fit" in rate and found[rate]["slow"] == [
         "vid train3_0.0 (40 rows are 80 s, the video has 6 s)"
     ]
     assert "not finite" in found["cannot be read (stops training)"]["clip"][0]
     assert [note for _, note in report.sections if note] == [True]
     kinds = " ".join(check(folder, defects="clip").kinds())
-    assert "window outside the video (training cuts it)" in kinds and "no annotation (stops training)" in kinds
+    assert "window outside the video (training cuts it)" in kinds and "malformed annotation (stops training)" in kinds
 
 
 @pytest.mark.parametrize(

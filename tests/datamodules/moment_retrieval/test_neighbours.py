@@ -84,7 +84,7 @@ def test_features_at_lighthouse_s_rate_do_not_pass_as_those_of_another(compose_r
     cfg = chosen(compose_run, "charades_sta", tmp_path)
     plain = OmegaConf.to_container(cfg.data, resolve=True)
     fake.write(tmp_path, {**plain, "clip_length": 2.0})  # 12 rows for 24 s
-    with pytest.raises(DataError, match=r"Charades-STA: stream slowfast_features .* 2 s a row would fit"):
+    with pytest.raises(DataError, match=r"Charades-STA: stream slowfast_features .* 2 s per row would fit"):
         build(cfg.data).prepare_data()
 
 

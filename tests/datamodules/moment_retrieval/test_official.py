@@ -1,4 +1,4 @@
-"""Files as they were published: all their defects at once, counted; cut or left out where that is asked for."""
+"""Files as they were published: all their defects at once, counted; cut or left out if that is asked for."""
 
 import logging
 
@@ -81,7 +81,7 @@ def test_clips_outside_are_cut_with_their_scores_and_other_scores_leave_the_quer
 
 def test_what_is_no_annotation_stops_whatever_is_asked_for_and_all_of_it_is_listed(tmp_path):
     write_lines(tmp_path / "a.jsonl", [changed({"query": ""}), changed({"qid": 1, "duration": 0}), changed({"qid": 2})])
-    with pytest.raises(DataError, match="2 defects: 2 x row that is no annotation") as stop:
+    with pytest.raises(DataError, match="2 defects: 2 x malformed annotation") as stop:
         read_moments(tmp_path / "a.jsonl", clip_length=2.0, saliency=False, defects="drop")
     assert "line 1 (qid 12" in str(stop.value) and "line 2 (qid 1" in str(stop.value)
     assert "data.defects" not in str(stop.value)
@@ -90,7 +90,7 @@ def test_what_is_no_annotation_stops_whatever_is_asked_for_and_all_of_it_is_list
 def test_repairing_leaves_a_row_without_defects_alone():
     row = changed({})
     assert repaired(row, [], Tolerance(), 2.0) == row
-    assert repaired(row, [Defect("labels that are no scores", "")], Tolerance(), 2.0) is None
+    assert repaired(row, [Defect("malformed labels", "")], Tolerance(), 2.0) is None
 
 
 # The data module

@@ -43,7 +43,7 @@ def test_another_number_of_rows_per_second_is_refused(tmp_path, streams, factor,
         open_set(folder, max_clips=max_clips, saliency="windows")
     message = str(stop.value)
     assert {f"stream {name} does not fit 12 of 12 videos" in message for name in streams} == {True}
-    assert f"Is data.clip_length right? {fits} s a row would fit." in message
+    assert f"Is data.clip_length right? {fits} s per row would fit." in message
     assert message.count("does not fit") == len(streams)
 
 
@@ -66,7 +66,7 @@ def test_a_single_wrong_file_is_named_and_not_the_setting(tmp_path):
     assert "stream slow does not fit 1 of 12 videos: vid val3: 150 clips of 2 s are 300 s, the video has 150 s" in str(
         stop.value
     )
-    assert "1 s a row would fit these videos, but the others fit 2" in str(stop.value)
+    assert "1 s per row would fit these videos, but the others fit 2" in str(stop.value)
 
 
 def test_streams_that_each_fit_must_fit_each_other(tmp_path):
@@ -99,7 +99,9 @@ def test_packing_refuses_streams_that_differ_and_rows_that_do_not_fit_durations(
     with pytest.raises(SystemExit, match="12 files have rows of another clip length than those of the same name"):
         pack_features(files)
     durations = ["--annotations", *(str(folder / name) for name in ANNOTATIONS.values()), "--clip-length", "2"]
-    with pytest.raises(SystemExit, match=r"does not fit 12 of 12 videos.*Is --clip-length right\? 1 s a row would fit"):
+    with pytest.raises(
+        SystemExit, match=r"does not fit 12 of 12 videos.*Is --clip-length right\? 1 s per row would fit"
+    ):
         pack_features([files[1], *durations])
     assert not list(folder.glob("*.packed.*"))
     pack_features([files[0], *durations])
@@ -137,7 +139,7 @@ def test_one_video_by_itself():
     check_rows({"a": 15, "b": 16}, 30.5, clip_length=2.0)
     with pytest.raises(DataError, match=re.escape("stream b does not fit the video: 30 clips of 2 s are 60 s")):
         check_rows({"a": 15, "b": 30}, 30.1, clip_length=2.0)
-    with pytest.raises(DataError, match=re.escape("1 s a row would fit")):
+    with pytest.raises(DataError, match=re.escape("1 s per row would fit")):
         check_rows({"b": 30}, 30.1, clip_length=2.0)
 
 
