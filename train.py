@@ -23,7 +23,17 @@ from configs.extras import missing_extra
 from configs.messages import explained
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
-from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError, StorageError
+from tasks.common.errors import (
+    CheckpointError,
+    NonFiniteLossError,
+    OtherRankError,
+    ScoringError,
+    StorageError,
+)
+
+EXPLAINED = (
+    ConfigError, DataError, NonFiniteLossError, CheckpointError, ScoringError, StorageError, OtherRankError
+)  # fmt: skip
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -93,7 +103,7 @@ def main(cfg: DictConfig) -> float | None:
     """The command line: an error that explains itself is printed without a stack trace."""
     try:
         return train(cfg)
-    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, StorageError, OtherRankError) as error:
+    except EXPLAINED as error:
         raise explained(error) from error
 
 

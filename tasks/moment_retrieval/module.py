@@ -27,12 +27,12 @@ from tasks.common.task import Named, Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import LossSettings, MomentLosses
 from tasks.moment_retrieval.metric_settings import MetricSettings
-from tasks.moment_retrieval.metrics import MomentMetrics
+from tasks.moment_retrieval.metrics import MomentMetrics, metrics_of
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
 from tasks.moment_retrieval.remarks import outside
 from tasks.moment_retrieval.rules import RULES, keys_by_place
-from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
+from tasks.moment_retrieval.scores import HEADLINE, headline
 from tasks.moment_retrieval.start import start_from
 from tasks.moment_retrieval.submission import SALIENCY
 
@@ -135,9 +135,7 @@ class MomentRetrieval(Task):
         self.metrics = MetricSettings(**(metrics or {}))
         self.figures = self.metrics.figures()
         self.headline, self.logged = names_of(self.figures)
-        self.val_scores, self.test_scores = (
-            MomentMetrics(clip_length=facts["clip_length"], **self.metrics.options()) for _ in range(2)
-        )
+        self.val_scores, self.test_scores = (metrics_of(facts, self.metrics) for _ in range(2))
         self.val_means, self.test_means = Means(LOGGED), Means(LOGGED)
 
     @classmethod
@@ -179,7 +177,12 @@ class MomentRetrieval(Task):
                 {name: row[name] for name in row if name not in (*SALIENCY, "pred_saliency_scores")} for row in rows
             ]
         for row in rows:
-            row["pred_saliency_scores"] = whole_curve(row["pred_saliency_scores"], row["duration"], clip_length)
+            relevant = row.get("relevant_clip_ids", ())
+            row["pred_saliency_scores"] = whole_curve(
+                row["pred_saliency_scores"], row["duration"], clip_length, relevant
+            )
+            if "highlights" in facts:  # nothing says where a moment would begin or end
+                row["pred_relevant_windows"] = []
         return rows
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
@@ -233,7 +236,9 @@ class MomentRetrieval(Task):
         ends = "are as predicted (task.round_windows=false)"
         if self.hparams.round_windows:
             ends = f"end at whole clips of {seconds:g} s, as published (task.round_windows=true)"
-        true = [(end - start, row["qid"]) for row in rows for start, end in row["relevant_windows"]]
+        true = [(end - start, row["qid"]) for row in rows for start, end in row.get("relevant_windows", ())]
+        if not true:
+            return ()
         length, query = (np.array(values) for values in zip(*true, strict=True))
         return f"windows {ends}", *outside(length, query, self.metrics.ranges)
 
@@ -246,8 +251,7 @@ class MomentRetrieval(Task):
 
     def score(self, rows: list[dict]) -> dict[str, float]:
         """The headline metrics of rows that hold predictions and their truth, in percent."""
-        options = self.metrics.options() | {"clip_length": self.hparams.facts["clip_length"], "remark": None}
-        return headline(evaluate(rows, rows, **options), self.figures)
+        return headline(self.test_scores.scored(rows), self.figures)
 
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
@@ -316,7 +320,7 @@ class MomentRetrieval(Task):
 
 def has_answers(rows: list[dict]) -> bool:
     """Whether annotations say what is to be found."""
-    return "relevant_windows" in rows[0]
+    return "relevant_windows" in rows[0] or "label" in rows[0]
 
 
 def wrong_texts(videos: Sequence[str], other: bool) -> list[int] | None:

@@ -1,10 +1,12 @@
 """From a model's outputs to rows of a submission file: windows in seconds with scores, and a saliency per clip."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from datamodules.moment_retrieval.legal import scored_clips
 from tasks.moment_retrieval.model import FOREGROUND
 from tasks.moment_retrieval.spans import start_end
 
@@ -72,15 +74,11 @@ def published_whole(read: Tensor, duration: Tensor, clip_length: float) -> Tenso
     return torch.where((read - duration).abs() > clip_length, read, duration)
 
 
-def whole_curve(curve: list[float], duration: float, clip_length: float) -> list[float]:
+def whole_curve(curve: list[float], duration: float, clip_length: float, relevant: Sequence[int] = ()) -> list[float]:
     """A saliency for every clip of the video: a curve that ends more than a clip early goes on with its lowest score.
 
-    (A curve that lacks the last clip is legal, and stays as it is.)
+    relevant: clips that are rated, which may be the cut last one. (A curve that lacks the last clip is legal, and stays
+    as it is.)
     """
-    missing = clips_of(duration, clip_length) - len(curve)
+    missing = scored_clips(duration, clip_length, max(relevant, default=-1)) - len(curve)
     return curve + [min(curve)] * missing if missing > 1 else curve
-
-
-def clips_of(duration: float, clip_length: float) -> int:
-    """Whole clips in a video; 0.6 s are three of 0.2 s, though 0.6 / 0.2 < 3."""
-    return int(duration / clip_length + 1e-6)

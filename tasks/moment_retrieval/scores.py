@@ -25,6 +25,7 @@ import numpy as np
 
 from tasks.moment_retrieval.remarks import remarks
 from tasks.moment_retrieval.submission import Pairs, Saliency, pair
+from tasks.moment_retrieval.usable import Policy, usable
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ def evaluate(
     miou: bool = False,
     by_length: Sequence[str] = ("mAP",),
     decimals: int | None = 2,
+    window_slack: float | None = None,
+    defects: str = "stop",
+    unmatched: str = "stop",
+    missing: str = "stop",
     remark: Callable[[str], None] | None = log.warning,
 ) -> dict[str, dict]:
     """The benchmark's metrics in its structure: "brief", then "HL-min-Fair", ..., "full", "long", "middle", "short".
@@ -78,6 +83,8 @@ def evaluate(
     miou:        "MR-mIoU" as well.
     by_length:   which of mAP, R and mIoU "brief" has of every length range, not of all windows alone.
     decimals:    as the benchmark rounds; None leaves the figures as they are.
+    window_slack, defects, unmatched, missing: what is done about a ground truth that cannot be scored as it is
+                 (tasks/moment_retrieval/usable.py). What is cut or left out is counted under "left_out".
     remark:      gets a line for each likely mistake in the files (tasks/moment_retrieval/remarks.py); None: no search.
     Ground truth or a submission without saliency: no HL keys, and for the submission a warning.
     A query with an empty window list scores 0 (the original's R1 stops there, its mAP would leave the query out), and
@@ -85,7 +92,10 @@ def evaluate(
     Raises SubmissionError, a ValueError, as `pair` lists; ValueError for options out of their range.
     """
     check_options(clip_length, max_windows, lengths, decimals, thresholds, recall_at, by_length)
-    pairs = pair(submission, ground_truth, clip_length, max_windows)
+    policy = Policy(clip_length, window_slack, defects, unmatched, missing)
+    policy.check()
+    submission, ground_truth, left_out = usable(submission, ground_truth, policy)
+    pairs = pair(submission, ground_truth, clip_length, max_windows, policy.tolerance)
     if remark is not None:
         for line in remarks(pairs, clip_length, lengths):
             remark(line)
@@ -93,7 +103,8 @@ def evaluate(
     if pairs.saliency is not None:
         metrics |= highlight_detection(pairs.saliency)
     metrics = _percent(metrics, decimals)
-    return {"brief": _brief(metrics, thresholds, recall_at, by_length)} | dict(sorted(metrics.items()))
+    found = {"brief": _brief(metrics, thresholds, recall_at, by_length)} | dict(sorted(metrics.items()))
+    return found | ({"left_out": left_out} if left_out else {})
 
 
 def headline(metrics: Mapping[str, Mapping], names: Mapping[str, str] = HEADLINE) -> dict[str, float]:
@@ -101,7 +112,8 @@ def headline(metrics: Mapping[str, Mapping], names: Mapping[str, str] = HEADLINE
 
     names: short name -> key of "brief" (MetricSettings.figures).
     """
-    return {name: metrics["brief"][key] for name, key in names.items() if key in metrics["brief"]}
+    brief = metrics["brief"]
+    return {name: brief.get(name, brief.get(key)) for name, key in names.items() if {name, key} & brief.keys()}
 
 
 def moment_retrieval(
