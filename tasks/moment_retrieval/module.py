@@ -233,7 +233,9 @@ class MomentRetrieval(Task):
         ends = "are as predicted (task.round_windows=false)"
         if self.hparams.round_windows:
             ends = f"end at whole clips of {seconds:g} s, as published (task.round_windows=true)"
-        true = [(end - start, row["qid"]) for row in rows for start, end in row["relevant_windows"]]
+        true = [(end - start, row["qid"]) for row in rows for start, end in row.get("relevant_windows", ())]
+        if not true:
+            return ()
         length, query = (np.array(values) for values in zip(*true, strict=True))
         return f"windows {ends}", *outside(length, query, self.metrics.ranges)
 
