@@ -19,7 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from configs.composing import composed
 from configs.resolvers import ROOT
 from scripts.importers.common import Imported, state_dict_of
-from scripts.importers.qd_detr_options import LIGHTHOUSE, NO_LIMIT, data_of, number, options_of, streams_of, whole
+from scripts.importers.qd_detr_options import (
+    LIGHTHOUSE,
+    NO_LIMIT,
+    data_of,
+    folders_of,
+    number,
+    options_of,
+    streams_of,
+    whole,
+)
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.moment_retrieval.upstream import UNUSED, translated
@@ -55,7 +64,9 @@ def convert(content: Any, source: str, options: Sequence[str] = ()) -> Imported:
     of_task |= {"round_windows": True, "wrong_texts": "rolled"}
     own_windows = data is None or data.removesuffix(LIGHTHOUSE) == QVHIGHLIGHTS
     of_task["longest"] = "facts" if own_windows else "duration"
-    cfg = _with_streams(_composed(data or QVHIGHLIGHTS, of_task, facts), facts)
+    cfg = _with_streams(_composed(data or QVHIGHLIGHTS, of_task, facts), facts, folders_of(given))
+    if given.get("dset_domain") and cfg.data.get("domain") is not None:
+        cfg.data.domain = given["dset_domain"]
     more = build(cfg.data).facts()  # what else the data module says of its data
     facts = {name: value for name, value in more.items() if name not in ("streams", "tef")} | facts
     try:
@@ -135,13 +146,17 @@ def _composed(
     return composed(*words, *(f"{key}={value}" for key, value in changes.items()))
 
 
-def _with_streams(cfg: DictConfig, facts: Mapping[str, Any]) -> DictConfig:
-    """The configuration with the checkpoint's streams in their order; a new one is a folder of its own name."""
+def _with_streams(cfg: DictConfig, facts: Mapping[str, Any], folders: Sequence[str]) -> DictConfig:
+    """The configuration with the checkpoint's streams in their order; a new one lies in its folder below features/, or
+    in a folder of its name."""
     if "streams" not in facts:
         return cfg
     shipped, streams = cfg.data.video_streams, {}
+    places = dict(zip(facts["streams"], folders, strict=False))
     for name, width in facts["streams"].items():
-        new = {"path": name, "key": "features", "file": "{vid}.npz"}
+        place = places.get(name, name)
+        inside = place.startswith("features/") and ".." not in place
+        new = {"path": place if inside else name, "key": "features", "file": "{vid}.npz"}
         streams[name] = {**(shipped[name] if shipped.get(name) is not None else new), "dim": width}
     cfg.data.video_streams = OmegaConf.create(streams)
     return cfg

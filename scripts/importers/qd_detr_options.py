@@ -48,6 +48,7 @@ DATA = {  # dset_name -> names that its file in configs/data may have
 }
 LIGHTHOUSE = "_lighthouse"  # after the name of a data set: the same in Lighthouse's folders
 LIGHTHOUSE_FOLDERS = {"clip", "slowfast", "i3d", "resnet"}  # names of its folders of features
+USUAL = {"slowfast_features": 2304, "clip_features": 512}  # widths of a data set that has other streams
 NO_LIMIT = -1  # as a length
 
 
@@ -95,14 +96,16 @@ def data_of(given: Mapping[str, Any]) -> str | None:
     """
     name = given.get("dset_name", "hl")
     files = DATA.get(name, ()) if isinstance(name, str) else ()
-    if {PurePosixPath(folder).name for folder in _folders(given)} & LIGHTHOUSE_FOLDERS:
+    if {PurePosixPath(folder).name for folder in folders_of(given)} & LIGHTHOUSE_FOLDERS:
         files = (*(f"{file}{LIGHTHOUSE}" for file in files), *files)
     return next((file for file in files if (ROOT / "configs" / "data" / f"{file}.yaml").is_file()), None)
 
 
-def _folders(given: Mapping[str, Any]) -> list[str]:
+def folders_of(given: Mapping[str, Any]) -> list[str]:
+    """The folders of the streams, in the order of the training; empty if they are not known."""
     folders = given.get("v_feat_dirs") or []
-    return [folders] if isinstance(folders, str) else [str(folder) for folder in folders]
+    folders = [folders] if isinstance(folders, str) else folders
+    return [str(folder) for folder in folders] if isinstance(folders, (list, tuple)) else []
 
 
 def number(given: Mapping[str, Any], name: str, default: float, source: str, least: float) -> float:
@@ -128,11 +131,12 @@ def streams_of(given: Mapping[str, Any], features: int, known: Mapping[str, int]
     """
     if given.get("a_feat_dim"):
         return None  # sound comes after the clips' places in these trainings, and before them in this project
-    folders = _folders(given)
-    names = [_name(PurePosixPath(folder).name, known) for folder in folders]
-    if not set(names) & known.keys() and (not folders or sum(known.values()) == features):
+    folders = folders_of(given)
+    usual = {**USUAL, **known}
+    names = [_name(PurePosixPath(folder).name, usual) for folder in folders]
+    if not set(names) & usual.keys() and (not folders or sum(known.values()) == features):
         return _by_width(features, known)  # such as TVSum's two streams, which lie in one folder
-    widths = {name: known.get(name) for name in names}
+    widths = {name: usual.get(name) for name in names}
     unknown = [name for name, width in widths.items() if width is None]
     if len(unknown) == 1:
         widths[unknown[0]] = features - sum(width for width in widths.values() if width)

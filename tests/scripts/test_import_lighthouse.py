@@ -238,6 +238,19 @@ def test_streams_and_their_order_come_from_the_folders_of_the_training(given, fe
     assert found == streams and (streams is None or list(found) == list(streams))
 
 
+def test_usual_streams_of_a_set_that_has_others_and_folders_of_new_ones(tmp_path):
+    own = {"rgb": 1024, "opt": 1024}
+    folders = {"v_feat_dirs": ["features/tvsum/clip", "features/tvsum/slowfast"]}
+    found = qd_detr_options.streams_of(folders, 2816, own)
+    assert list(found.items()) == [("clip_features", 512), ("slowfast_features", 2304)]
+    assert qd_detr_options.streams_of({"v_feat_dirs": ["features/tvsum/i3d"]}, 2048, own) == own
+    options = {"v_feat_dirs": ["features/charades/resnet"], "v_feat_dim": 2050, "dset_name": "charades"}
+    imported(tmp_path, released(2050, **options))
+    streams = OmegaConf.load(tmp_path / "run" / "config.yaml").data.video_streams
+    assert list(streams) == ["resnet"]
+    assert (streams.resnet.path, streams.resnet.dim) == ("features/charades/resnet", 2048)
+
+
 def test_namespaces_of_qd_detr_are_read_as_before(tmp_path):
     content = released()
     assert isinstance(content["opt"], argparse.Namespace)
