@@ -228,6 +228,14 @@ class FileStream(Stream):
         return self.checked(self.file.read(file, about, limit), f"{self.path}, '{file}' ({about})")
 
 
+def usual_pattern(stream: FolderStream | PackedStream | FileStream, row: Mapping[str, Any]) -> str | None:
+    """Another usual name under which a folder has the file of an annotation row; None if there is none."""
+    if not isinstance(stream, FolderStream):
+        return None
+    names = [f"{name}{ending}" for name in ("qid{qid}", "{qid}", "{vid}") for ending in ENDINGS]
+    return next((name for name in names if (stream.path / name.format(**row)).is_file()), None)
+
+
 def stem(file: str) -> str:
     """The name of a file without its ending, as packed streams list it."""
     return file.removesuffix(Path(file).suffix)

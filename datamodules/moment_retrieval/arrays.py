@@ -151,9 +151,10 @@ def moment_batches(
             f"They may differ by {SLACK}."
         )
     duration = clips * clip_length if duration is None else duration
+    said = f"the video is said to last {duration:g} s"
     if not 0 < duration < math.inf:
-        raise DataError(f"duration is {duration!r}: a video lasts more than 0 s.")
-    check_rows(counts, duration, clip_length=clip_length, slack=SLACK)
+        raise DataError(f"{said}; a video lasts more than 0 s.")
+    check_rows(counts, duration, clip_length=clip_length, slack=SLACK, length=f"but {said}")
     for source in sources:
         source.values = source.values[:clips]
     lengths = Lengths(size, facts["tokens"], max_windows=0, clip_length=clip_length, length_slack=SLACK)

@@ -44,7 +44,7 @@ from datamodules.moment_retrieval.mini import generator as mini_qvhighlights
 from datamodules.moment_retrieval.rates import Video, check_videos
 from datamodules.moment_retrieval.splits import read_splits
 from datamodules.packed import packed_beside
-from datamodules.streams import open_stream, stream_settings
+from datamodules.streams import open_stream, stream_settings, usual_pattern
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +185,15 @@ class Moments(Data):
             raise DataError(
                 f"{self.name}: stream {stream.name} has no features of {len(missing)} of {len(files)} {of}s: "
                 f"{some(files[file][of] for file in missing)}; looked for {missing[0]} in {stream.path.resolve()}. "
-                f"{self.advice()}"
+                f"{self._named_otherwise(stream, files[missing[0]])}{self.advice()}"
             )
+
+    def _named_otherwise(self, stream, row: dict[str, Any]) -> str:
+        """The setting that finds the file of a row under another usual name; "" if there is none."""
+        if (found := usual_pattern(stream, row)) is None:
+            return ""
+        where = "text_stream" if stream is self.text_source else f"video_streams.{stream.name}"
+        return f"{found.format(**row)} is there: 'data.{where}.file=\"{found}\"' reads files of this name. "
 
     # Splits
 

@@ -54,15 +54,16 @@ def check_rows(
     clip_length: float,
     slack: int = 1,
     about: str = "the video",
+    length: str = "",
     option: str = "the clip length",
 ) -> None:
     """Raises DataError if the rows of one video do not fit its duration, or each other.
 
     rows: stream -> rows in its whole file. duration, clip_length: seconds. slack: rows that are always allowed.
-    about, option: what messages call the video and the setting.
+    about, length, option: what messages call the video, its duration ("the video has 30 s") and the setting.
     """
     clips = duration / clip_length
-    video = Video(about, rows, clips, f"the video has {duration:g} s")
+    video = Video(about, rows, clips, length or f"the video has {duration:g} s")
     check_videos([video], clip_length=clip_length, slack=slack, option=option)
 
 

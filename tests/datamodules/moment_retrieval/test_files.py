@@ -153,6 +153,15 @@ def test_features_of_another_clip_length_are_named(folder):
         open_set(folder, clip_length=8.0, saliency="none")
 
 
+def test_files_of_another_usual_name_are_pointed_out(folder):
+    """TACoS' text files have no `qid` before their number."""
+    for path in (folder / "text").iterdir():
+        path.rename(path.with_name(path.name.removeprefix("qid")))
+    with pytest.raises(DataError, match=re.escape("""0.npz is there: 'data.text_stream.file="{qid}.npz"' reads""")):
+        open_set(folder)
+    assert open_set(folder, text_stream={"path": "text", "dim": 6, "file": "{qid}.npz"}).annotations("test")
+
+
 # Packed streams that cannot be used
 
 
