@@ -23,7 +23,7 @@ from configs.errors import ConfigError
 from configs.resolvers import ROOT, run_stamp
 from configs.saved import check, open_run
 from datamodules.errors import DataError
-from tasks.common.errors import CheckpointError
+from tasks.common.errors import CheckpointError, ScoringError
 
 TRAINER, PROGRESS = "pytorch_lightning.Trainer", "tasks.common.progress.progress_bar"
 KEPT = (  # the trainer's settings that a test depends on
@@ -74,7 +74,7 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     write_json(output / "metrics.json", {**facts, **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
     title = ", ".join([cfg.name, path.name, *([] if intervention is None else [intervention.title])])
-    show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output)
+    show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output, module.remarks)
     return output
 
 
@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> None:
     try:
         plain_words(arguments, example="run=logs/...", options=False)
         run_words(arguments)
-    except (ConfigError, DataError, CheckpointError) as error:
+    except (ConfigError, DataError, CheckpointError, ScoringError) as error:
         sys.exit(str(error))
 
 

@@ -23,7 +23,17 @@ from configs.extras import missing_extra
 from configs.messages import explained
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
-from tasks.common.errors import CheckpointError, NonFiniteLossError, OtherRankError, StorageError
+from tasks.common.errors import (
+    CheckpointError,
+    NonFiniteLossError,
+    OtherRankError,
+    ScoringError,
+    StorageError,
+)
+
+EXPLAINED = (
+    ConfigError, DataError, NonFiniteLossError, CheckpointError, ScoringError, StorageError, OtherRankError
+)  # fmt: skip
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -53,13 +63,15 @@ def train(cfg: DictConfig) -> float | None:
         seed_run(cfg.seed, cfg.threads)
         datamodule = build_datamodule(cfg)  # missing or bad data stops here
         module = build_module(cfg, datamodule)
+        if earlier is None:
+            module.start()
         record.update(parameters=module.parts())
         source = earlier and earlier.path
         trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.wandb)
         if earlier is not None:
             earlier.bring_to(record.folder / "checkpoints")
             continue_csv(trainer, source.parent.parent, earlier.step)
-        log_settings(trainer, record, type(module))
+        log_settings(trainer, record, module)
 
         with record.timed("fit"):
             try:
@@ -82,7 +94,7 @@ def train(cfg: DictConfig) -> float | None:
 
     fields = record.fields
     table = closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"])
-    show(table, record.folder)
+    show(table, record.folder, module.remarks)
     return None if optimized is None else float(optimized)
 
 
@@ -91,7 +103,7 @@ def main(cfg: DictConfig) -> float | None:
     """The command line: an error that explains itself is printed without a stack trace."""
     try:
         return train(cfg)
-    except (ConfigError, DataError, NonFiniteLossError, CheckpointError, StorageError, OtherRankError) as error:
+    except EXPLAINED as error:
         raise explained(error) from error
 
 

@@ -35,6 +35,7 @@ SCOPES = {
     "tied": "one module, a mask per layer",
     "per_layer": "a module per layer (Multi-LCAAM)",
 }
+ENDINGS = ("baseline", "lcaam", "multi_lcaam")  # of the experiments of a data set
 WIDTH, NAMES = 118, 29
 
 
@@ -45,9 +46,8 @@ def help_text() -> str:
     lines = [docstring, "", "A setting is written key=value, without blanks. Files of configs/ (* is the default):", ""]
     for group, what in GROUPS.items():
         names = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-        lines += entry(
-            f"{group} ({what})", ", ".join(f"{name}*" * (name == chosen.get(group)) or name for name in names)
-        )
+        marked = [f"{name}*" * (name == chosen.get(group)) or name for name in names]
+        lines += entry(f"{group} ({what})", ", ".join(families(marked)))
     lines += entry("hydra/launcher", "basic*: one job of a sweep after the other, joblib: one process per core")
     lines += ["", "The mask, beside mask=<file>:", ""]
     lines += entry("mask.fusion", ", ".join(f"{name}: {equation}" for name, equation in FUSIONS.items()))
@@ -58,6 +58,20 @@ def help_text() -> str:
     lines += entry("-m key=a,b", "a run for each value; hydra/launcher=joblib runs them side by side")
     lines += entry("-sc install=bash", 'tab completion: eval "$(python train.py -sc install=bash)"; also zsh, fish')
     return "\n".join(lines).replace("$", "$$")
+
+
+def families(names: list[str]) -> list[str]:
+    """The names, in which those that exist with each of the endings of an experiment are one.
+
+    >>> families(["a_baseline", "a_lcaam", "a_multi_lcaam", "a_more", "b_baseline", "b_lcaam", "b_multi_lcaam"])
+    ['{a, b}_{baseline, lcaam, multi_lcaam}', 'a_more']
+    """
+    stems = [name.removesuffix("_baseline") for name in names if name.endswith("_baseline")]
+    whole = [stem for stem in stems if all(f"{stem}_{ending}" in names for ending in ENDINGS)]
+    if not whole:
+        return names
+    inside = {f"{stem}_{ending}" for stem in whole for ending in ENDINGS}
+    return [f"{{{', '.join(whole)}}}_{{{', '.join(ENDINGS)}}}", *(name for name in names if name not in inside)]
 
 
 def defaults() -> list[dict]:

@@ -92,14 +92,16 @@ def check_targets(path: str, node: Any) -> list[str]:
 def check_monitors(plain: Mapping) -> list[str]:
     """The problems of callbacks and sweepers that read a training or validation metric that the task never logs.
 
-    Asks the task class for `logged`, a tuple of names; a task without it is not checked.
+    Asks the task class for the names that it logs with its settings (`named`); a task without `logged` is not checked.
     """
-    logged = getattr(owner(plain, "task"), "logged", None)
-    if logged is None:
+    task = owner(plain, "task")
+    if getattr(task, "logged", None) is None:
         return []
+    named = task.named(plain["task"])
+    logged = named.logged
     nodes = {f"callbacks.{name}.monitor": node for name, node in (plain["callbacks"] or {}).items()}
     names = {path: node["monitor"] for path, node in nodes.items() if isinstance(node, Mapping) and "monitor" in node}
-    return optimized_problems(plain["optimized_metric"], owner(plain, "task")) + [
+    return optimized_problems(plain["optimized_metric"], named) + [
         f"{path}: the task never logs '{name}'{nearest(name, logged)} (it logs {listed(logged)})"
         for path, name in names.items()
         if isinstance(name, str) and name.startswith(("train/", "val/")) and name not in logged

@@ -4,9 +4,10 @@
     stream.missing(["a_0.0_150.0.npz"])                  # the names that are not there
     stream.read("a_0.0_150.0.npz", about="vid a", limit=75)   # (75, 512) float32; every defect is a DataError
 
-A folder holds .npz (array `key`) or .npy files. If the stream is packed (`scripts/pack_features.py`;
-datamodules/packed.py), the same rows come from one memory-mapped file. A packed file beside its folder is used instead
-of the folder.
+A folder holds .npz (array `key`), .npy or .pt files (a tensor, or a dict with `key`), in it or in folders of its own
+(file: "{vid}/{subid}.npz"). An .hdf5 file holds a dataset (or a group with a dataset `key`) per video or query. If the
+stream is packed (`scripts/pack_features.py`; datamodules/packed.py), the same rows come from one memory-mapped file. A
+packed file beside its folder is used instead of the folder.
 """
 
 import dataclasses
@@ -15,15 +16,19 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, some
+from datamodules.formats.hdf5_rows import HDF5, RowsFile
 from datamodules.formats.names import file_name
-from datamodules.formats.numpy_files import read_npy, read_npz
+from datamodules.formats.numpy_files import header_of_npy, header_of_npz, read_npy, read_npz
+from datamodules.formats.tensor_files import read_pt, shape_of_pt
 from datamodules.packed import PackedFeatures, packed_beside
 
+ENDINGS = (".npz", ".npy", ".pt")  # of the files of a folder
 UNREADABLE = "cannot be read, probably truncated or not fully downloaded"
 
 
@@ -31,10 +36,10 @@ UNREADABLE = "cannot be read, probably truncated or not fully downloaded"
 class StreamSettings:
     """A stream as the configuration names it."""
 
-    path: str  # folder or packed file (.npy), relative to the data root
+    path: str  # folder, packed file (.npy) or .hdf5 file, relative to the data root
     dim: int  # features per row
-    key: str | None = "features"  # array of an .npz file; unused for .npy
-    file: str = "{vid}.npz"  # name of a video's or query's file: {vid} or {qid}
+    key: str | None = "features"  # array of an .npz file, of a dict in a .pt file, of a group in an .hdf5 file
+    file: str = "{vid}.npz"  # name of a video's or query's file: {vid}, {qid} or another key of its annotation
 
 
 def stream_settings(name: str, values: Mapping[str, Any], default: StreamSettings | None = None) -> StreamSettings:
@@ -58,23 +63,31 @@ def stream_settings(name: str, values: Mapping[str, Any], default: StreamSetting
     settings = StreamSettings(**given)
     if not settings.path:
         raise DataError(f"stream {name}: path is empty, expected a folder or a packed file.")
-    try:
-        named = settings.file.format(vid="v", qid="q") != settings.file
-    except (LookupError, ValueError):
-        named = False
-    if not named or Path(settings.file).suffix not in (".npz", ".npy"):
+    keys, ending = keys_of(settings.file), Path(settings.file).suffix
+    one_file = Path(settings.path).suffix in HDF5  # whose datasets have no ending
+    if not {"vid", "qid"} & keys or (ending not in ENDINGS and not one_file):
         raise DataError(
-            f"stream {name}: file is {settings.file!r}, expected a name with {{vid}} or {{qid}} that ends in .npz "
-            "or .npy."
+            f"stream {name}: file is {settings.file!r}, expected a name with {{vid}} or {{qid}} that ends in .npz, "
+            ".npy or .pt (of an .hdf5 file: a name without an ending)."
         )
-    if Path(settings.file).suffix == ".npz" and not settings.key:
+    if ending == ".npz" and not one_file and not settings.key:
         raise DataError(f"stream {name}: key is {settings.key!r}, expected the name of an array in the .npz files.")
     return settings
 
 
-def open_stream(root: str | Path, name: str, settings: StreamSettings) -> "FolderStream | PackedStream":
-    """The stream at `root / settings.path`. DataError: neither a folder nor a packed file there."""
+def keys_of(pattern: str) -> set[str]:
+    """The keys of an annotation that name a file; empty for a pattern that cannot be filled in."""
+    try:
+        return {key for _, key, form, how in Formatter().parse(pattern) if key and key.isidentifier() and not how}
+    except ValueError:
+        return set()
+
+
+def open_stream(root: str | Path, name: str, settings: StreamSettings) -> "FolderStream | PackedStream | FileStream":
+    """The stream at `root / settings.path`. DataError: neither a folder, nor a packed or an .hdf5 file there."""
     path = Path(root) / settings.path
+    if path.suffix in HDF5:
+        return FileStream(name, settings, path)
     if packed := packed_beside(path):
         return PackedStream(name, settings, packed)
     if path.is_dir():
@@ -83,13 +96,22 @@ def open_stream(root: str | Path, name: str, settings: StreamSettings) -> "Folde
 
 
 def read_array(path: Path, key: str, where: str, limit: int | None = None) -> np.ndarray:
-    """The first `limit` rows (None: all) of an .npy file, or of array `key` of an .npz file.
+    """The first `limit` rows (None: all) of an .npy file, or of array `key` of an .npz or a .pt file.
 
     DataError: unreadable, or no such array.
     """
     if path.suffix == ".npy":
         return read_npy(path, f"{where}: {UNREADABLE}", limit)
-    return read_npz(path, key, f"{where}: {UNREADABLE}", limit)
+    return (read_pt if path.suffix == ".pt" else read_npz)(path, key, f"{where}: {UNREADABLE}", limit)
+
+
+def shape_of(path: Path, key: str, where: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of what `read_array` would read, from the header alone. DataError as there."""
+    problem = f"{where}: {UNREADABLE}"
+    if path.suffix == ".pt":
+        return shape_of_pt(path, key, problem)
+    found = header_of_npy(path, problem) if path.suffix == ".npy" else header_of_npz(path, key, problem)
+    return found.shape, found.dtype
 
 
 class Stream:
@@ -99,15 +121,21 @@ class Stream:
         self.name, self.width, self.key, self.pattern, self.path = (
             name, settings.dim, settings.key, settings.file, path
         )  # fmt: skip
+        self.keys = sorted(keys_of(settings.file))
 
     def file_of(self, row: Mapping[str, Any]) -> str:
         """Name of the file of an annotation row. DataError: an id that leads to another folder."""
-        names = {
-            key: file_name(row[key], f"stream {self.name}, {key}")
-            for key in ("vid", "qid")
-            if f"{{{key}" in self.pattern
-        }
-        return self.pattern.format(**{"vid": row["vid"], "qid": row["qid"], **names})
+        if lacking := [key for key in self.keys if key not in row]:
+            raise DataError(
+                f"stream {self.name}: its files are named {self.pattern}, but qid {row['qid']}, vid {row['vid']} has "
+                f"no {some(lacking)}."
+            )
+        return self.pattern.format(**{key: file_name(row[key], f"stream {self.name}, {key}") for key in self.keys})
+
+    def rows(self, file: str, *, about: str) -> int | None:
+        """Rows in the whole file, from its header; None if it holds something else than a matrix (`read` says what)."""
+        shape = self.shape(file, about=about)
+        return shape[0] if len(shape) == 2 else None
 
     def checked(self, values: np.ndarray, where: str) -> np.ndarray:
         """(n, width) float32, n >= 1, finite; DataError otherwise."""
@@ -134,9 +162,17 @@ class FolderStream(Stream):
 
     def missing(self, files: Iterable[str]) -> list[str]:
         """The names of `files` that are not in the folder, in order, each once."""
-        with os.scandir(self.path) as entries:
-            there = {entry.name for entry in entries}
-        return [file for file in dict.fromkeys(files) if file not in there]
+        files = list(dict.fromkeys(files))
+        there = set()
+        for folder in dict.fromkeys(file.rpartition("/")[0] for file in files):  # "" for the files of the folder itself
+            if (self.path / folder).is_dir():
+                with os.scandir(self.path / folder) as entries:
+                    there |= {f"{folder}/{entry.name}".lstrip("/") for entry in entries}
+        return [file for file in files if file not in there]
+
+    def shape(self, file: str, *, about: str) -> tuple[int, ...]:
+        path = self.path / file
+        return shape_of(path, self.key, f"{path} ({about})")[0]
 
     def size(self, files: Iterable[str]) -> int:
         """Size of these files in bytes."""
@@ -157,11 +193,49 @@ class PackedStream(Stream):
         self.packed = PackedFeatures(path)
 
     def missing(self, files: Iterable[str]) -> list[str]:
-        return [file for file in dict.fromkeys(files) if Path(file).stem not in self.packed]
+        return [file for file in dict.fromkeys(files) if stem(file) not in self.packed]
 
     def size(self, files: Iterable[str]) -> int:
-        return sum(self.packed.rows(Path(file).stem) for file in dict.fromkeys(files)) * self.width * 4
+        return sum(self.packed.rows(stem(file)) for file in dict.fromkeys(files)) * self.width * 4
+
+    def shape(self, file: str, *, about: str) -> tuple[int, ...]:
+        return (self.packed.rows(stem(file)), self.packed.shape[1])
 
     def read(self, file: str, *, about: str, limit: int | None = None) -> np.ndarray:
-        stem = Path(file).stem
-        return self.checked(self.packed.read(stem, limit), f"{self.path}, '{stem}' ({about})")
+        name = stem(file)
+        return self.checked(self.packed.read(name, limit), f"{self.path}, '{name}' ({about})")
+
+
+class FileStream(Stream):
+    """A dataset per video or query in one .hdf5 file."""
+
+    def __init__(self, name: str, settings: StreamSettings, path: Path):
+        """DataError: no such file, or none of HDF5."""
+        super().__init__(name, settings, path)
+        self.file = RowsFile(path, self.key)
+        self.names = self.file.names()
+
+    def missing(self, files: Iterable[str]) -> list[str]:
+        return [file for file in dict.fromkeys(files) if file.split("/")[0] not in self.names]
+
+    def size(self, files: Iterable[str]) -> int:
+        return sum((self.rows(file, about=file) or 0) for file in dict.fromkeys(files)) * self.width * 4
+
+    def shape(self, file: str, *, about: str) -> tuple[int, ...]:
+        return self.file.dataset(file, about).shape
+
+    def read(self, file: str, *, about: str, limit: int | None = None) -> np.ndarray:
+        return self.checked(self.file.read(file, about, limit), f"{self.path}, '{file}' ({about})")
+
+
+def usual_pattern(stream: FolderStream | PackedStream | FileStream, row: Mapping[str, Any]) -> str | None:
+    """Another usual name under which a folder has the file of an annotation row; None if there is none."""
+    if not isinstance(stream, FolderStream):
+        return None
+    names = [f"{name}{ending}" for name in ("qid{qid}", "{qid}", "{vid}") for ending in ENDINGS]
+    return next((name for name in names if (stream.path / name.format(**row)).is_file()), None)
+
+
+def stem(file: str) -> str:
+    """The name of a file without its ending, as packed streams list it."""
+    return file.removesuffix(Path(file).suffix)

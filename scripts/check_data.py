@@ -4,15 +4,18 @@
     python -m scripts.check_data madv2 data.root=/data/MAD data.audio_features=null --all
     python -m scripts.check_data madv2 experiment=madv2_lcaam data.val_split=V1-VAL --deep sample
     python -m scripts.check_data madv2 scale=mini --deep all               the generated data
+    python -m scripts.check_data moments                                   what `experiment=qvhighlights_*` would read
+    python -m scripts.check_data moments data=tacos data.root=/data/tacos --all      any set of moments or highlights
 
 Takes train.py's own key=value arguments, so it looks where training would. Prints one section per kind of finding with
 its number and first names (--all: every one), then the totals. Notes are worth knowing but are not faults; the bad
 rows that generated data have on purpose are notes too. --deep also reads feature values (NaN, infinity, rows of
-zeros): 500 rows of every movie, or all. Exit status: 0 nothing found, 1 findings, 2 there is nothing to check (no such
-folder, a wrong argument).
+zeros): of MAD-v2 500 rows of every movie, of moments 500 files of every stream, or all. Exit status: 0 nothing found,
+1 findings, 2 there is nothing to check (no such folder, a wrong argument).
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -22,8 +25,16 @@ from configs.composing import composed
 from configs.schema import ConfigError, validate
 from datamodules.errors import DataError
 from scripts.arguments import parser_for
+from scripts.checks.report import NothingToCheck, Report
 
-SETS = {"madv2": "datamodules.audio_description.Descriptions"}  # data set -> the class that reads it
+if TYPE_CHECKING:
+    from datamodules.contract import Data
+
+SETS = {  # what is checked -> the class that reads it, and the data unless others are chosen
+    "madv2": ("datamodules.audio_description.Descriptions", "madv2"),
+    "moments": ("datamodules.moment_retrieval.Moments", "qvhighlights"),
+}
+TASK = ["task=moment_retrieval"]
 NAMES = 5  # names that are printed per place without --all
 CLEAN, FINDINGS, CANNOT = 0, 1, 2
 
@@ -35,31 +46,46 @@ def configuration(name: str, overrides: list[str]) -> DictConfig:
     """
     chosen = any(override.startswith(("experiment=", "data=")) for override in overrides)
     try:
-        cfg = composed(*([] if chosen else [f"data={name}"]), *overrides)
+        cfg = composed(*([] if chosen else [f"data={SETS[name][1]}"]), *task_of(name, overrides), *overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error)) from error
     validate(cfg)
-    if (reader := cfg.data.get("_target_")) != SETS[name]:
-        raise ConfigError(f"{name} is read by {SETS[name]}; these settings choose data read by {reader}")
+    if (reader := cfg.data.get("_target_")) != SETS[name][0]:
+        raise ConfigError(f"{name} is read by {SETS[name][0]}; these settings choose data read by {reader}")
     return cfg
+
+
+def task_of(name: str, overrides: list[str]) -> list[str]:
+    """The task that goes with the data, unless an experiment says it."""
+    return [] if name == "madv2" or any(word.startswith(("experiment=", "task=")) for word in overrides) else TASK
+
+
+def check(name: str, data: "Data", deep: str | None) -> Report:
+    """The report of the checks of this kind of data. Raises NothingToCheck."""
+    if name == "madv2":
+        from scripts.checks.madv2 import check_madv2
+
+        return check_madv2(data, deep)
+    from scripts.checks.moments import check_moments
+
+    return check_moments(data, deep)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = parser_for("check_data", __doc__)
-    parser.add_argument("name", choices=SETS, help="data set")
+    parser.add_argument("name", choices=SETS, help="kind of data set")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
-    parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: 500 rows per movie or all")
+    parser.add_argument("--deep", choices=("sample", "all"), help="also read feature values: some or all")
     parser.add_argument("--all", action="store_true", help=f"every name instead of the first {NAMES} of a place")
     chosen = parser.parse_intermixed_args(arguments)
     try:
         cfg = configuration(chosen.name, chosen.overrides)
         # Not at the top: --help or a misspelt key should not wait for Lightning.
-        from scripts.checks.madv2 import NothingToCheck, check_madv2
         from tasks.common.build import build
 
         try:
-            report = check_madv2(build(cfg.data), chosen.deep)
+            report = check(chosen.name, build(cfg.data), chosen.deep)
         except NothingToCheck as error:
             print(error, file=sys.stderr)
             return CANNOT

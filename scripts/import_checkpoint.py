@@ -2,13 +2,14 @@
 
     python -m scripts.import_checkpoint qd_detr model_best.ckpt logs/qd_detr_released/checkpoints/last.ckpt
     python eval.py run=logs/qd_detr_released            # once QVHighlights' features are in place
+    python -m scripts.import_checkpoint qd_detr weights.pth OUT.ckpt --options opt.json dset_name=tacos
     python -m scripts.import_checkpoint swinbert model.bin logs/swinbert_released/checkpoints/last.ckpt
     python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/swinbert_released
 
-Reading runs no code of the file: anything in its pickle but tensors, plain values and argparse.Namespace is refused by
-name. OUT is read by eval.py, scripts/predict_moments.py, scripts/caption_videos.py and
-load_from_checkpoint(weights_only=True). If the weights say what features they take, a config.yaml is written for
-eval.py: beside OUT, or above its folder `checkpoints`.
+Reading runs no code of the file: anything in its pickle but tensors, plain values, argparse.Namespace and EasyDict (as
+a plain mapping) is refused by name. OUT is read by eval.py, scripts/predict_moments.py, scripts/caption_videos.py,
+load_from_checkpoint(weights_only=True) and task.init_from. If the weights say what features they take, a config.yaml
+is written for eval.py: beside OUT, or above its folder `checkpoints`.
 
 A model is a module of scripts/importers/ with convert(content, source, **options) -> Imported.
 """
@@ -18,6 +19,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -28,12 +30,12 @@ from tasks.common.errors import CheckpointError
 from tasks.common.files import write_text
 
 MODELS = {
-    "qd_detr": "QD-DETR (moment retrieval), as its authors released it",
+    "qd_detr": "QD-DETR (moment retrieval), as its authors released it, or trained by Lighthouse",
     "swinbert": "SwinBERT (video captioning), a whole model.bin with its Video Swin",
 }
 
 
-def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = False, **options: str) -> list[str]:
+def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = False, **options: Any) -> list[str]:
     """Converts `source` to `out`; returns lines that say what was done. options: the model's own.
 
     Raises CheckpointError: an unreadable or unsafe source, another model's, a file in the way without `overwrite`.
@@ -88,6 +90,9 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("source", metavar="IN.ckpt", type=Path, help="the released file")
         command.add_argument("out", metavar="OUT.ckpt", type=Path, help="the file to write")
         command.add_argument("--overwrite", action="store_true", help="replace OUT.ckpt (and its config.yaml)")
+        if name == "qd_detr":
+            say = "options of its training, for weights without them: its opt.json (or YAML) and KEY=VALUE"
+            command.add_argument("--options", nargs="+", default=[], metavar="FILE|KEY=VALUE", help=say)
         if name == "swinbert":
             say = "folder or hub id of the tokenizer it was trained with (bert-base-uncased)"
             command.add_argument("--tokenizer", default="bert-base-uncased", help=say)

@@ -6,12 +6,13 @@
      "relevant_windows": [[82, 150]],                              # seconds
      "relevant_clip_ids": [41, ...], "saliency_scores": [[2, 3, 3], ...]}   # QVHighlights: 0..4, one score per rater
 
-Charades-STA, TACoS and ActivityNet Captions in this form have only windows. Every defect is a DataError with file,
-line, qid and vid.
+Charades-STA, TACoS and ActivityNet Captions in this form have only windows; TVSum and YouTube Highlights have none, and
+a score per rater for every clip, "label". All defects of a file are one DataError with file, line, qid and vid of each,
+or they are cut away or left out with the row, and counted (defects).
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +20,189 @@ from datamodules.errors import DataError, some
 from datamodules.formats.json_text import is_number, parse_json
 from datamodules.formats.names import file_name
 from datamodules.formats.text import read_lines
+from datamodules.moment_retrieval.defects import (
+    LISTED,
+    SALIENCY,
+    SCORES,
+    STRUCTURE,
+    Defect,
+    counted,
+    label_defects,
+    repaired,
+    saliency_defects,
+    window_defects,
+)
+from datamodules.moment_retrieval.legal import Tolerance
 
 MOMENT = ("qid", "query", "vid", "duration")
-SALIENCY = ("relevant_clip_ids", "saliency_scores")
-TOP_SCORE = 4  # "Very Good"; a rater gives 0..4
+
+
+@dataclass
+class Form:
+    """What an annotation file holds, and what is done about its defects."""
+
+    clip_length: float  # seconds
+    saliency: bool = False  # the rows need relevant_clip_ids and saliency_scores
+    rated: bool = False  # if one row has them, all need them: they are scored
+    labels: tuple[float, float] | None = None  # the rows have a "label" and no windows: its lowest and highest score
+    slack: float = 0.0  # seconds by which a window may end after its video
+    defects: str = "stop"  # stop | clip | drop
+    domain: str | None = None  # only the rows of this domain
+    unlabelled: bool = False  # a file without windows in any row is accepted (a test set without its answers)
+
+
+@dataclass
+class Annotations:
+    """The rows of a file, and what is wrong with it."""
+
+    path: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    found: list[tuple[str, Defect]] = field(default_factory=list)  # where, what
+    cut: int = 0  # rows that were changed
+    left_out: int = 0  # rows that are not among `rows`
+
+    def message(self) -> str:
+        """Every defect, up to LISTED of them, and how many there are of which kind."""
+        lines = [f"{where}: {defect.text}" if where else defect.text for where, defect in self.found[:LISTED]]
+        if len(self.found) > 1:
+            more = f" ({len(self.found) - LISTED:,} are not listed here)" if len(self.found) > LISTED else ""
+            lines.append(
+                f"{self.path}: {len(self.found):,} defects{more}: {counted(defect for _, defect in self.found)}."
+            )
+        if all(defect.kind != STRUCTURE for _, defect in self.found):
+            lines[-1] += (
+                " data.defects=clip cuts windows and clips at the ends of their video and leaves out what cannot be "
+                "cut; data.defects=drop leaves out these queries; `python -m scripts.check_data moments` lists all."
+            )
+        return "\n".join(lines)
+
+    def remark(self, policy: str) -> str:
+        """What was done about the defects, in words; empty if there were none."""
+        if not self.found:
+            return ""
+        kinds = counted(defect for _, defect in self.found)
+        return (
+            f"{self.path}: {kinds}: {self.cut:,} queries were cut, {self.left_out:,} were left out, {len(self.rows):,} "
+            f"are left (data.defects={policy})"
+        )
 
 
 def read_moments(
-    path: str | Path, *, clip_length: float, saliency: bool, unlabelled: bool = False, slack: float = 0.0
+    path: str | Path,
+    *,
+    clip_length: float,
+    saliency: bool,
+    unlabelled: bool = False,
+    slack: float = 0.0,
+    defects: str = "stop",
 ) -> list[dict[str, Any]]:
-    """The rows of an annotation file, in its order.
-
-    saliency: the rows need scores of clips of `clip_length` seconds; unlabelled: a file without windows in any row is
-    accepted (a test set without its answers); slack: seconds by which a window may end after the video.
+    """The rows of an annotation file, in its order; the keywords are the fields of `Form`.
 
     Raises DataError: unreadable file or line, missing key, qid twice, empty query, an impossible duration or window, a
     clip outside the video, scores that do not fit their clips.
     """
-    path = Path(path)
-    rows, lines = [], {}
-    for number, line in read_lines(path):
-        row = _parse(path, number, line)
-        where = f"{path}, line {number}"
-        _check_moment(where, row)
-        where += f" (qid {row['qid']}, vid {row['vid']})"
-        if (first := lines.setdefault(str(row["qid"]), number)) != number:
-            raise DataError(f"{where}: this qid is on line {first} too; a qid names one query.")
-        rows.append((where, row))
-    if not rows:
+    form = Form(clip_length, saliency, slack=slack, defects=defects, unlabelled=unlabelled)
+    return read_annotations(path, form).rows
+
+
+def read_annotations(path: str | Path, form: Form, *, stop: bool = True) -> Annotations:
+    """The rows of an annotation file, in its order, and its defects.
+
+    A malformed annotation (structure) always stops; other defects stop, are cut or leave out their row, as
+    form.defects says. stop=False reports instead of stopping: the rows that have defects are then left out.
+    Raises DataError with every defect of the file: as `read_moments`.
+    """
+    found = Annotations(Path(path))
+    rows = list(_structure(found))
+    if stop and found.found:
+        raise DataError(found.message())
+    if not rows and not found.found:
         raise DataError(f"{path}: no annotations in it.")
-    if unlabelled and not any("relevant_windows" in row for _, row in rows):
-        return [row for _, row in rows]
+    if form.domain is not None:
+        domains = sorted({str(row.get("domain")) for _, row in rows})
+        rows = [(where, row) for where, row in rows if row.get("domain") == form.domain]
+        if not rows:
+            raise DataError(f"{path}: no annotations of data.domain={form.domain}; it has {some(domains, 20)}.")
+    if form.unlabelled and not any(key in row for _, row in rows for key in ("relevant_windows", "label")):
+        found.rows = [row for _, row in rows]
+        return found
+    if form.rated and any(row.get(key) is not None for _, row in rows for key in SALIENCY):
+        form = replace(form, saliency=True)
+    raters = _raters(rows) if form.saliency else {}
+    checked = [(where, row, [*_content(row, form), *raters.get(where, [])]) for where, row in rows]
+    found.found += [(where, defect) for where, _, defects in checked for defect in defects]
+    if stop and found.found and form.defects == "stop":
+        raise DataError(found.message())
+    tolerance = Tolerance(after=form.slack)
+    for _, row, defects in checked:
+        kept = row
+        if defects:
+            clip = form.defects == "clip"
+            kept = repaired(row, defects, tolerance, form.clip_length) if clip else None
+            found.cut += kept is not None
+            found.left_out += kept is None
+        if kept is not None:
+            found.rows.append(_without_null(kept))
+    if stop and not found.rows:
+        raise DataError(f"{found.message()}\n{path}: no annotation is left.")
+    return found
+
+
+def read_videos(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of an annotation file as far as they name a query, a video and its duration. DataError: none do."""
+    found = Annotations(Path(path))
+    rows = [row for _, row in _structure(found)]
+    if not rows:
+        raise DataError(found.message() if found.found else f"{path}: no annotations in it.")
+    return rows
+
+
+def _structure(found: Annotations) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, row) of the lines that are annotations; the others become defects."""
+    lines: dict[str, int] = {}
+    for number, line in read_lines(found.path):
+        where = f"{found.path}, line {number}"
+        try:
+            row = _parse(found.path, number, line)
+            _check_moment(where, row)
+            where += f" (qid {row['qid']}, vid {row['vid']})"
+            if (first := lines.setdefault(str(row["qid"]), number)) != number:
+                raise DataError(f"{where}: this qid is on line {first} too; a qid names one query.")
+        except DataError as error:
+            found.found.append(("", Defect(STRUCTURE, str(error))))
+        else:
+            yield where, row
+
+
+def _content(row: Mapping[str, Any], form: Form) -> Iterator[Defect]:
+    """The defects of what a row says of its video."""
+    if form.labels is not None:
+        keys, why = ("label",), ", which data.saliency=labels needs"
+    else:
+        keys, why = ("relevant_windows",), ""
+    yield from (missing := list(_missing(row, keys, why)))
+    if not missing:
+        tolerance = Tolerance(after=form.slack)
+        yield from label_defects(row, *form.labels) if form.labels else window_defects(row, tolerance)
+    if form.saliency:
+        missing = list(_missing(row, SALIENCY, ", which data.saliency=annotated needs (windows and none do without)"))
+        yield from missing or saliency_defects(row, form.clip_length)
+
+
+def _raters(rows: list[tuple[str, dict[str, Any]]]) -> dict[str, list[Defect]]:
+    """Defects of rows whose clips have other numbers of raters than those of the first row: a submission could not be
+    scored."""
+    counts = {}
     for where, row in rows:
-        _check_windows(where, row, slack)
-        if saliency:
-            _check_saliency(where, row, clip_length)
-    return [row for _, row in rows]
+        scores = row.get("saliency_scores")
+        if isinstance(scores, list) and scores and isinstance(scores[0], list) and scores[0]:
+            counts[where] = len(scores[0])
+    first = next(iter(counts.values()), 0)
+    return {
+        where: [Defect(SCORES, f"saliency scores of {count} raters, but the first query's have {first}.")]
+        for where, count in counts.items()
+        if count != first
+    }
 
 
 def check_splits(rows: Mapping[str, list[dict[str, Any]]], files: Mapping[str, str]) -> None:
@@ -87,16 +235,23 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _need(where: str, row: Mapping[str, Any], keys: tuple[str, ...], why: str = "") -> None:
+def _missing(row: Mapping[str, Any], keys: tuple[str, ...], why: str = "") -> Iterator[Defect]:
     if missing := [key for key in keys if key not in row]:
-        raise DataError(f"{where}: no key {some(missing)}{why}; it has {some(row, 12)}.")
+        yield Defect(STRUCTURE, f"no key {some(missing)}{why}; it has {some(row, 12)}.")
+
+
+def _without_null(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without keys whose null says that the data set does not have such a thing."""
+    keys = [key for key in ("relevant_windows", *SALIENCY) if key in row and row[key] is None]
+    return {key: value for key, value in row.items() if key not in keys} if keys else row
 
 
 def _check_moment(where: str, row: Mapping[str, Any]) -> None:
     """Checks what every row has: a number, a query in words, a video and its length."""
     known = ", ".join(f"{key} {row[key]}" for key in ("qid", "vid") if key in row)
     where += f" ({known})" if known else ""
-    _need(where, row, MOMENT)
+    for defect in _missing(row, MOMENT):
+        raise DataError(f"{where}: {defect.text}")
     if isinstance(row["qid"], bool) or not isinstance(row["qid"], (int, str)) or row["qid"] == "":
         raise DataError(f"{where}: qid is {row['qid']!r}, expected a whole number or a name.")
     file_name(row["qid"], f"{where}: qid")
@@ -107,50 +262,3 @@ def _check_moment(where: str, row: Mapping[str, Any]) -> None:
         raise DataError(f"{where}: query is {row['query']!r}, expected a sentence.")
     if not is_number(row["duration"]) or row["duration"] <= 0:
         raise DataError(f"{where}: duration is {row['duration']!r}, expected seconds, more than 0.")
-
-
-def _check_windows(where: str, row: Mapping[str, Any], slack: float) -> None:
-    _need(where, row, ("relevant_windows",))
-    windows, duration = row["relevant_windows"], row["duration"]
-    if not isinstance(windows, list):
-        raise DataError(f"{where}: relevant_windows is {windows!r}, expected a list of [start, end].")
-    for window in windows:
-        if not isinstance(window, list) or len(window) != 2 or not all(map(is_number, window)):
-            raise DataError(f"{where}: window {window!r}, expected [start, end] in seconds.")
-        start, end = window
-        if end <= start:
-            what = "has no length" if end == start else "ends before it starts"
-            raise DataError(f"{where}: window {window} {what}; expected start < end, in seconds.")
-        if start < 0 or start >= duration or end > duration + slack:
-            raise DataError(
-                f"{where}: window {window} is outside the video, which has {duration} s. A window may end {slack} s "
-                "after its video (data.window_slack)."
-            )
-
-
-def _check_saliency(where: str, row: Mapping[str, Any], clip_length: float) -> None:
-    _need(where, row, SALIENCY, ", which data.saliency=annotated needs (windows and none do without)")
-    clips, scores = (row[key] for key in SALIENCY)
-    count = math.ceil(row["duration"] / clip_length)
-    if not isinstance(clips, list) or not isinstance(scores, list) or len(clips) != len(scores):
-        sizes = [len(value) if isinstance(value, list) else repr(value) for value in (clips, scores)]
-        raise DataError(
-            f"{where}: {sizes[0]} relevant_clip_ids and {sizes[1]} saliency_scores, expected two lists of one length."
-        )
-    for clip in clips:
-        if isinstance(clip, bool) or not isinstance(clip, int) or not 0 <= clip < count:
-            raise DataError(
-                f"{where}: relevant clip {clip!r} is outside the video; {row['duration']} s at {clip_length} s per "
-                f"clip are the clips 0 to {count - 1}."
-            )
-    if len(set(clips)) < len(clips):
-        twice = sorted({clip for clip in clips if clips.count(clip) > 1})
-        raise DataError(f"{where}: relevant clip {some(twice)} is listed twice.")
-    for clip, given in zip(clips, scores, strict=True):
-        if not isinstance(given, list) or not given or len(given) != len(scores[0]):
-            raise DataError(
-                f"{where}: saliency scores of clip {clip} are {given!r}, expected one per rater, as many as the "
-                f"first clip has ({scores[0]!r})."
-            )
-        if not all(is_number(score) and 0 <= score <= TOP_SCORE for score in given):
-            raise DataError(f"{where}: saliency scores of clip {clip} are {given}, expected 0 to {TOP_SCORE}.")

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError, some
-from datamodules.moment_retrieval.dataset import GROSS, Features, Lengths, padded
+from datamodules.moment_retrieval.dataset import Features, Lengths, padded
+from datamodules.moment_retrieval.rates import check_rows
 from datamodules.streams import Stream, StreamSettings
 
 PLACE = 2  # features that say where a clip begins and ends (tef)
@@ -130,7 +131,7 @@ def moment_batches(
     An annotation has: qid (the query's place in `queries`), vid, first (clip of the excerpt), duration (of the excerpt,
     seconds), whole (duration of the video).
     Raises DataError at the first batch: shapes and widths that do not fit, empty arrays, NaN, streams that differ by
-    more than a clip, a duration under half or over twice that of the clips, other options out of their range.
+    more than a clip, rows that do not fit the duration (rates.py), other options out of their range.
     """
     size = facts["clips"]
     clip_length = facts["clip_length"] if clip_length is None else clip_length
@@ -150,11 +151,10 @@ def moment_batches(
             f"They may differ by {SLACK}."
         )
     duration = clips * clip_length if duration is None else duration
-    if not clips / GROSS - 1 <= duration / clip_length <= clips * GROSS + 1 or duration <= 0:
-        raise DataError(
-            f"{clips} clips of {clip_length:g} s are {clips * clip_length:g} s, but the video is said to last "
-            f"{duration:g} s. Is the clip length right?"
-        )
+    said = f"the video is said to last {duration:g} s"
+    if not 0 < duration < math.inf:
+        raise DataError(f"{said}; a video lasts more than 0 s.")
+    check_rows(counts, duration, clip_length=clip_length, slack=SLACK, length=f"but {said}")
     for source in sources:
         source.values = source.values[:clips]
     lengths = Lengths(size, facts["tokens"], max_windows=0, clip_length=clip_length, length_slack=SLACK)

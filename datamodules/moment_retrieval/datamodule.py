@@ -14,14 +14,15 @@ Batch contract (B queries, T = the batch's most clips, N = its most tokens):
     annotation    list of B dict              rows of the file: qid, query, vid, duration, relevant_windows, ...
 
 The three saliency keys are absent if there is no saliency (data.saliency=none). Sound is one more video stream.
-Charades-STA, TACoS and ActivityNet Captions, as jsonl files of this kind, are read by the same class
-(configs/data/charades_sta.yaml).
+Charades-STA, TACoS, ActivityNet Captions and Clotho-Moment, as jsonl files of this kind, are read by the same class. So
+are TVSum and YouTube Highlights: they have no windows (n_i is 0), and saliency is the raters' mean label of every clip.
 
     data = Moments(root="data/qvhighlights", ...)   # configs/data/qvhighlights.yaml explains every keyword
     data.prepare_data()                                  # finds or generates the files; DataError says what is missing
     data.facts()                                         # {"video_dim", "text_dim", "clips", "tokens", ...}
 """
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any, Literal
@@ -36,11 +37,14 @@ from datamodules.formats.json_text import parse_json
 from datamodules.formats.text import read_lines
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
-from datamodules.moment_retrieval.annotations import check_splits, read_moments
+from datamodules.moment_retrieval.annotations import Form
 from datamodules.moment_retrieval.dataset import Features, Lengths, MomentDataset
+from datamodules.moment_retrieval.labels import LabelSettings
 from datamodules.moment_retrieval.mini import generator as mini_qvhighlights
+from datamodules.moment_retrieval.rates import Video, check_videos
+from datamodules.moment_retrieval.splits import read_splits
 from datamodules.packed import packed_beside
-from datamodules.streams import open_stream, stream_settings
+from datamodules.streams import open_stream, stream_settings, usual_pattern
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,11 @@ class Moments(Data):
         length_slack: Natural = 1,
         window_slack: NotNegative = 0.0,
         tef: bool = True,
-        saliency: Literal["annotated", "windows", "none"] = "annotated",
+        saliency: Literal["annotated", "windows", "labels", "none"] = "annotated",
+        labels: LabelSettings | None = None,
+        domain: str | None = None,
+        defects: Literal["stop", "clip", "drop"] = "stop",
+        unmatched: Literal["skip", "stop"] = "skip",
         in_memory: bool | Literal["auto"] = "auto",
         num_workers: Natural = 0,
         seed: Seed = 0,
@@ -84,6 +92,7 @@ class Moments(Data):
         """Paths are relative to `root`; a stream that is null is left out; `name`, `guide` and `maker` are used in
         messages.
 
+        `labels`: LabelSettings as a plain dict, for saliency="labels". `domain`: only queries of this domain.
         `mini`: sizes of the generated set (MiniSettings), None = the real data. Raises DataError: a number below its
         least value, an unknown option; settings of a stream or of the mini set that are unknown, missing or wrong.
         """
@@ -94,6 +103,8 @@ class Moments(Data):
         self.clip_length, self.max_clips, self.max_tokens = clip_length, max_clips, max_tokens
         self.max_windows, self.length_slack, self.window_slack = max_windows, length_slack, window_slack
         self.tef, self.saliency, self.in_memory = tef, saliency, in_memory
+        self.labels = LabelSettings(**(labels or {})) if saliency == "labels" else None
+        self.domain, self.defects, self.unmatched = domain, defects, unmatched
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.name, self.guide, self.maker = seed, name, guide, maker
         self.mini = None if mini is None else settings_from(mini_qvhighlights.MiniSettings, mini)
@@ -106,6 +117,9 @@ class Moments(Data):
     def _check(self) -> None:
         if not self.streams:
             raise DataError("data.video_streams has no stream; at least one is needed.")
+        if self.labels is not None and self.labels.lowest >= self.labels.highest:
+            given = f"{self.labels.lowest:g} and {self.labels.highest:g}"
+            raise DataError(f"data.labels: lowest and highest are {given}; expected lowest < highest.")
 
     # Files
 
@@ -123,23 +137,42 @@ class Moments(Data):
         self.need([name for name in files if not (self.folder / name).is_file()], self.folder)
         paths = {stream.path: None for stream in (*self.streams.values(), self.text)}
         self.need([path for path in paths if not self._has(path)], self.folder)
-        rows = {
-            split: read_moments(
-                self.folder / name,
-                clip_length=self.clip_length,
-                saliency=self.saliency == "annotated",
-                unlabelled=split == "test",
-                slack=self.window_slack,
-            )
-            for split, name in self.files.items()
-        }
-        check_splits(rows, self.files)
+        rows = read_splits(self.folder, self.files, self.form(), saliency=self.saliency, unmatched=self.unmatched)
         every = [row for split in rows.values() for row in split]
         self.video_sources = [open_stream(self.folder, *item) for item in self.streams.items()]
         self.text_source = open_stream(self.folder, "text_stream", self.text)
         for stream in (*self.video_sources, self.text_source):
             self._need_features(stream, every)
+        videos = self.videos(every)
+        check_videos(videos, clip_length=self.clip_length, slack=self.length_slack, title=f"{self.name}: ")
         self.rows = rows
+
+    def form(self) -> Form:
+        """What the annotation files hold, and what is done about their defects."""
+        return Form(
+            self.clip_length,
+            saliency=self.saliency == "annotated",
+            labels=None if self.labels is None else (self.labels.lowest, self.labels.highest),
+            slack=self.window_slack,
+            defects=self.defects,
+            domain=self.domain,
+        )
+
+    def videos(self, rows: list[dict[str, Any]]) -> list[Video]:
+        """Each video of these rows, with the rows of its whole feature files, from their headers.
+
+        What cannot be read is not among them: the reader says what is wrong with it.
+        """
+        found = {}
+        for row in rows:
+            if row["vid"] not in found:
+                counts = {stream.name: _rows_of(stream, row) for stream in self.video_sources}
+                labels = len(row["label"]) if self.labels is not None and "label" in row else None
+                clips = row["duration"] / self.clip_length if labels is None else labels
+                length = f"the video has {row['duration']:g} s" if labels is None else ""
+                counts = {name: count for name, count in counts.items() if count}
+                found[row["vid"]] = Video(f"vid {row['vid']}", counts, clips, length)
+        return list(found.values())
 
     def _has(self, path: str) -> bool:
         place = self.folder / path
@@ -152,8 +185,15 @@ class Moments(Data):
             raise DataError(
                 f"{self.name}: stream {stream.name} has no features of {len(missing)} of {len(files)} {of}s: "
                 f"{some(files[file][of] for file in missing)}; looked for {missing[0]} in {stream.path.resolve()}. "
-                f"{self.advice()}"
+                f"{self._named_otherwise(stream, files[missing[0]])}{self.advice()}"
             )
+
+    def _named_otherwise(self, stream, row: dict[str, Any]) -> str:
+        """The setting that finds the file of a row under another usual name; "" if there is none."""
+        if (found := usual_pattern(stream, row)) is None:
+            return ""
+        where = "text_stream" if stream is self.text_source else f"video_streams.{stream.name}"
+        return f"{found.format(**row)} is there: 'data.{where}.file=\"{found}\"' reads files of this name. "
 
     # Splits
 
@@ -162,11 +202,13 @@ class Moments(Data):
         if self.moments:
             return
         self._read()
-        lengths = Lengths(self.max_clips, self.max_tokens, self.max_windows, self.clip_length, self.length_slack)
+        lengths = Lengths(
+            self.max_clips, self.max_tokens, self.max_windows, self.clip_length, self.length_slack, self.labels
+        )
         hold = self._hold()
         features = Features(self.video_sources, self.text_source, lengths, tef=self.tef, hold=hold)
         for split, rows in self.rows.items():
-            labelled = "relevant_windows" in rows[0]
+            labelled = ("relevant_windows" if self.labels is None else "label") in rows[0]
             if not labelled:
                 log.warning("%s has no windows: predictions of the %s split cannot be scored", self.files[split], split)
             if hold:
@@ -184,6 +226,7 @@ class Moments(Data):
 
     def facts(self) -> dict[str, Any]:
         """Plain values that a model is built from: widths (that of a clip includes its place), lengths, seconds."""
+        highlights = {} if self.labels is None else {"highlights": dataclasses.asdict(self.labels)}
         return {
             "video_dim": sum(stream.dim for stream in self.streams.values()) + 2 * self.tef,
             "text_dim": self.text.dim,
@@ -194,6 +237,7 @@ class Moments(Data):
             "saliency": self.saliency != "none",
             "streams": {name: stream.dim for name, stream in self.streams.items()},
             "tef": self.tef,
+            **highlights,
         }
 
     def annotations(self, split: Literal["train", "val", "test"]) -> list[dict[str, Any]]:
@@ -232,3 +276,11 @@ class Moments(Data):
         tensors = {key: value for key, value in batch.items() if key != "annotation"}
         moved = super().transfer_batch_to_device(tensors, device, dataloader_idx)
         return {key: batch[key] if key == "annotation" else moved[key] for key in batch}
+
+
+def _rows_of(stream, row: dict[str, Any]) -> int | None:
+    """Rows in a video's whole file; None if it cannot be read."""
+    try:
+        return stream.rows(stream.file_of(row), about=f"qid {row['qid']}, vid {row['vid']}")
+    except DataError:  # the reader says what is wrong, with the row that needs it
+        return None

@@ -16,12 +16,16 @@ from torch.utils.data import Dataset
 
 from datamodules.errors import DataError, some
 from datamodules.loading import Draw
-from datamodules.moment_retrieval.labels import annotated_saliency, moment_spans, window_saliency
+from datamodules.moment_retrieval.labels import (
+    LabelSettings,
+    annotated_saliency,
+    label_saliency,
+    moment_spans,
+    window_saliency,
+)
 from datamodules.streams import FolderStream, PackedStream
 
-SALIENCIES = ("annotated", "windows", "none")
 SOFTENING = 1e-5  # added to a row's length before the row is divided by it
-GROSS = 2.0  # features that last this much shorter or longer than the video are of another clip length
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Lengths:
     max_windows: int
     clip_length: float  # seconds
     length_slack: int  # clips by which the streams of a video may differ
+    labels: LabelSettings | None = None  # of data.saliency=labels
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:
@@ -93,21 +98,11 @@ class Features:
                 f"{about}: streams of different lengths (clips, of at most {limit}): {some(named)}. They may differ by "
                 f"{self.lengths.length_slack} (data.length_slack)."
             )
-        self._check_duration(about, clips, row["duration"])
         parts = [unit_rows(part[:clips]) for part in parts]
         if self.tef:
             begin = np.arange(clips, dtype=np.float32) / clips
             parts.append(np.stack([begin, begin + np.float32(1 / clips)], axis=1))
         return np.concatenate(parts, axis=1)
-
-    def _check_duration(self, about: str, clips: int, duration: float) -> None:
-        """DataError if the clips last less than half or more than twice as long as the video, cut at max_clips."""
-        expected = min(duration / self.lengths.clip_length, self.lengths.max_clips)
-        if clips + 1 < expected / GROSS or clips - 1 > expected * GROSS:
-            raise DataError(
-                f"{about}: {clips} clips of {self.lengths.clip_length:g} s are {clips * self.lengths.clip_length:g} s, "
-                f"the video has {duration:g} s. Is data.clip_length right?"
-            )
 
 
 class MomentDataset(Dataset):
@@ -155,6 +150,8 @@ class MomentDataset(Dataset):
         return moment_spans(windows, clips, self.lengths.clip_length, self.lengths.max_windows, rng)
 
     def _saliency(self, row, clips: int, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self.saliency == "labels":
+            return label_saliency(row["label"], clips, self.lengths.labels, rng)
         if self.saliency == "windows":
             return window_saliency(row["relevant_windows"], clips, self.lengths.clip_length, rng)
         return annotated_saliency(row["relevant_clip_ids"], row["saliency_scores"], clips, rng)

@@ -22,7 +22,10 @@ def write(folder: Path, data: Mapping[str, Any]) -> Fake:
     for number, (split, count) in enumerate(COUNTS.items()):
         rows = [row_of(f"v{split}{i}_0.0_150.0", 1000 * number + i, clips * data["clip_length"]) for i in range(count)]
         if split == "test" or files[split] not in list(files.values())[number + 1 :]:
+            if data.get("saliency") == "labels":
+                rows = [labelled(row, clips, data) for row in rows]
             lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / files[split]).parent.mkdir(parents=True, exist_ok=True)
             (folder / files[split]).write_text(lines, encoding="utf-8")
         for row in rows:
             names = {"vid": row["vid"], "qid": row["qid"]}
@@ -37,6 +40,13 @@ def row_of(vid: str, qid: int, duration: float) -> dict[str, Any]:
     row = {"qid": qid, "query": "A man speaks to the camera.", "duration": duration, "vid": vid}
     scores = {"relevant_clip_ids": [1, 2], "saliency_scores": [[2, 3, 3], [1, 1, 4]]}
     return {**row, "relevant_windows": [[2, 6]], **scores}
+
+
+def labelled(row: dict[str, Any], clips: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a set of highlights alone: no windows, and for every clip the scores of two raters."""
+    ends = [data["labels"]["lowest"], data["labels"]["highest"]]
+    labels = [[ends[clip % 2], ends[1]] for clip in range(clips)]
+    return {key: row[key] for key in ("qid", "query", "duration", "vid")} | {"label": labels, "domain": data["domain"]}
 
 
 def features(folder: Path, stream: Mapping[str, Any], names: dict, rows: int, random: np.random.Generator) -> int:

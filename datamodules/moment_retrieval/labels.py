@@ -8,10 +8,25 @@ not changed. Every random choice comes from `rng`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from configs.knobs import Count, Finite, Positive
+
 PAIRS = 2  # pairs of clips whose saliency is compared
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Scores that raters give to every clip of a video, in data sets of highlights alone, and how they are scored."""
+
+    lowest: Finite = 0.0  # that a rater can give
+    highest: Finite = 1.0
+    score: Positive = 12.0  # what a clip is trained on whose raters all give the highest; the lowest is 0
+    top: Count | None = None  # best clips whose average precision is the metric (TVSum: 5); null: all clips
+    positive: Literal["median", "lowest"] = "lowest"  # a clip is a highlight for a rater who gives more than that
 
 
 def moment_spans(
@@ -73,6 +88,27 @@ def window_saliency(
     if more is None or less is None:
         more = less = np.zeros(PAIRS, np.int64) if more is None else more
     return total, more, less
+
+
+def label_saliency(
+    labels: Sequence[Sequence[float]], clips: int, settings: LabelSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same from a score per rater for every clip: the mean over raters, from 0 to settings.score.
+
+    First pair: the clips with the highest and the lowest score. Second pair: two random clips with different scores,
+    the higher one first, or the first pair again if all scores are equal. Clips without a label have the score 0.
+    """
+    total = np.zeros(clips, np.float32)
+    mean = np.asarray(labels, np.float64)[:clips].mean(1)
+    total[: len(mean)] = settings.score * (mean - settings.lowest) / (settings.highest - settings.lowest)
+    best, worst = int(total.argmax()), int(total.argmin())
+    more = int(rng.integers(clips))
+    others = np.flatnonzero(total != total[more])
+    if not len(others):
+        return total, np.full(PAIRS, best, np.int64), np.full(PAIRS, worst, np.int64)
+    less = int(rng.choice(others))
+    more, less = (more, less) if total[more] > total[less] else (less, more)
+    return total, np.array([best, more], np.int64), np.array([worst, less], np.int64)
 
 
 def _draw(pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -26,7 +26,7 @@ from scripts.checks import mad_rows
 from scripts.checks.mad_features import UNREADABLE, Depth, check_shapes, check_tracks, check_values
 from scripts.checks.mad_rows import check_rows, check_times
 from scripts.checks.mad_splits import ZEROS, check_described, check_lists, check_titles, used_movies
-from scripts.checks.report import Report
+from scripts.checks.report import NothingToCheck, Report
 
 NO_FILE = "missing file (stops training)"
 SILENT = "movie without subtitles"
@@ -35,10 +35,6 @@ STOPS = f"what no other check found ({STOPPING})"
 ANY = 10**9
 GENERATED = {mad_rows.UNSORTED: ANY}  # what generated data have on purpose, in all files ...
 TRAPS = {kind: 1 for kind in (mad_rows.NEGATIVE, mad_rows.BYTES, mad_rows.EMPTY, mad_rows.REVERSED)}  # ... in training
-
-
-class NothingToCheck(Exception):
-    """The folder of the data, or every file in it, is missing."""
 
 
 def check_madv2(data: Descriptions, deep: Depth | None = None) -> Report:

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from datamodules.errors import some
 
 
+class NothingToCheck(Exception):
+    """The folder of the data, or every file in it, is missing."""
+
+
 @dataclass
 class Section:
     """One kind of finding: the names of what has it, by file."""

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,11 @@ from tasks.common.errors import CheckpointError
 if TYPE_CHECKING:  # it takes seconds to import
     from pytorch_lightning import LightningModule
 
-ALLOWED = [argparse.Namespace]  # beyond tensors and plain values
+
+# Beyond tensors and plain values. An EasyDict, in which Lighthouse keeps its options, becomes a dict of the same keys:
+# nothing of its class is imported or run. (OrderedDict: of a plain dict torch cannot restore the attributes.)
+ALLOWED = [argparse.Namespace, (OrderedDict, "easydict.EasyDict")]
+WRAPPERS = ("module.", "_orig_mod.")  # before every name of a model in DistributedDataParallel, in torch.compile
 
 
 @dataclass
@@ -30,7 +35,8 @@ class Imported:
 
 
 def read(path: Path) -> Any:
-    """The content of a file of torch.save, on the CPU: tensors, plain values, argparse.Namespace and nothing else.
+    """The content of a file of torch.save, on the CPU: tensors, plain values, argparse.Namespace, EasyDict as a plain
+    mapping, and nothing else.
 
     Raises CheckpointError for a file that is missing, cut off or not a checkpoint, and for anything else in its pickle,
     which it names.
@@ -53,7 +59,7 @@ def read(path: Path) -> Any:
             raise
         raise CheckpointError(
             f"{path}: its pickle asks for {refused[1]}, which loading would run; only tensors, plain values and "
-            "argparse.Namespace are read. Nothing of it was run"
+            "argparse.Namespace are read (and easydict.EasyDict, as a plain mapping). Nothing of it was run"
         ) from error.__cause__
 
 
@@ -71,3 +77,19 @@ def tensors_of(content: Any, key: str, source: str) -> dict[str, torch.Tensor]:
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{source}: {key}[{name!r}] has numbers that are not finite")
     return weights
+
+
+def state_dict_of(content: Any, source: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The weights of a file, by the names of the bare model, and what to tell of how they were found.
+
+    They are in "model" or "state_dict", or are the file itself. What a wrapper of torch puts before every name is left
+    out. Raises CheckpointError as `tensors_of`.
+    """
+    key = next((k for k in ("model", "state_dict") if isinstance(content, Mapping) and k in content), None)
+    if key is None and isinstance(content, Mapping) and any(torch.is_tensor(value) for value in content.values()):
+        content, key = {"model": content}, "model"
+    weights, remarks = tensors_of(content, key or "model", source), []
+    while prefix := next((one for one in WRAPPERS if weights and all(n.startswith(one) for n in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+        remarks.append(f"'{prefix}' before every name is left out: a wrapper of torch put it there")
+    return weights, remarks

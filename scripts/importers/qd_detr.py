@@ -1,92 +1,104 @@
-"""Released QD-DETR checkpoints {"model": state dict, "opt": argparse.Namespace, "epoch": ...} as the project's module.
+"""QD-DETR checkpoints {"model": state dict, "opt": options, "epoch": ...} as the project's module: its authors' own and
+those that CG-DETR's and Lighthouse's trainings write.
 
     imported = convert(content, "model_best.ckpt")
     imported.module.predict(batch)   # the released model's outputs
 
-Sizes come from the weights; lengths, dropout and learning rate from `opt` if it has them, else from the published run.
-Windows are cut where the original cuts them, and wrong texts are chosen as in the original (task.longest=facts,
+Sizes come from the weights; lengths, dropout and learning rate from the options if there are any, else from the
+published run. Windows are rounded to clips as in all of these codes, and cut where the original cuts those of
+QVHighlights; wrong texts are chosen as in the original (task.round_windows=true, task.longest=facts,
 task.wrong_texts=rolled).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from configs.composing import composed
-from scripts.importers.common import Imported, tensors_of
+from configs.resolvers import ROOT
+from scripts.importers.common import Imported, state_dict_of
+from scripts.importers.qd_detr_options import (
+    LIGHTHOUSE,
+    NO_LIMIT,
+    data_of,
+    folders_of,
+    number,
+    options_of,
+    streams_of,
+    whole,
+)
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
-from tasks.moment_retrieval.upstream import UNUSED, options_of, translated
+from tasks.moment_retrieval.upstream import UNUSED, translated
+from tasks.moment_retrieval.upstream import options_of as sizes_of
 
-STREAMS = {"slowfast_features": 2304, "clip_features": 512}  # widths in the published runs, in their order
-KNOWN = {sum(STREAMS[name] for name in names): names for names in (tuple(STREAMS), *((name,) for name in STREAMS))}
+QVHIGHLIGHTS = "qvhighlights"
 TEF = 2  # features that say where a clip begins and ends
-ABSENT = {"pre_norm": (False,), "use_txt_pos": (False,), "position_embedding": ("sine",), "span_loss_type": ("l1",)}
+MOST_TOKENS = 100  # what max_q_l=-1 means in these codes
+MOST_CLIPS = 1000  # clips that are read of a video of an unknown data set without a limit
 RATES = {"lr": "lr", "wd": "weight_decay", "dropout": "dropout", "input_dropout": "input_dropout"}
 POSITIONS = f"{UNUSED}position_embeddings.weight"  # (most tokens, width)
 
 
-def convert(content: Any, source: str) -> Imported:
+def convert(content: Any, source: str, options: Sequence[str] = ()) -> Imported:
     """The module with the weights of a released checkpoint, and the configuration of its data if that is known.
 
+    options: files and key=value words that complete or replace those in the checkpoint.
     Raises CheckpointError for anything but a QD-DETR that this project's model can be.
     """
-    weights, given = tensors_of(content, "model", source), _options(content, source)
+    weights, remarks = state_dict_of(content, source)
+    given = options_of(content, options, source)
     try:
         state = translated(weights)
-        sizes = options_of(state)
+        sizes = sizes_of(state)
     except (ValueError, IndexError) as error:
         raise CheckpointError(f"{source}: {error}") from error
-    facts = _facts(sizes, weights, given, source)
+    data = data_of(given)
+    base = _composed(data or QVHIGHLIGHTS)
+    facts, said = _facts(sizes, weights, given, base, data, source)
     of_task = {name: sizes[name] for name in sizes if name not in ("video_dim", "text_dim")}
-    of_task |= {ours: _number(given, theirs, 0, source, least=0) for theirs, ours in RATES.items() if theirs in given}
-    of_task["heads"] = _whole(given, "nheads", sizes["heads"], source)
-    of_task |= {"longest": "facts", "wrong_texts": "rolled"}
-    cfg = _composed(of_task, facts)
+    of_task |= {ours: number(given, theirs, 0, source, least=0) for theirs, ours in RATES.items() if theirs in given}
+    of_task["heads"] = whole(given, "nheads", sizes["heads"], source)
+    of_task |= {"round_windows": True, "wrong_texts": "rolled"}
+    own_windows = data is None or data.removesuffix(LIGHTHOUSE) == QVHIGHLIGHTS
+    of_task["longest"] = "facts" if own_windows else "duration"
+    cfg = _with_streams(_composed(data or QVHIGHLIGHTS, of_task, facts), facts, folders_of(given))
+    if given.get("dset_domain") and cfg.data.get("domain") is not None:
+        cfg.data.domain = given["dset_domain"]
+    more = build(cfg.data).facts()  # what else the data module says of its data
+    facts = {name: value for name, value in more.items() if name not in ("streams", "tef")} | facts
     try:
         module = build(cfg.task, mask=OmegaConf.to_container(cfg.mask, resolve=True), facts=facts)
         module.model.load_state_dict(state)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: these are not QD-DETR's weights: {error}") from error
     unused = sorted(name for name in weights if name.startswith(UNUSED))
-    remarks = [f"left out, as the model never uses them: {', '.join(unused)}"] if unused else []
-    remarks += [] if given else ["no options in it (opt): lengths and dropout are those of the published run"]
-    return Imported(module.eval(), cfg if "streams" in facts and _is_qvhighlights(given) else None, remarks)
+    remarks += [f"left out, as the model never uses them: {', '.join(unused)}"] if unused else []
+    remarks += said if given else ["no options in it (opt): lengths and dropout are those of the published run", *said]
+    return Imported(module.eval(), cfg if "streams" in facts and data is not None else None, remarks)
 
 
-def _options(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What the checkpoint says of its own options. CheckpointError for those that ask for another model."""
-    opt = content.get("opt")
-    given = dict(opt) if isinstance(opt, Mapping) else dict(vars(opt)) if hasattr(opt, "__dict__") else {}
-    for name, allowed in ABSENT.items():
-        if name in given and given[name] not in allowed:
-            raise CheckpointError(
-                f"{source}: opt.{name} is {given[name]!r}; this project's QD-DETR is the published one, with "
-                f"{name}={allowed[0]!r}"
-            )
-    return given
-
-
-def _number(given: Mapping[str, Any], name: str, default: float, source: str, least: float) -> float:
-    value = given.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-        raise CheckpointError(f"{source}: opt.{name} is {value!r}, expected a number of at least {least:g}")
-    return value
-
-
-def _whole(given: Mapping[str, Any], name: str, default: int, source: str) -> int:
-    if (value := _number(given, name, default, source, least=1)) != int(value):
-        raise CheckpointError(f"{source}: opt.{name} is {value!r}, expected a whole number")
-    return int(value)
-
-
-def _facts(sizes: dict, weights: dict[str, torch.Tensor], given: dict[str, Any], source: str) -> dict[str, Any]:
-    """The data module's facts, completed by QVHighlights' published options; streams only if they are certain."""
-    clips = _whole(given, "max_v_l", 75, source)
-    tokens = _whole(given, "max_q_l", len(weights[POSITIONS]) if POSITIONS in weights else 32, source)
-    seconds = float(_number(given, "clip_length", 2, source, least=0.01))
+def _facts(
+    sizes: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    given: Mapping[str, Any],
+    base: DictConfig,
+    data: str | None,
+    source: str,
+) -> tuple[dict[str, Any], list[str]]:
+    """The data module's facts, completed by the data's configuration, and what to tell; streams only if certain."""
+    said = []
+    clips, tokens = given.get("max_v_l"), given.get("max_q_l")
+    if clips == NO_LIMIT:
+        clips = MOST_CLIPS if data is None else base.data.max_clips
+        said.append(f"max_v_l is -1, no limit: {clips} clips of a video are read (data.max_clips)")
+    else:
+        clips = whole(given, "max_v_l", base.data.max_clips, source)
+    usual = len(weights[POSITIONS]) if POSITIONS in weights else base.data.max_tokens
+    tokens = MOST_TOKENS if tokens == NO_LIMIT else whole(given, "max_q_l", usual, source)
+    seconds = float(number(given, "clip_length", base.data.clip_length, source, least=0.01))
     video, tef = sizes["video_dim"], "tef" in str(given.get("ctx_mode", "video_tef"))
     features = video - TEF * tef
     if "v_feat_dim" in given and not given.get("a_feat_dim") and given["v_feat_dim"] not in (features, video):
@@ -97,24 +109,54 @@ def _facts(sizes: dict, weights: dict[str, torch.Tensor], given: dict[str, Any],
         raise CheckpointError(
             f"{source}: opt.t_feat_dim is {given['t_feat_dim']}, but the weights take {sizes['text_dim']} per token"
         )
-    facts = {"video_dim": video, "text_dim": sizes["text_dim"], "clips": clips, "tokens": tokens}
-    facts |= {"clip_length": seconds, "duration": clips * seconds, "saliency": True}
-    if features in KNOWN and not given.get("a_feat_dim"):
-        facts |= {"streams": {name: STREAMS[name] for name in KNOWN[features]}, "tef": tef}
-    return facts
+    lengths = {"text_dim": sizes["text_dim"], "clips": clips, "tokens": tokens, "clip_length": seconds}
+    known = {name: stream.dim for name, stream in base.data.video_streams.items() if stream is not None}
+    streams = streams_of(given, features, known)
+    facts = {"video_dim": video, **lengths, "duration": clips * seconds, "saliency": base.data.saliency != "none"}
+    if streams is not None:
+        facts |= {"streams": streams, "tef": tef}
+        said += _about_streams(streams, given)
+    if data is None:
+        said.append(f"dset_name {given['dset_name']!r} is none of this project's data sets (configs/data)")
+    return facts, said
 
 
-def _is_qvhighlights(given: dict[str, Any]) -> bool:
-    return given.get("dset_name", "hl") == "hl"
+def _about_streams(streams: Mapping[str, int], given: Mapping[str, Any]) -> list[str]:
+    listed = ", ".join(f"{name} ({width})" for name, width in streams.items())
+    if given.get("v_feat_dirs"):
+        return [f"streams in the order of its training: {listed}"]
+    guessed = " (the options have no v_feat_dirs: QD-DETR's own order; Lighthouse's is CLIP first)"
+    return [f"streams: {listed}{guessed if len(streams) > 1 else ''}"]
 
 
-def _composed(of_task: dict[str, Any], facts: dict[str, Any]) -> DictConfig:
-    """experiment=qvhighlights_baseline with the checkpoint's sizes and its data's."""
-    changes = {f"task.{name}": value for name, value in of_task.items()}
-    changes |= {"data.max_clips": facts["clips"], "data.max_tokens": facts["tokens"]}
-    changes |= {"data.text_stream.dim": facts["text_dim"], "data.clip_length": facts["clip_length"]}
-    changes |= {"name": "qd_detr_released"}
-    if "streams" in facts:
-        changes["data.tef"] = facts["tef"]
-        changes |= {f"data.video_streams.{name}": "null" for name in STREAMS if name not in facts["streams"]}
-    return composed("experiment=qvhighlights_baseline", *(f"{k}={v}" for k, v in changes.items()))
+def _composed(
+    data: str, of_task: Mapping[str, Any] | None = None, facts: Mapping[str, Any] | None = None
+) -> DictConfig:
+    """The baseline's experiment on a data set, with the checkpoint's sizes and its data's."""
+    changes = {f"task.{name}": value for name, value in (of_task or {}).items()}
+    if facts is not None:
+        changes |= {"data.max_clips": facts["clips"], "data.max_tokens": facts["tokens"]}
+        changes |= {"data.text_stream.dim": facts["text_dim"], "data.clip_length": facts["clip_length"]}
+        changes |= {"data.tef": facts["tef"]} if "tef" in facts else {}
+    changes["name"] = "qd_detr_released"
+    own = f"{data.removesuffix(LIGHTHOUSE)}_baseline"
+    words = [f"experiment={own}", f"data={data}"]
+    if not (ROOT / "configs" / "experiment" / f"{own}.yaml").is_file():
+        words = [f"experiment={QVHIGHLIGHTS}_baseline", f"data={data}"]
+    return composed(*words, *(f"{key}={value}" for key, value in changes.items()))
+
+
+def _with_streams(cfg: DictConfig, facts: Mapping[str, Any], folders: Sequence[str]) -> DictConfig:
+    """The configuration with the checkpoint's streams in their order; a new one lies in its folder below features/, or
+    in a folder of its name."""
+    if "streams" not in facts:
+        return cfg
+    shipped, streams = cfg.data.video_streams, {}
+    places = dict(zip(facts["streams"], folders, strict=False))
+    for name, width in facts["streams"].items():
+        place = places.get(name, name)
+        inside = place.startswith("features/") and ".." not in place
+        new = {"path": place if inside else name, "key": "features", "file": "{vid}.npz"}
+        streams[name] = {**(shipped[name] if shipped.get(name) is not None else new), "dim": width}
+    cfg.data.video_streams = OmegaConf.create(streams)
+    return cfg

@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from configs.composing import composed
-from scripts.importers.common import Imported, tensors_of
+from scripts.importers.common import Imported, state_dict_of
 from tasks.common.build import build
 from tasks.common.errors import CheckpointError
 from tasks.video_captioning.swin import INDEX, WINDOW, VideoSwin
@@ -77,7 +77,7 @@ def released(content: Any, source: str) -> tuple[dict[str, Any], dict[str, Any],
     content: what torch.load gave: the state dict itself, or a dict that holds it as "state_dict" or "model".
     Raises CheckpointError for anything but a whole SwinBERT that this project's model can be.
     """
-    weights = _weights(content, source)
+    weights, remarks = state_dict_of(content, source)
     try:
         state, unused = translated(weights)
         options = options_of(state)
@@ -99,17 +99,10 @@ def released(content: Any, source: str) -> tuple[dict[str, Any], dict[str, Any],
         raise CheckpointError(
             f"{source}: its Video Swin gives {swin.dim} features per token, its fc takes {options['feature_dim']}"
         )
-    remarks = [f"left out, as no caption depends on them: {', '.join(sorted(unused))}"] if unused else []
+    remarks += [f"left out, as no caption depends on them: {', '.join(sorted(unused))}"] if unused else []
     if TABLE not in state:
         remarks.append(f"no learned mask in it: full attention between {VIDEO_TOKENS} video tokens")
     return options, backbone, state, remarks
-
-
-def _weights(content: Any, source: str) -> dict[str, torch.Tensor]:
-    key = next((k for k in ("state_dict", "model") if isinstance(content, Mapping) and k in content), None)
-    if key is None and isinstance(content, Mapping) and any(torch.is_tensor(value) for value in content.values()):
-        content, key = {"model": content}, "model"
-    return tensors_of(content, key or "model", source)
 
 
 def _backbone(state: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:

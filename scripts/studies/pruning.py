@@ -72,7 +72,8 @@ def wanted(run: Path, shares: Sequence[float], metric: str | None) -> list[Cell]
     """The tests of a run. Raises ConfigError for a folder that is none, or an unknown metric."""
     cfg = load(run / "config.yaml")
     masked = cfg.mask.scope != "none" and cfg.mask.control == "none"
-    known = owner(OmegaConf.to_container(cfg), "task").headline
+    plain = OmegaConf.to_container(cfg)
+    known = owner(plain, "task").named(plain["task"]).headline
     metric = metric or cfg.primary.metric
     if metric not in known:
         raise ConfigError(f"--metric: {metric} is not a metric of {run}{nearest(metric, known)} ({', '.join(known)})")

@@ -9,6 +9,10 @@ class CheckpointError(ValueError):
     """A checkpoint or a run folder is missing, incomplete or unreadable."""
 
 
+class ScoringError(ValueError):
+    """Predictions or their ground truth cannot be scored."""
+
+
 class OtherRankError(RuntimeError):
     """Another rank of this run failed; the message says which, and why."""
 

@@ -153,6 +153,7 @@ def train_blind(blind: DictConfig, datamodule: LightningDataModule) -> dict[str,
     """Trains and tests the blind model, without any output."""
     seed_run(blind.seed)
     module = build_module(blind, datamodule)
+    module.start()
     with quiet():
         trainer = build_trainer(blind)
         trainer.fit(module, datamodule=datamodule)

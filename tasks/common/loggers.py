@@ -106,7 +106,7 @@ def number(text: str) -> float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def log_settings(trainer: Trainer, record: "RunRecord", task: "type[Task]") -> None:
+def log_settings(trainer: Trainer, record: "RunRecord", task: "Task | type[Task]") -> None:
     """Gives every logger the run's settings: nested to W&B, with the command as notes, and flat to others."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):

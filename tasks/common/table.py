@@ -42,12 +42,13 @@ def closing_table(
 
 
 @rank_zero_only
-def show(table: Table, folder: Path) -> None:
-    """Prints the table and the run's folder; in a log file the table is 120 columns wide."""
+def show(table: Table, folder: Path, remarks: Sequence[str] = ()) -> None:
+    """Prints the table, remarks and the run's folder; in a log file the table is 120 columns wide."""
     console = Console()
     console = console if console.is_terminal else Console(width=120)
     console.print(table)
-    console.print(str(folder), soft_wrap=True, highlight=False)
+    for line in (*remarks, str(folder)):
+        console.print(Text(line), soft_wrap=True, highlight=False)
 
 
 def _number(value: float | None) -> str:

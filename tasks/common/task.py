@@ -16,7 +16,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -30,6 +30,13 @@ from tasks.common.epoch_loss import EpochLoss
 from tasks.common.gather import gather_rows, mean_of_ranks
 
 
+class Named(NamedTuple):
+    """`Task.headline` and `Task.logged` of a task with certain settings."""
+
+    headline: tuple[str, ...]
+    logged: tuple[str, ...]
+
+
 class Task(pl.LightningModule):
     """The base class of all tasks. Raises TypeError when a class is defined that lacks a part of the contract.
 
@@ -40,6 +47,7 @@ class Task(pl.LightningModule):
     rules: functions that find settings which do not go together (configs/contradictions.py: Rule).
     weights_depend_on: settings of the task's node that trained weights belong to; eval.py refuses to change them.
     modalities: what the tokens of a masked sequence are of, in their order, if they are of several modalities.
+    remarks: what a reader of a run's closing table has to know; instances may set it.
     """
 
     headline: ClassVar[tuple[str, ...]]
@@ -48,6 +56,7 @@ class Task(pl.LightningModule):
     rules: ClassVar[tuple[Callable, ...]] = ()
     weights_depend_on: ClassVar[tuple[str, ...]] = ()
     modalities: ClassVar[tuple[str, ...]] = ()
+    remarks: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
@@ -104,6 +113,12 @@ class Task(pl.LightningModule):
         """One pass over a batch's inputs, without its labels, through everything that has masks."""
         return self(batch)
 
+    def start(self) -> None:
+        """Before a training that goes on from no checkpoint: takes weights from elsewhere, in a task that can.
+
+        Tests and resumed trainings do not call it. Raises CheckpointError for weights that cannot be used.
+        """
+
     def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
         """Which queries (B, N_q) and keys (B, N_k) of a batch's masks are real tokens (True) and not padding.
 
@@ -115,6 +130,14 @@ class Task(pl.LightningModule):
     def masked_keys(cls, cfg: Mapping[str, Any]) -> dict[str, int]:
         """Keys that a masked query sees, by attention; "" names the only kind. Empty if they are not known."""
         return {} if cfg.get("num_keys") is None else {"": cfg["num_keys"]}
+
+    @classmethod
+    def named(cls, settings: Mapping[str, Any]) -> Named:
+        """`headline` and `logged` with these settings of the task's node, in a task that computes what they say.
+
+        Such a task sets both on its instances as well.
+        """
+        return Named(cls.headline, cls.logged)
 
     @classmethod
     def cost_hooks(cls) -> CostHooks | None:

@@ -67,7 +67,7 @@ def sweep_of_job() -> dict[str, str | None]:
     return found
 
 
-def best_of(task: "type[Task]") -> dict[str, str]:
+def best_of(task: "Task | type[Task]") -> dict[str, str]:
     """The validation metrics of a task and which value of each is best: "max" or "min"."""
     found = {}
     for name in task.logged:
@@ -77,7 +77,7 @@ def best_of(task: "type[Task]") -> dict[str, str]:
     return found
 
 
-def define_metrics(run: Any, task: "type[Task]") -> None:
+def define_metrics(run: Any, task: "Task | type[Task]") -> None:
     """Lets the summary hold the best and the last value of each validation metric (`val/loss.min`, `.last`)."""
     for first, second in clashes((*task.logged, *(f"test/{name}" for name in task.headline))):
         rank_zero_warn(f"W&B gets the metrics {first!r} and {second!r} under one name, {wandb_name(first)}: rename one")

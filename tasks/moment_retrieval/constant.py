@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.moment_retrieval.postprocessing import clips_of
+from datamodules.moment_retrieval.legal import scored_clips
 from tasks.moment_retrieval.scores import iou
 
 
@@ -20,8 +20,9 @@ def constant_answer(
     """
     edges = np.linspace(0, 1, 21)
     grid = np.array([(a, b) for a in edges for b in edges if b > a])  # (C, 2)
-    true = [np.array(window) / row["duration"] for row in annotations for window in row["relevant_windows"]]
-    overlap = iou(grid[None], np.array(true)[None])[0]  # (C, W)
+    true = [np.array(window) / row["duration"] for row in annotations for window in row.get("relevant_windows", ())]
+    overlap = iou(grid[None], np.array(true).reshape(1, -1, 2))[0]  # (C, W)
+    windows = windows if true else 0
     best, chosen = np.zeros(overlap.shape[1]), []
     for _ in range(min(windows, len(grid))):
         gain = np.maximum(overlap, best).mean(1)
@@ -30,7 +31,9 @@ def constant_answer(
     curve = mean_saliency(annotations, facts["clips"], facts["clip_length"])
 
     def answer(row: dict[str, Any]) -> dict[str, Any]:
-        clips = max(1, clips_of(row["duration"], facts["clip_length"]))
+        labels = row.get("label") if "highlights" in facts else None
+        clips = scored_clips(row["duration"], facts["clip_length"], max(row.get("relevant_clip_ids", ()), default=-1))
+        clips = clips if labels is None else len(labels)
         places = np.arange(clips) * len(curve) // clips
         return {
             "pred_relevant_windows": [
@@ -47,6 +50,10 @@ def mean_saliency(annotations: list[dict[str, Any]], clips: int, clip_length: fl
     """Mean summed score at `clips` places of the video; zeros if the annotations have no scores."""
     total = np.zeros(clips)
     for row in annotations:
+        if "label" in row and not row.get("relevant_windows"):  # a set of highlights alone: a score for every clip
+            mean = np.asarray(row["label"], float).mean(1)
+            total += mean[np.arange(clips) * len(mean) // clips]
+            continue
         count = max(1, int(row["duration"] / clip_length))
         for clip, scores in zip(row.get("relevant_clip_ids", ()), row.get("saliency_scores", ()), strict=True):
             first, last = clip * clips // count, max(clip * clips // count + 1, (clip + 1) * clips // count)

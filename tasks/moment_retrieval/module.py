@@ -3,10 +3,11 @@
 datamodules/moment_retrieval/datamodule.py says which keys, shapes and polarity a batch has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
@@ -22,18 +23,28 @@ from tasks.common.means import Means
 from tasks.common.measured import measured
 from tasks.common.non_finite import non_finite
 from tasks.common.optimisation import Schedule, adamw
-from tasks.common.task import Task, first_of
+from tasks.common.task import Named, Task, first_of
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.losses import LossSettings, MomentLosses
-from tasks.moment_retrieval.metrics import MomentMetrics
+from tasks.moment_retrieval.metric_settings import MetricSettings
+from tasks.moment_retrieval.metrics import MomentMetrics, metrics_of
 from tasks.moment_retrieval.model import PLACES, QDDETR
 from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
+from tasks.moment_retrieval.remarks import outside
 from tasks.moment_retrieval.rules import RULES, keys_by_place
-from tasks.moment_retrieval.scores import HEADLINE, evaluate, headline
+from tasks.moment_retrieval.scores import HEADLINE, headline
+from tasks.moment_retrieval.start import start_from
 from tasks.moment_retrieval.submission import SALIENCY
 
 TERMS = ("span", "giou", "label", "saliency")
 LOGGED = ("loss", *TERMS, "class_error")  # terms of the last decoder layer
+
+
+def names_of(figures: Iterable[str]) -> Named:
+    """What a run with these figures reports and logs."""
+    losses = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss")
+    terms = tuple(f"{stage}/{name}" for stage in ("train", "val") for name in (*TERMS, "class_error"))
+    return Named((*figures, "test_loss", "train_loss"), (*losses, *(f"val/{name}" for name in figures), *terms))
 
 
 class MomentRetrieval(Task):
@@ -45,15 +56,16 @@ class MomentRetrieval(Task):
     width ... input_dropout, first_spans, backend: as in QDDETR. losses: the fields of LossSettings, as a plain dict.
     wrong_texts: which text is the wrong one of a video. "rolled": that of the batch's next sample, as published;
         "other_video": that of the next sample about another video.
-    round_windows: predicted windows end at whole clips. longest: "duration": no window ends after its video; "facts":
-        no window ends after the data's longest video, as published.
+    round_windows: the published protocol: predicted windows end at whole clips and are shares of the video's duration.
+        False: they end anywhere and are shares of the clips that were read, as the labels are.
+    longest: "duration": no window ends after its video; "facts": none after the data's longest video, as published.
+    metrics: the fields of MetricSettings, as a plain dict.
+    init_from: a checkpoint of this project from whose weights a training begins (tasks/common/initial_weights.py).
     schedule, decay, warmup: see tasks.common.optimisation.adamw.
     blind: the input-blind floor: the text is one token of zeros.
     """
 
-    headline = (*HEADLINE, "test_loss", "train_loss")
-    logged = ("train/loss", "train/loss_step", "train/loss_epoch", "val/loss", *(f"val/{name}" for name in HEADLINE))
-    logged += tuple(f"{stage}/{name}" for stage in ("train", "val") for name in (*TERMS, "class_error"))
+    headline, logged = names_of(HEADLINE)
     row_id = "qid"
     rules = RULES
     weights_depend_on = ("heads",)
@@ -77,8 +89,10 @@ class MomentRetrieval(Task):
         first_spans: Literal["normal", "grid"] = "normal",
         losses: LossSettings | None = None,
         wrong_texts: Literal["rolled", "other_video"] = "other_video",
-        round_windows: bool = True,
+        round_windows: bool = False,
         longest: Literal["duration", "facts"] = "duration",
+        metrics: MetricSettings | None = None,
+        init_from: str | None = None,
         weight_decay: NotNegative = 1e-4,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
@@ -118,9 +132,19 @@ class MomentRetrieval(Task):
             for head in (self.model.saliency_clip, self.model.saliency_global):
                 head.requires_grad_(False)
         self.losses = MomentLosses(**(losses or {}))
-        self.val_scores = MomentMetrics(clip_length=facts["clip_length"])
-        self.test_scores = MomentMetrics(clip_length=facts["clip_length"])
+        self.metrics = MetricSettings(**(metrics or {}))
+        self.figures = self.metrics.figures()
+        self.headline, self.logged = names_of(self.figures)
+        self.val_scores, self.test_scores = (metrics_of(facts, self.metrics) for _ in range(2))
         self.val_means, self.test_means = Means(LOGGED), Means(LOGGED)
+
+    @classmethod
+    def named(cls, settings: Mapping[str, Any]) -> Named:
+        return names_of(MetricSettings(**(settings.get("metrics") or {})).figures())
+
+    def start(self) -> None:
+        if self.hparams.init_from:
+            start_from(self, self.hparams.init_from)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +177,12 @@ class MomentRetrieval(Task):
                 {name: row[name] for name in row if name not in (*SALIENCY, "pred_saliency_scores")} for row in rows
             ]
         for row in rows:
-            row["pred_saliency_scores"] = whole_curve(row["pred_saliency_scores"], row["duration"], clip_length)
+            relevant = row.get("relevant_clip_ids", ())
+            row["pred_saliency_scores"] = whole_curve(
+                row["pred_saliency_scores"], row["duration"], clip_length, relevant
+            )
+            if "highlights" in facts:  # nothing says where a moment would begin or end
+                row["pred_relevant_windows"] = []
         return rows
 
     # -- Lightning ----------------------------------------------------------------------------------------------------
@@ -179,7 +208,7 @@ class MomentRetrieval(Task):
 
     def log_scores(self, stage: str, metrics: MomentMetrics, means: Means) -> dict[str, float]:
         """Metrics and losses over all ranks, logged as <stage>/<name>."""
-        found = headline(metrics.compute()) | means.compute()
+        found = headline(metrics.compute(), self.figures) | means.compute()
         metrics.reset()
         means.reset()
         self.log_of_all(stage, found)
@@ -197,8 +226,21 @@ class MomentRetrieval(Task):
         self.predictions = self.gather_predictions()
         if not has_answers(self.predictions):
             return
+        self.remarks = self.remarks_on(self.predictions)
         found = self.log_scores("test", self.test_scores, self.test_means)
-        self.report({name: found[name] for name in HEADLINE if name in found}, found["loss"])
+        self.report({name: found[name] for name in self.figures if name in found}, found["loss"])
+
+    def remarks_on(self, rows: list[dict]) -> tuple[str, ...]:
+        """Whether windows were rounded, and which true windows of these rows no length range counts."""
+        seconds = self.hparams.facts["clip_length"]
+        ends = "are as predicted (task.round_windows=false)"
+        if self.hparams.round_windows:
+            ends = f"end at whole clips of {seconds:g} s, as published (task.round_windows=true)"
+        true = [(end - start, row["qid"]) for row in rows for start, end in row.get("relevant_windows", ())]
+        if not true:
+            return ()
+        length, query = (np.array(values) for values in zip(*true, strict=True))
+        return f"windows {ends}", *outside(length, query, self.metrics.ranges)
 
     def configure_optimizers(self):
         # Lightning refuses to clip the gradients of a fused optimiser under mixed precision
@@ -209,7 +251,7 @@ class MomentRetrieval(Task):
 
     def score(self, rows: list[dict]) -> dict[str, float]:
         """The headline metrics of rows that hold predictions and their truth, in percent."""
-        return headline(evaluate(rows, rows, clip_length=self.hparams.facts["clip_length"]))
+        return headline(self.test_scores.scored(rows), self.figures)
 
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no input, or more than any model may, on the rows of the last test.
@@ -278,7 +320,7 @@ class MomentRetrieval(Task):
 
 def has_answers(rows: list[dict]) -> bool:
     """Whether annotations say what is to be found."""
-    return "relevant_windows" in rows[0]
+    return "relevant_windows" in rows[0] or "label" in rows[0]
 
 
 def wrong_texts(videos: Sequence[str], other: bool) -> list[int] | None:

@@ -1,10 +1,12 @@
 """From a model's outputs to rows of a submission file: windows in seconds with scores, and a saliency per clip."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from datamodules.moment_retrieval.legal import scored_clips
 from tasks.moment_retrieval.model import FOREGROUND
 from tasks.moment_retrieval.spans import start_end
 
@@ -47,15 +49,14 @@ def submission_rows(
     """The rows of a submission file, beside their annotations (which `evaluate` scores them against).
 
     longest: seconds after which no window ends, for all videos; None is each video's duration.
-    rounded: windows end at whole clips.
+    rounded: as published (`published_whole`), and windows end at whole clips. False: shares are of what was read, as
+        the labels are, and windows end where the model says.
     """
     annotations = batch["annotation"]
     duration = torch.tensor([row["duration"] for row in annotations], dtype=torch.float32)
     last = duration if longest is None else torch.full_like(duration, longest)
-    # Shares are of the duration, as published, unless only a part of the video was read: then they are of that part, as
-    # the labels are. (The original stretches the windows of a video that it has cut.)
     read = batch["video_keep"].sum(1).cpu() * clip_length
-    whole = torch.where((read - duration).abs() > clip_length, read, duration)
+    whole = published_whole(read, duration, clip_length) if rounded else read
     windows = ranked_windows(outputs["logits"], outputs["spans"], whole, last, clip_length if rounded else None)
     curves = saliency_curves(outputs["saliency"], batch["video_keep"])
     return [
@@ -64,15 +65,20 @@ def submission_rows(
     ]
 
 
-def whole_curve(curve: list[float], duration: float, clip_length: float) -> list[float]:
+def published_whole(read: Tensor, duration: Tensor, clip_length: float) -> Tensor:
+    """Seconds (B,) that a share of 1 is, of the seconds that were read and the durations (B,): the duration.
+
+    It is what was read if only a part of the video was, by more than a clip. (The original stretches the windows of a
+    video that it has cut.)
+    """
+    return torch.where((read - duration).abs() > clip_length, read, duration)
+
+
+def whole_curve(curve: list[float], duration: float, clip_length: float, relevant: Sequence[int] = ()) -> list[float]:
     """A saliency for every clip of the video: a curve that ends more than a clip early goes on with its lowest score.
 
-    (A curve that lacks the last clip is legal, and stays as it is.)
+    relevant: clips that are rated, which may be the cut last one. (A curve that lacks the last clip is legal, and stays
+    as it is.)
     """
-    missing = clips_of(duration, clip_length) - len(curve)
+    missing = scored_clips(duration, clip_length, max(relevant, default=-1)) - len(curve)
     return curve + [min(curve)] * missing if missing > 1 else curve
-
-
-def clips_of(duration: float, clip_length: float) -> int:
-    """Whole clips in a video; 0.6 s are three of 0.2 s, though 0.6 / 0.2 < 3."""
-    return int(duration / clip_length + 1e-6)

@@ -6,7 +6,9 @@
 
 Moment retrieval (MR), at each IoU threshold 0.5, 0.55, ..., 0.95, for all true windows and for those of a length range:
 R1 - the share of queries whose first listed window reaches the threshold with a true window; mAP - the mean over
-queries of the interpolated average precision of the `max_windows` first listed windows, ordered by score.
+queries of the interpolated average precision of the `max_windows` first listed windows, ordered by score. If they are
+asked for: R1 at other thresholds, R5 - one of the first five listed windows reaches it (none is suppressed before), and
+mIoU - the mean over queries of the first listed window's IoU with the nearest true window.
 Highlight detection (HD, HL in the keys); a rating of 2 (Fair), 3 (Good) or 4 (VeryGood) makes a clip positive:
 mAP - the mean over queries and annotators; Hit1 - the share of queries whose best clip is positive for any annotator.
 Every figure of the benchmark's own evaluation (Lei et al., QVHighlights, 2021) comes out equal.
@@ -14,16 +16,26 @@ NumPy alone: nothing here imports torch.
 Letters: Q queries, P predicted windows, G true windows, T thresholds, C clips, A annotators.
 """
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tasks.moment_retrieval.remarks import remarks
 from tasks.moment_retrieval.submission import Pairs, Saliency, pair
+from tasks.moment_retrieval.usable import Policy, usable
+
+log = logging.getLogger(__name__)
 
 THRESHOLDS = np.array([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
-LENGTHS = {"short": (0, 10), "middle": (10, 30), "long": (30, 150)}  # seconds; the first is outside, the second inside
+WIDE_THRESHOLDS = [0.3, 0.35, 0.4, 0.45]  # further ones of R1, if one below the ten is asked for
+SHOWN = (0.5, 0.7)  # thresholds of R1 in "brief"
+# seconds; the first is outside, the second inside. The benchmark's long ones end at 150 s, as its videos do
+LENGTHS = {"short": (0, 10), "middle": (10, 30), "long": (30, None)}
+FEW = 2  # true windows of a query
+BY_LENGTH = ("mAP", "R", "mIoU")  # what "brief" may have of every length range
 RATINGS = {"Fair": 2, "Good": 3, "VeryGood": 4}
 
 HEADLINE = {
@@ -46,58 +58,102 @@ def evaluate(
     *,
     clip_length: float = 2.0,
     max_windows: int = 10,
-    lengths: Mapping[str, tuple[float, float]] = LENGTHS,
+    lengths: Mapping[str, tuple[float, float | None]] = LENGTHS,
+    thresholds: Sequence[float] = SHOWN,
+    recall_at: Sequence[int] = (1,),
+    miou: bool = False,
+    by_length: Sequence[str] = ("mAP",),
     decimals: int | None = 2,
+    window_slack: float | None = None,
+    defects: str = "stop",
+    unmatched: str = "stop",
+    missing: str = "stop",
+    remark: Callable[[str], None] | None = log.warning,
 ) -> dict[str, dict]:
     """The benchmark's metrics in its structure: "brief", then "HL-min-Fair", ..., "full", "long", "middle", "short".
 
     submission, ground_truth: rows as in tasks/moment_retrieval/submission.py, in any order, each query once in both.
     clip_length: seconds that a saliency score is for.
     max_windows: how many of the windows that a submission lists count towards mAP.
-    lengths:     ranges of true window lengths in seconds, (above, up to). A query counts in the ranges that hold one
-                 of its windows; a range without any is left out. "full", all windows, is always there.
+    lengths:     ranges of true window lengths in seconds, (above, up to); None: no end. A query counts in the ranges
+                 that hold one of its windows; a range without any is left out. "full", all windows, is always there.
+    thresholds:  IoU in (0, 1] from which R1 counts a window as found, in "brief". The ranges have R1 at the benchmark's
+                 ten and at these; with one below 0.5 from 0.3 on in steps of 0.05, as CG-DETR's files.
+    recall_at:   how many listed windows may reach the threshold: 1 is R1, 5 is R5 ("MR-R5").
+    miou:        "MR-mIoU" as well.
+    by_length:   which of mAP, R and mIoU "brief" has of every length range, not of all windows alone.
     decimals:    as the benchmark rounds; None leaves the figures as they are.
+    window_slack, defects, unmatched, missing: what is done about a ground truth that cannot be scored as it is
+                 (tasks/moment_retrieval/usable.py). What is cut or left out is counted under "left_out".
+    remark:      gets a line for each likely mistake in the files (tasks/moment_retrieval/remarks.py); None: no search.
     Ground truth or a submission without saliency: no HL keys, and for the submission a warning.
     A query with an empty window list scores 0 (the original's R1 stops there, its mAP would leave the query out), and
     so does any pair of windows whose union is empty (the original divides 0 by 0, which counts as a hit).
     Raises SubmissionError, a ValueError, as `pair` lists; ValueError for options out of their range.
     """
-    check_options(clip_length, max_windows, lengths, decimals)
-    pairs = pair(submission, ground_truth, clip_length, max_windows)
-    metrics = moment_retrieval(pairs, lengths)
+    check_options(clip_length, max_windows, lengths, decimals, thresholds, recall_at, by_length)
+    policy = Policy(clip_length, window_slack, defects, unmatched, missing)
+    policy.check()
+    submission, ground_truth, left_out = usable(submission, ground_truth, policy)
+    pairs = pair(submission, ground_truth, clip_length, max_windows, policy.tolerance)
+    if remark is not None:
+        for line in remarks(pairs, clip_length, lengths):
+            remark(line)
+    metrics = moment_retrieval(pairs, lengths, thresholds, recall_at, miou)
     if pairs.saliency is not None:
         metrics |= highlight_detection(pairs.saliency)
     metrics = _percent(metrics, decimals)
-    return {"brief": _brief(metrics)} | dict(sorted(metrics.items()))
+    found = {"brief": _brief(metrics, thresholds, recall_at, by_length)} | dict(sorted(metrics.items()))
+    return found | ({"left_out": left_out} if left_out else {})
 
 
-def headline(metrics: Mapping[str, Mapping]) -> dict[str, float]:
-    """The figures that papers report, by short names; those that `metrics`, from `evaluate`, has."""
-    return {name: metrics["brief"][key] for name, key in HEADLINE.items() if key in metrics["brief"]}
+def headline(metrics: Mapping[str, Mapping], names: Mapping[str, str] = HEADLINE) -> dict[str, float]:
+    """The figures that papers report, by short names; those that `metrics`, from `evaluate`, has.
+
+    names: short name -> key of "brief" (MetricSettings.figures).
+    """
+    brief = metrics["brief"]
+    return {name: brief.get(name, brief.get(key)) for name, key in names.items() if {name, key} & brief.keys()}
 
 
-def moment_retrieval(pairs: Pairs, lengths: Mapping[str, tuple[float, float]]) -> dict[str, dict]:
-    """MR-mAP and MR-R1 as shares in [0, 1], by length range and threshold."""
+def moment_retrieval(
+    pairs: Pairs,
+    lengths: Mapping[str, tuple[float, float | None]],
+    thresholds: Sequence[float] = SHOWN,
+    recall_at: Sequence[int] = (1,),
+    miou: bool = False,
+) -> dict[str, dict]:
+    """MR-mAP, MR-R1 and what else is asked for as shares in [0, 1], by length range and threshold."""
     metrics = {}
+    levels = np.array(recall_thresholds(thresholds))
     length = pairs.truth[..., 1] - pairs.truth[..., 0]  # (Q, G)
     overlap = iou(pairs.windows, pairs.truth)  # (Q, P, G)
-    first = iou(pairs.first[:, None], pairs.truth)[:, 0]  # (Q, G)
-    for name, (above, up_to) in {**lengths, "full": (-math.inf, math.inf)}.items():
-        counts = pairs.is_truth & (length > above) & (length <= up_to)  # (Q, G)
+    listed = pairs.listed[:, : max(recall_at)]  # (Q, K, 2)
+    near = iou(listed, pairs.truth)  # (Q, K, G)
+    for name, (above, up_to) in {**lengths, "full": (-math.inf, None)}.items():
+        counts = pairs.is_truth & (length > above) & (length <= (math.inf if up_to is None else up_to))  # (Q, G)
         queries = counts.any(1)
         if not queries.any():
             continue
         counts = counts[queries]
         precision = _means(average_precision(overlap[queries], counts))
-        best = np.where(counts, first[queries], -1).argmax(1)  # (Q,)
-        reached = hull_iou(pairs.first[queries], pairs.truth[queries, best])[:, None] >= THRESHOLDS  # (Q, T)
-        recall = _means(reached)
-        by_threshold = {str(t): value for t, value in zip(THRESHOLDS.tolist(), precision, strict=True)}
-        metrics[name] = {
-            "MR-mAP": by_threshold | {"average": math.fsum(precision) / len(precision)},
-            "MR-R1": dict(zip(by_threshold, recall, strict=True)),
-        }
+        best = np.where(counts[:, None], near[queries], -1).argmax(-1)  # (Q, K)
+        nearest = np.take_along_axis(pairs.truth[queries], best[..., None], 1)  # (Q, K, 2)
+        reached = hull_iou(listed[queries], nearest)  # (Q, K)
+        by_threshold = dict(zip(map(str, THRESHOLDS.tolist()), precision, strict=True))
+        found = {"MR-mIoU": _means(reached[:, :1])[0]} if miou else {}
+        found["MR-mAP"] = by_threshold | {"average": math.fsum(precision) / len(precision)}
+        for most in recall_at:
+            recall = _means(reached[:, :most].max(1)[:, None] >= levels)  # (Q, T) -> T
+            found[f"MR-R{most}"] = dict(zip(map(str, levels.tolist()), recall, strict=True))
+        metrics[name] = found
     return metrics
+
+
+def recall_thresholds(asked: Sequence[float]) -> list[float]:
+    """The IoU thresholds at which the length ranges have R1, rising; `asked`: those of "brief"."""
+    wide = WIDE_THRESHOLDS if min(asked) < THRESHOLDS[0] else []
+    return sorted({*wide, *THRESHOLDS.tolist(), *map(float, asked)})
 
 
 def iou(windows: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -110,9 +166,10 @@ def iou(windows: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def hull_iou(window: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """IoU of windows (Q, 2) with one true window each, divided by the hull: the original rounds R1 in this way."""
-    common = np.clip(np.minimum(window[:, 1], truth[:, 1]) - np.maximum(window[:, 0], truth[:, 0]), 0, None)
-    hull = np.maximum(window[:, 1], truth[:, 1]) - np.minimum(window[:, 0], truth[:, 0])
+    """IoU (Q, K) of windows (Q, K, 2) with one true window each, divided by the hull: the original's R1 rounds so."""
+    common = np.minimum(window[..., 1], truth[..., 1]) - np.maximum(window[..., 0], truth[..., 0])
+    common = np.clip(common, 0, None)
+    hull = np.maximum(window[..., 1], truth[..., 1]) - np.minimum(window[..., 0], truth[..., 0])
     return np.divide(common, hull, out=np.zeros_like(common), where=hull != 0)
 
 
@@ -121,8 +178,18 @@ def average_precision(overlap: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     overlap: (Q, P, G) IoU. counts: (Q, G) bool, the true windows that are to be found, at least one in every row.
     A window is a hit if a true one that it reaches is still free. It takes the one with the highest IoU; among equals
-    the last.
+    the last. Queries with few true windows, which are most, are computed apart, without the columns that pad the rest.
     """
+    number, precision = counts.sum(1), np.empty((len(counts), len(THRESHOLDS)))
+    for part in (number <= FEW, number > FEW):
+        if part.any():
+            first = np.argsort(~counts[part], axis=1, kind="stable")[:, : number[part].max()]  # in their order
+            counted = np.take_along_axis(counts[part], first, 1)
+            precision[part] = _average_precision(np.take_along_axis(overlap[part], first[:, None], 2), counted)
+    return precision
+
+
+def _average_precision(overlap: np.ndarray, counts: np.ndarray) -> np.ndarray:
     free = np.repeat(counts[:, None], len(THRESHOLDS), axis=1)  # (Q, T, G)
     hits = np.zeros((*free.shape[:2], overlap.shape[1]), dtype=bool)  # (Q, T, P)
     for p in range(overlap.shape[1]):
@@ -140,10 +207,11 @@ def highlight_detection(saliency: Saliency) -> dict[str, dict]:
     metrics = {}
     inside = saliency.top < saliency.is_clip.sum(1)
     top = np.where(inside, saliency.top, 0)
-    for name, least in RATINGS.items():
-        positive = (saliency.levels >= least) & saliency.is_clip[..., None]  # (Q, C, A)
+    of_ratings = [(saliency.levels >= least) & saliency.is_clip[..., None] for least in RATINGS.values()]  # (Q, C, A)
+    precisions = ranking_precision(saliency.scores, saliency.is_clip, np.concatenate(of_ratings, -1))
+    parts = np.split(precisions, len(RATINGS), -1)
+    for name, positive, precision in zip(RATINGS, of_ratings, parts, strict=True):
         hit = positive[np.arange(len(top)), top].any(1) & inside  # (Q,)
-        precision = ranking_precision(saliency.scores, saliency.is_clip, positive)
         metrics[f"HL-min-{name}"] = {"HL-mAP": _means(precision.reshape(-1, 1))[0], "HL-Hit1": _means(hit[:, None])[0]}
     return metrics
 
@@ -183,20 +251,36 @@ def _percent(metrics: Any, decimals: int | None) -> Any:
     return 100 * metrics if decimals is None else round(100 * metrics, decimals)
 
 
-def _brief(metrics: Mapping[str, Mapping]) -> dict[str, float]:
+def _brief(
+    metrics: Mapping[str, Mapping], thresholds: Sequence[float], recall_at: Sequence[int], by_length: Sequence[str]
+) -> dict[str, float]:
     moments = {}
     for name in (name for name in metrics if "MR-mAP" in metrics[name]):
-        precision, recall = metrics[name]["MR-mAP"], metrics[name]["MR-R1"]
-        moments[f"MR-{name}-mAP"] = precision["average"]
+        found, wanted = metrics[name], ("mAP", "R", "mIoU") if name == "full" else by_length
+        if "mAP" in wanted:
+            moments[f"MR-{name}-mAP"] = found["MR-mAP"]["average"]
+        if "R" in wanted:
+            moments |= {
+                f"MR-{name}-R{most}@{t}": found[f"MR-R{most}"][str(float(t))] for most in recall_at for t in thresholds
+            }
+        if "mIoU" in wanted and "MR-mIoU" in found:
+            moments[f"MR-{name}-mIoU"] = found["MR-mIoU"]
         if name == "full":
-            moments |= {f"MR-full-mAP@{t}": precision[t] for t in ("0.5", "0.75")}
-            moments |= {f"MR-full-R1@{t}": recall[t] for t in ("0.5", "0.7")}
+            moments |= {f"MR-full-mAP@{t}": found["MR-mAP"][t] for t in ("0.5", "0.75")}
     highlights = [f"HL-min-{name}" for name in RATINGS if f"HL-min-{name}" in metrics]
     ratings = {f"{name}-{kind}": metrics[name][f"HL-{kind}"] for name in highlights for kind in ("mAP", "Hit1")}
     return dict(sorted(moments.items())) | ratings
 
 
-def check_options(clip_length: float, max_windows: int, lengths: Mapping, decimals: int | None) -> None:
+def check_options(
+    clip_length: float,
+    max_windows: int,
+    lengths: Mapping,
+    decimals: int | None,
+    thresholds: Sequence[float] = SHOWN,
+    recall_at: Sequence[int] = (1,),
+    by_length: Sequence[str] = (),
+) -> None:
     """Raises ValueError for options of `evaluate` out of their range."""
     if not 0 < clip_length < math.inf:
         raise ValueError(f"clip_length must be seconds above 0, got {clip_length!r}")
@@ -204,8 +288,14 @@ def check_options(clip_length: float, max_windows: int, lengths: Mapping, decima
         raise ValueError(f"max_windows must be an integer from 1, got {max_windows!r}")
     if not (decimals is None or (isinstance(decimals, int) and decimals >= 0)):
         raise ValueError(f"decimals must be None or an integer from 0, got {decimals!r}")
+    if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"thresholds must be IoU above 0 and at most 1, at least one, got {list(thresholds)!r}")
+    if not recall_at or not all(isinstance(most, int) and most >= 1 for most in recall_at):
+        raise ValueError(f"recall_at must be integers from 1 (1 is R1, 5 is R5), at least one, got {list(recall_at)!r}")
+    if unknown := [name for name in by_length if name not in BY_LENGTH]:
+        raise ValueError(f"by_length cannot have {unknown[0]!r}; allowed: {', '.join(BY_LENGTH)}")
     for name, (above, up_to) in lengths.items():
-        if not above < up_to:
+        if not above < (math.inf if up_to is None else up_to):
             raise ValueError(f"lengths[{name!r}] must be (above, up to) with above < up to, got {(above, up_to)!r}")
         if name in ("full", "brief") or name.startswith("HL-min-"):
             raise ValueError(f"lengths cannot have {name!r}: the metrics have a part of that name")

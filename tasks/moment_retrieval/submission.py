@@ -20,14 +20,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.moment_retrieval.defects import LISTED, SALIENCY
+from datamodules.moment_retrieval.legal import Tolerance, clips_of, scored_clips, window_faults
+from tasks.common.errors import ScoringError
 from tasks.common.files import JsonLines
 
 log = logging.getLogger(__name__)
 
-SALIENCY = ("relevant_clip_ids", "saliency_scores")
+
+HINT = (
+    "defects=clip cuts windows and clips at the ends of their video, defects=drop leaves out these queries, "
+    "unmatched=skip those without a window (of the command: --defects, --unmatched)"
+)
 
 
-class SubmissionError(ValueError):
+class SubmissionError(ScoringError):
     """A submission or its ground truth cannot be scored. The message names the query, its video, file and line."""
 
 
@@ -39,6 +46,9 @@ class Pairs(NamedTuple):
     truth: np.ndarray  # (Q, G, 2) seconds
     is_truth: np.ndarray  # (Q, G) bool, False in the padding
     saliency: "Saliency | None"  # None unless both files have saliency
+    listed: np.ndarray  # (Q, L, 2) all windows as the submission lists them; missing ones are zeros
+    scores: np.ndarray  # (Q, L) their scores, -inf for missing ones
+    duration: np.ndarray  # (Q,) seconds
 
 
 class Saliency(NamedTuple):
@@ -50,8 +60,16 @@ class Saliency(NamedTuple):
     levels: np.ndarray  # (Q, C, A) annotated, 0 for irrelevant clips
 
 
-def pair(submission: Sequence[Mapping], ground_truth: Sequence[Mapping], clip_length: float, max_windows: int) -> Pairs:
+def pair(
+    submission: Sequence[Mapping],
+    ground_truth: Sequence[Mapping],
+    clip_length: float,
+    max_windows: int,
+    tolerance: Tolerance | None = None,
+) -> Pairs:
     """Checks both and puts them into arrays.
+
+    tolerance: how far true windows may lie outside their video; None is a clip on both sides.
 
     Legal: fewer or more than max_windows windows, none, equal scores, predicted windows that are empty, reversed or
     outside the video; true windows that overlap or are empty; a saliency list that is one clip short (features often
@@ -59,42 +77,55 @@ def pair(submission: Sequence[Mapping], ground_truth: Sequence[Mapping], clip_le
 
     Raises SubmissionError: a missing key, a qid twice in one of the two, queries in only one of them, another video
     than that of the ground truth, NaN or infinite numbers, a list of the wrong shape, no true window, a true window
-    that is reversed or more than a clip outside the video, a relevant clip outside the video or twice, a saliency list
-    that is more than a clip short, saliency in some rows only.
+    that is reversed or outside the video, a relevant clip outside the video or twice, a saliency list that is more than
+    a clip short, saliency in some rows only. Of the true windows and clips it lists every defect.
     """
-    predicted, true = Table(submission, "the submission"), Table(ground_truth, "the ground truth")
-    queries = true.by_qid()
-    where = predicted.by_qid()
-    predicted = predicted.ordered(_same_queries(predicted, where, true, queries), true)
-
+    predicted, true = matched(submission, ground_truth)
+    tolerance = Tolerance(clip_length, clip_length, empty=True) if tolerance is None else tolerance
     end = true.numbers("duration", "seconds")
     true.refuse(end <= 0, lambda i: f"duration must be above 0, got {end[i]:g}")
     truth, count = true.ragged("relevant_windows", (2,), "[start, end] in seconds")
-    true.refuse(
+    true.note(
         count == 0, lambda i: "relevant_windows is empty: neither a recall nor a precision is defined without a window"
     )
     is_truth = _places(truth) < count[:, None]
-    beyond = (truth[..., 0] < -clip_length) | (truth[..., 1] > end[:, None] + clip_length)
-    for wrong, what in ((truth[..., 0] > truth[..., 1], "is reversed"), (beyond, "lies outside the video")):
-        wrong = wrong & is_truth
-        true.refuse(
+    faults = window_faults(truth[..., 0], truth[..., 1], end[:, None], tolerance)
+    allowed = f"{tolerance.after:g} s, one clip," if tolerance.after == clip_length else f"{tolerance.after:g} s"
+    for fault, what in (("reversed", "is reversed"), ("outside", "lies outside the video")):
+        wrong = faults[fault] & is_truth
+        true.note(
             wrong.any(1),
             lambda i, wrong=wrong, what=what: (
                 f"true window {truth[i][wrong[i].argmax()].tolist()} {what} "
-                f"(0 to {end[i]:g} s; {clip_length:g} s, one clip, beyond are allowed)"
+                f"(0 to {end[i]:g} s; {allowed} beyond are allowed)"
             ),
         )
+    rated = _rated(predicted, true, end, clip_length)
+    true.refuse_noted()
 
     windows, count = predicted.ragged("pred_relevant_windows", (3,), "[start, end, score]")
-    first = windows[:, 0, :2]
+    first, listed_windows = windows[:, 0, :2], windows[..., :2]
+    scores = np.where(_places(windows) < count[:, None], windows[..., 2], -np.inf)
     windows, listed = windows[:, :max_windows], _places(windows)[:, :max_windows] < count[:, None]
     order = np.argsort(np.where(listed, -windows[..., 2], np.inf), axis=1, kind="stable")
     windows = np.take_along_axis(windows, order[..., None], axis=1)[..., :2]
 
-    return Pairs(first, windows, truth, is_truth, _saliency(predicted, true, end, clip_length))
+    saliency = None if rated is None else _saliency(predicted, end, *rated)
+    return Pairs(first, windows, truth, is_truth, saliency, listed_windows, scores, end)
 
 
-def _saliency(predicted: "Table", true: "Table", end: np.ndarray, clip_length: float) -> Saliency | None:
+def matched(submission: Sequence[Mapping], ground_truth: Sequence[Mapping]) -> tuple["Table", "Table"]:
+    """Both as tables, predictions in the truth's order. SubmissionError: a qid twice, other queries in one of them."""
+    predicted, true = Table(submission, "the submission"), Table(ground_truth, "the ground truth")
+    queries = true.by_qid()
+    where = predicted.by_qid()
+    return predicted.ordered(_same_queries(predicted, where, true, queries), true), true
+
+
+def _rated(
+    predicted: "Table", true: "Table", end: np.ndarray, clip_length: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Number of scored clips (Q,) and annotated levels (Q, C, A); None unless both files have saliency."""
     has_truth = [true.everywhere(name) for name in SALIENCY]
     if not any(has_truth):
         return None
@@ -106,27 +137,32 @@ def _saliency(predicted: "Table", true: "Table", end: np.ndarray, clip_length: f
         log.warning("%s has no pred_saliency_scores: highlight detection is not scored", predicted.name)
         return None
 
-    clips = np.floor(end / clip_length + 1e-6).astype(int)  # 0.6 s are three clips of 0.2 s, though 0.6 / 0.2 < 3
-    true.refuse(clips == 0, lambda i: f"a video of {end[i]:g} s is shorter than a clip of {clip_length:g} s")
+    legal = clips_of(end, clip_length)
     ids, count = true.ragged("relevant_clip_ids", (), "the number of a clip")
     given = _places(ids) < count[:, None]
-    wrong = given & ((ids < 0) | (ids >= clips[:, None]) | (ids != np.floor(ids)))
-    true.refuse(
+    wrong = given & ((ids < 0) | (ids >= legal[:, None]) | (ids != np.floor(ids)))
+    true.note(
         wrong.any(1),
         lambda i: (
-            f"relevant clip {ids[i][wrong[i].argmax()]:g} is none of the video's {clips[i]} clips (0 to {clips[i] - 1})"
+            f"relevant clip {ids[i][wrong[i].argmax()]:g} is none of the video's {legal[i]} clips (0 to {legal[i] - 1})"
         ),
     )
-    ids = ids.astype(int)
     annotations, rated = true.ragged("saliency_scores", (None,), "a number per annotator")
-    true.refuse(rated != count, lambda i: f"{rated[i]} saliency_scores for {count[i]} relevant_clip_ids")
+    true.note(rated != count, lambda i: f"{rated[i]} saliency_scores for {count[i]} relevant_clip_ids")
+    true.refuse_noted()
+    ids = ids.astype(int)
+    clips = scored_clips(end, clip_length, np.where(given, ids, -1).max(1))
     times = np.zeros((len(ids), clips.max()), dtype=int)
     levels = np.zeros((*times.shape, annotations.shape[-1]))
     query, place = np.nonzero(given)
     np.add.at(times, (query, ids[query, place]), 1)
-    true.refuse((times > 1).any(1), lambda i: f"relevant clip {times[i].argmax()} is listed {times[i].max()} times")
+    true.note((times > 1).any(1), lambda i: f"relevant clip {times[i].argmax()} is listed {times[i].max()} times")
+    true.refuse_noted()
     levels[query, ids[query, place]] = annotations[query, place]
+    return clips, levels
 
+
+def _saliency(predicted: "Table", end: np.ndarray, clips: np.ndarray, levels: np.ndarray) -> Saliency:
     scores, length = predicted.ragged("pred_saliency_scores", (), "a number per clip")
     least = np.maximum(clips - 1, 1)
     predicted.refuse(
@@ -144,6 +180,7 @@ class Table:
         self, rows: Sequence[Mapping], name: str, places: Sequence[str] = (), videos: Sequence[Any] | None = None
     ):
         self.rows, self.name, self.places, self.videos = rows, name, places, videos
+        self.noted: list[tuple[int, str]] = []  # defects that are refused together: number of the row, what is wrong
         if isinstance(rows, JsonLines):
             self.name, self.places = str(rows.path), [f"line {line}" for line in rows.lines]
         elif not places:
@@ -240,6 +277,20 @@ class Table:
         if wrong.any():
             self.refuse_row(int(wrong.argmax()), message(int(wrong.argmax())))
 
+    def note(self, wrong: np.ndarray, message: Callable[[int], str]) -> None:
+        """Notes a defect of every row whose entry in `wrong` (Q,) is true, for `refuse_noted`."""
+        self.noted += [(i, message(i)) for i in np.flatnonzero(wrong).tolist()]
+
+    def refuse_noted(self) -> None:
+        """Raises SubmissionError with all that was noted: LISTED of them in words, and their number."""
+        if not self.noted:
+            return
+        if len(self.noted) == 1:
+            self.refuse_row(*self.noted[0])
+        lines = [f"{self.name}, {self.places[i]} ({self.query(i)}): {said}" for i, said in sorted(self.noted)[:LISTED]]
+        more = f", of which {LISTED} are listed" if len(self.noted) > LISTED else ""
+        raise SubmissionError("\n".join([*lines, f"{self.name}: {len(self.noted):,} defects{more}; {HINT}"]))
+
     def refuse_row(self, i: int, problem: str) -> None:
         raise SubmissionError(f"{self.name}, {self.places[i]} ({self.query(i)}): {problem}")
 
@@ -258,8 +309,22 @@ def _same_queries(predicted: Table, where: dict, true: Table, queries: dict) -> 
         alone = [f"{table.query(i)} ({table.places[i]})" for qid, i in these.items() if qid not in others]
         if alone:
             rest = f" and {len(alone) - 8} more" if len(alone) > 8 else ""
-            raise SubmissionError(f"{len(alone)} {problem}: {'; '.join(alone[:8])}{rest}")
+            raise SubmissionError(f"{len(alone)} {problem}: {'; '.join(alone[:8])}{rest}{_kinds(where, queries)}")
     return [where[qid] for qid in queries]
+
+
+def _kinds(predicted: Mapping, true: Mapping) -> str:
+    """A hint, if qids of the two files are equal as words and differ as values: "7" and 7."""
+    alone = predicted.keys() - true.keys()
+    missing = {str(qid): qid for qid in true.keys() - predicted.keys()}
+    pair = next(((qid, missing[str(qid)]) for qid in alone if str(qid) in missing), None)
+    if pair is None:
+        return ""
+    kinds = ("strings", "numbers") if isinstance(pair[0], str) else ("numbers", "strings")
+    return (
+        f". The submission's qids are {kinds[0]}, the ground truth's are {kinds[1]} ({pair[0]!r} and {pair[1]!r}): "
+        f"write them as {kinds[1]}"
+    )
 
 
 def _places(table: np.ndarray) -> np.ndarray:

@@ -18,6 +18,10 @@ from tests.tiers import slow
 
 Compose = Callable[..., DictConfig]
 
+NEIGHBOURS = {  # data sets of moments and highlights beside QVHighlights, and the tokens of their queries
+    "charades_sta": 32, "tacos": 100, "activitynet_captions": 32, "tvsum": 100, "youtube_highlights": 100,
+    "clotho_moment": 32,
+}  # fmt: skip
 PAPER_MASKS = {  # parameters at the paper's scale
     "madv2_baseline": 0,
     "madv2_lcaam": 142_049_680 // 8,
@@ -32,6 +36,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "qvhighlights_baseline": 0,
     "qvhighlights_lcaam": 2_047_776,
     "qvhighlights_multi_lcaam": 2 * 2_047_776,
+    **{f"{name}_baseline": 0 for name in NEIGHBOURS},
+    **{f"{name}_lcaam": 31 * 256 * 257 + 257 * tokens for name, tokens in NEIGHBOURS.items()},
+    **{f"{name}_multi_lcaam": 2 * (31 * 256 * 257 + 257 * tokens) for name, tokens in NEIGHBOURS.items()},
     "msrvtt_baseline": 0,
     "msrvtt_lcaam": 345_666,
     "msrvtt_multi_lcaam": 12 * 345_666,
@@ -68,6 +75,8 @@ def tier(experiment: str, scale: str):
         fast = (experiment, scale) in (("cifar10_multi_lcaam", "mini"), ("cifar10_multi_lcaam", "paper"))
     if experiment.startswith("shakespeare"):
         fast = experiment.endswith("multi_lcaam") and scale == "paper"
+    if experiment.startswith(tuple(NEIGHBOURS)):  # they differ in their data alone
+        fast = scale == "paper" and experiment.endswith("multi_lcaam")
     return (experiment, scale) if fast else slow(experiment, scale)
 
 

@@ -1,5 +1,6 @@
 """What a mistake on the command line is answered with: one line that says what to write, before anything is built."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def told(*arguments: str) -> str:
         ("mini", "mini is not a setting; write scale=mini"),
         ("quickly", "quickly is not a setting; a setting is written key=value, such as experiment=madv2_lcaam"),
         ("experiment=madv2_lcam", "experiment=madv2_lcam: there is no such file in configs/experiment/; did you mean "
-         "'madv2_lcaam'? (choices: cifar10_baseline"),
+         "'madv2_lcaam'? (choices: activitynet_captions_baseline"),
         ("-m experiment=madv2_lcaam,madv2_lcam", "experiment=madv2_lcam: there is no such file"),
         ("scale=tiny", "scale=tiny: there is no such file in configs/scale/"),
         ("batch_size=8", "batch_size: unknown key; did you mean 'data.batch_size'? (keys of a run: name, "),
@@ -151,9 +152,14 @@ def test_help_fits_a_screen_and_names_every_choice() -> None:
     done = started("train.py", "--help")
     assert done.returncode == 0 and len(done.stdout.splitlines()) <= 55
     assert done.stdout.rstrip() == help_text().replace("$$", "$").rstrip()
+    text = " ".join(done.stdout.split())
+    (stems, endings), *others = re.findall(r"\{([\w, ]+)\}_\{([\w, ]+)\}", text)
+    assert not others
+    written = {f"{stem}_{ending}" for stem in stems.split(", ") for ending in endings.split(", ")}
+    assert written <= set(options("experiment"))
     for group in GROUPS:
         for option in options(group):
-            assert option in done.stdout
+            assert option in done.stdout or (group == "experiment" and option in written), option
     folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir() and path.name[0] not in "_."}
     assert folders - {"local", "tuned"} == set(GROUPS)  # tuned follows from scale, task and mask
 

@@ -177,7 +177,11 @@ WRONG_TRUTHS = {
         "1 saliency_scores for 2 relevant_clip_ids",
     ),
     "annotators": (lambda t: change(t, 1, saliency_scores=[[1, 2]] * 2), "line 2", "2 numbers per entry, but 3"),
-    "no clip": (lambda t: change(t, 1, duration=1.5, relevant_windows=[[0, 1]]), "1.5 s is shorter than a clip of 2 s"),
+    "no clip": (
+        lambda t: change(t, 1, duration=1.5, relevant_windows=[[0, 1]]),
+        "line 2",
+        "relevant clip 3 is none of the video's 1 clips",
+    ),
     "some saliency": (lambda t: drop(t, 0, "saliency_scores"), "line 1", "which 2 other rows have"),
     "half the saliency": (
         lambda t: [{name: row[name] for name in row if name != "saliency_scores"} for row in t],

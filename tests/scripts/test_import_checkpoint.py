@@ -162,7 +162,7 @@ def test_eval_finds_a_configuration_that_builds_the_same_model(tmp_path, out, co
 
 
 @pytest.mark.parametrize(
-    "content", [released(clip=77, v_feat_dim=75), released(dset_name="tvsum"), released(clip=514, a_feat_dim=2050)]
+    "content", [released(clip=77, v_feat_dim=75), released(dset_name="of my own"), released(clip=514, a_feat_dim=2050)]
 )
 def test_weights_for_other_data_are_imported_without_a_configuration(tmp_path, capsys, content):
     out = imported(tmp_path, content)

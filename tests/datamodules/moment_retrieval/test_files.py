@@ -153,6 +153,15 @@ def test_features_of_another_clip_length_are_named(folder):
         open_set(folder, clip_length=8.0, saliency="none")
 
 
+def test_files_of_another_usual_name_are_pointed_out(folder):
+    """TACoS' text files have no `qid` before their number."""
+    for path in (folder / "text").iterdir():
+        path.rename(path.with_name(path.name.removeprefix("qid")))
+    with pytest.raises(DataError, match=re.escape("""0.npz is there: 'data.text_stream.file="{qid}.npz"' reads""")):
+        open_set(folder)
+    assert open_set(folder, text_stream={"path": "text", "dim": 6, "file": "{qid}.npz"}).annotations("test")
+
+
 # Packed streams that cannot be used
 
 
@@ -213,14 +222,14 @@ def test_a_packed_file_of_another_width_is_named(folder):
         ({"length_slack": -1}, "data.length_slack: -1 is out of range; allowed: at least 0"),
         ({"window_slack": math.nan}, "data.window_slack: nan is out of range"),
         ({"seed": -1}, "data.seed: -1 is out of range"),
-        ({"saliency": "all"}, "data.saliency: 'all' is not one of annotated, windows, none"),
+        ({"saliency": "all"}, "data.saliency: 'all' is not one of annotated, windows, labels, none"),
         ({"video_streams": {}}, "data.video_streams has no stream"),
         ({"video_streams": {"a": None}}, "data.video_streams has no stream"),
         ({"video_streams": {"a": {}}}, "stream a: dim is None, expected the number of features"),
         ({"video_streams": {"a": {"dim": 2.5}}}, "stream a: dim is 2.5"),
         ({"video_streams": {"a": {"dim": 2, "keys": "b"}}}, "stream a: unknown setting 'keys'. Did you mean 'key'?"),
         ({"video_streams": {"a": {"dim": 2, "path": ""}}}, "stream a: path is empty"),
-        ({"video_streams": {"a": {"dim": 2, "file": "{vid}.pt"}}}, "ends in .npz or .npy"),
+        ({"video_streams": {"a": {"dim": 2, "file": "{vid}.mat"}}}, "ends in .npz, .npy or .pt"),
         ({"video_streams": {"a": {"dim": 2, "file": "{name}.npz"}}}, "stream a: file is '{name}.npz', expected"),
         ({"video_streams": {"a": {"dim": 2, "file": "all.npz"}}}, "stream a: file is 'all.npz', expected"),
         ({"video_streams": {"a": {"dim": 2, "key": None}}}, "stream a: key is None"),

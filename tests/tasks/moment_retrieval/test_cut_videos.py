@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tasks.moment_retrieval.constant import constant_answer
-from tasks.moment_retrieval.postprocessing import submission_rows, whole_curve
+from tasks.moment_retrieval.postprocessing import published_whole, submission_rows, whole_curve
 from tests.datamodules.moment_retrieval.small import open_set, write_set
 from tests.tasks.moment_retrieval.test_module import trainer
 from tests.tasks.moment_retrieval.trained import FACTS, build
@@ -21,19 +21,25 @@ def outputs(clips: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("clips", "duration", "end"),
+    ("clips", "duration", "published", "exact"),
     [
-        (7, 32, 14.0),  # cut: the share is of the 7 clips that were read
-        (20, 32, 32.0),  # features that go on behind the video: no window does
-        (16, 32, 32.0),
-        (15, 31, 31.0),  # up to a clip: of the duration, as published
-        (15, 32, 32.0),
+        (7, 32, 14.0, 14.0),  # cut: the share is of the 7 clips that were read
+        (20, 32, 32.0, 32.0),  # features that go on behind the video: no window does
+        (16, 32, 32.0, 32.0),
+        (15, 31, 31.0, 30.0),  # up to a clip: of the duration, as published, though labels are shares of 30 s
+        (15, 32, 32.0, 30.0),
     ],
 )
-def test_spans_of_a_cut_video_are_shares_of_what_was_read(clips, duration, end):
+def test_spans_are_shares_of_what_was_read_and_as_published_up_to_a_clip_of_the_duration(
+    clips, duration, published, exact
+):
     batch = {"annotation": [{"qid": 1, "duration": duration}], "video_keep": torch.ones(1, clips, dtype=torch.bool)}
     (row,) = submission_rows(outputs(clips), batch, 2.0, None, rounded=False)
-    assert row["pred_relevant_windows"] == [[0.0, end, 0.5]]
+    assert row["pred_relevant_windows"] == [[0.0, exact, 0.5]]
+    whole = published_whole(torch.tensor([2.0 * clips]), torch.tensor([float(duration)]), 2.0)
+    assert min(whole.item(), duration) == published
+    (row,) = submission_rows(outputs(clips), batch, 2.0, None, rounded=True)
+    assert row["pred_relevant_windows"] == [[0.0, 2.0 * round(published / 2.0), 0.5]]
 
 
 def test_labels_come_back_as_windows_whatever_was_read(folder):

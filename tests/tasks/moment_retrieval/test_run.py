@@ -1,12 +1,17 @@
 """Whole runs at the smoke scale, through train.py and the metrics' own command line."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from datamodules.errors import DataError
+from datamodules.packed import PackedFeatures
+from eval import run_words
 from tasks.common.errors import CheckpointError
 from tests.programs import started
 from tests.tiers import slow
@@ -43,6 +48,20 @@ def test_a_run_stands_beside_its_floors_and_its_predictions_score_the_same_on_th
     brief = json.loads((tmp_path / "scores.json").read_text())["brief"]
     assert brief["MR-full-mAP"] == record["metrics"]["mAP"]
     assert brief["HL-min-VeryGood-Hit1"] == record["metrics"]["HIT@1"]
+    eval_refuses_rows_of_another_clip_length(folder, truth.parent, tmp_path / "real")
+
+
+def eval_refuses_rows_of_another_clip_length(run: Path, data: Path, other: Path) -> None:
+    """The run's data with two rows per clip in one stream, of which the first max_clips look right."""
+    shutil.copytree(data, other)
+    packed = PackedFeatures(data / "slowfast_features.packed.npy")
+    for file in other.glob("slowfast_features.packed.*"):
+        file.unlink()
+    (other / "slowfast_features").mkdir(exist_ok=True)
+    for name in packed.ids:
+        np.savez(other / "slowfast_features" / f"{name}.npz", features=packed.read(name).repeat(2, 0))
+    with pytest.raises(DataError, match=r"slowfast_features does not fit 24 of 24 videos.* 1 s per row would fit"):
+        run_words([f"run={run}", f"data.root={other}", "data.mini=null"])
 
 
 @pytest.mark.slow

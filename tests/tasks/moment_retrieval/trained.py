@@ -23,5 +23,5 @@ def build(facts=None, **changes) -> MomentRetrieval:
     """Untrained, with masks that do something; the same weights every time."""
     torch.manual_seed(0)
     sizes = {"width": 16, "heads": 2, "feedforward": 24, "text_to_video_layers": 1, "encoder_layers": 1}
-    sizes |= {"decoder_layers": 1, "queries": 4}
+    sizes |= {"decoder_layers": 1, "queries": 4, "round_windows": True}
     return MomentRetrieval(mask=MASK, facts=facts or FACTS, lr=1e-3, **{**sizes, **changes})
