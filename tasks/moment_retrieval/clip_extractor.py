@@ -11,6 +11,7 @@ start and end token included; what is longer than the encoder reads is cut, its 
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -35,9 +36,11 @@ class ClipExtractor:
         than the model's."""
         self.model, self.tokenizer, self.pixels = model.eval(), tokenizer, pixels
         size = model.config.vision_config.image_size
-        made = self._prepared([np.zeros((size, size, 3), np.uint8)]).shape[-2:]
+        made = self.prepared([np.zeros((size, size, 3), np.uint8)]).shape[-2:]
         if tuple(made) != (size, size):
-            raise CheckpointError(f"CLIP reads pictures of {size} x {size}, but its image processor makes {tuple(made)}")
+            raise CheckpointError(
+                f"CLIP reads pictures of {size} x {size}, but its image processor makes {tuple(made)}"
+            )
 
     @classmethod
     def load(cls, place: str | Path, device: str = "cpu") -> "ClipExtractor":
@@ -91,7 +94,7 @@ class ClipExtractor:
             digest.update(values.cpu().contiguous().numpy().tobytes())
         vocabulary = hashlib.sha256(repr(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
         told = self.pixels.to_dict()
-        pictures = {name: told.get(name) for name in KNOBS}
+        pictures = json.loads(json.dumps({name: told.get(name) for name in KNOBS}, default=dict))
         return {"weights": digest.hexdigest()[:16], "vocabulary": vocabulary[:16], "pictures": pictures}
 
     @torch.inference_mode()
@@ -102,7 +105,7 @@ class ClipExtractor:
         """
         found, waiting = [], []
         for frame in frames:
-            waiting.append(self._prepared([frame]))
+            waiting.append(self.prepared([frame]))
             if len(waiting) == batch_size:
                 found.append(self._encoded(waiting))
                 waiting = []
@@ -122,7 +125,8 @@ class ClipExtractor:
         states = self.model.text_model(input_ids=tokens["input_ids"].to(self.model.device)).last_hidden_state
         return states[0].float().cpu().numpy()
 
-    def _prepared(self, frames: list[np.ndarray]) -> torch.Tensor:
+    def prepared(self, frames: list[np.ndarray]) -> torch.Tensor:
+        """Pictures (H, W, 3) uint8 of one size -> (B, 3, S, S) float32, as CLIP reads them."""
         pictures = [np.ascontiguousarray(frame) for frame in frames]
         return self.pixels(pictures, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 

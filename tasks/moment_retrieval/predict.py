@@ -134,7 +134,9 @@ def _answer(
         windows = unlike(excerpts[0].windows, 1.0 if overlap is None else overlap)
         return {"windows": windows[:most], "saliency": list(excerpts[0].saliency)}
     moments = merged_moments(excerpts, clip_length, OVERLAP if overlap is None else overlap, most or queries)
-    windows = [[round(number, DECIMALS) for number in (min(m.start, whole), min(m.end, whole), m.score)] for m in moments]
+    windows = [
+        [round(number, DECIMALS) for number in (min(m.start, whole), min(m.end, whole), m.score)] for m in moments
+    ]
     return {
         "windows": unlike([window for window in windows if window[1] > window[0]]),
         "saliency": [round(score, DECIMALS) for score in merged_saliency(excerpts).tolist()],

@@ -1,6 +1,6 @@
 """Moments of a video file or of feature arrays, for sentences or for features of their tokens, in three lines:
 
-    predictor = MomentPredictor("logs/clip_moments_lcaam/.../checkpoints/last.ckpt", clip="openai/clip-vit-base-patch32")
+    predictor = MomentPredictor("logs/.../checkpoints/last.ckpt", clip="openai/clip-vit-base-patch32")
     first, second = predictor.predict("movie.mp4", ["a dog runs", "somebody laughs"])
     first["windows"][0]                                        # [start, end, score], seconds, best first
 
@@ -59,9 +59,7 @@ def predict(
 class MomentPredictor:
     """A checkpoint and, for video files and sentences, the CLIP model whose rows it was trained on."""
 
-    def __init__(
-        self, checkpoint: str | Path, clip: str | Path | ClipExtractor | None = None, *, device: str = "cpu"
-    ):
+    def __init__(self, checkpoint: str | Path, clip: str | Path | ClipExtractor | None = None, *, device: str = "cpu"):
         """checkpoint: of train.py or scripts/import_checkpoint.py. clip: a folder, a name on the hub or a loaded one;
         None if every video and query is given as features. It is loaded when it is first needed.
 
