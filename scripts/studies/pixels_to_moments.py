@@ -185,8 +185,8 @@ def table(result: dict[str, Any]) -> str:
         f"    {result['command']}",
         "",
         f"The small CLIP has {clip['parameters']:,} parameters and was trained for {clip['steps']} steps on "
-        f"{clip['pictures']:,} pictures, {clip['cpu_seconds']:.0f} seconds of CPU. It names {clip['digit_right']:.1f} % of "
-        f"the digits and {clip['colour_right']:.1f} % of the colours on pictures of unseen handwriting.",
+        f"{clip['pictures']:,} pictures, {clip['cpu_seconds']:.0f} seconds of CPU. On pictures of unseen handwriting, "
+        f"{clip['digit_right']:.1f} % of its digits and {clip['colour_right']:.1f} % of its colours are right.",
         "",
         f"Scores are percent, of {result['test_queries']} queries to {result['test_videos']} unseen videos.",
         "",

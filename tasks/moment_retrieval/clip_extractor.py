@@ -38,9 +38,7 @@ class ClipExtractor:
         size = model.config.vision_config.image_size
         made = self.prepared([np.zeros((size, size, 3), np.uint8)]).shape[-2:]
         if tuple(made) != (size, size):
-            raise CheckpointError(
-                f"CLIP reads pictures of {size} x {size}, but its image processor makes {tuple(made)}"
-            )
+            raise CheckpointError(f"CLIP reads pictures of {size} x {size}; its image processor makes {tuple(made)}")
 
     @classmethod
     def load(cls, place: str | Path, device: str = "cpu") -> "ClipExtractor":
@@ -127,7 +125,7 @@ class ClipExtractor:
 
     def prepared(self, frames: list[np.ndarray]) -> torch.Tensor:
         """Pictures (H, W, 3) uint8 of one size -> (B, 3, S, S) float32, as CLIP reads them."""
-        pictures = [np.ascontiguousarray(frame) for frame in frames]
+        pictures = [np.require(frame, requirements=["C", "W"]) for frame in frames]  # views and read-only ones copied
         return self.pixels(pictures, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 
     def _encoded(self, pixels: list[torch.Tensor]) -> np.ndarray:

@@ -32,6 +32,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "qvhighlights_baseline": 0,
     "qvhighlights_lcaam": 2_047_776,
     "qvhighlights_multi_lcaam": 2 * 2_047_776,
+    "clip_moments_baseline": 0,
+    "clip_moments_lcaam": 2_047_776,
+    "clip_moments_multi_lcaam": 2 * 2_047_776,
     "msrvtt_baseline": 0,
     "msrvtt_lcaam": 345_666,
     "msrvtt_multi_lcaam": 12 * 345_666,
@@ -66,6 +69,8 @@ def tier(experiment: str, scale: str):
     fast = scale == "paper" or not experiment.endswith("_lcaam") or experiment.endswith("multi_lcaam")
     if experiment.startswith("cifar10_"):
         fast = (experiment, scale) in (("cifar10_multi_lcaam", "mini"), ("cifar10_multi_lcaam", "paper"))
+    if experiment.startswith("clip_moments_"):
+        fast = experiment == "clip_moments_multi_lcaam"
     if experiment.startswith("shakespeare"):
         fast = experiment.endswith("multi_lcaam") and scale == "paper"
     return (experiment, scale) if fast else slow(experiment, scale)
