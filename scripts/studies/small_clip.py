@@ -4,7 +4,7 @@
     save(clip, Path("small_clip"))                                     # a folder that --clip takes
 
 It is transformers' CLIPModel with a small configuration, CLIP's tokenizer trained on these sentences, and CLIP's image
-processor. The loss is CLIP's, but for sentences of one kind: pictures of the same kind are no negatives.
+processor. The loss is CLIP's, but pictures and sentences of one kind count as right answers to each other.
 """
 
 from collections.abc import Sequence

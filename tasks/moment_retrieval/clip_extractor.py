@@ -115,7 +115,7 @@ class ClipExtractor:
 
     @torch.inference_mode()
     def words(self, sentence: str) -> np.ndarray:
-        """(N, text_dim) float32, a row per token. Raises DataError: a sentence without a word."""
+        """(N, text_dim) float32, a row per token. Raises DataError if there is no word in the sentence."""
         if not sentence.strip():
             raise DataError(f"query {sentence!r}: no word in it.")
         longest = self.model.config.text_config.max_position_embeddings

@@ -60,8 +60,8 @@ class MomentPredictor:
     """A checkpoint and, for video files and sentences, the CLIP model whose rows it was trained on."""
 
     def __init__(self, checkpoint: str | Path, clip: str | Path | ClipExtractor | None = None, *, device: str = "cpu"):
-        """checkpoint: of train.py or scripts/import_checkpoint.py. clip: a folder, a name on the hub or a loaded one;
-        None if every video and query is given as features. It is loaded when it is first needed.
+        """checkpoint: one that train.py or scripts/import_checkpoint.py wrote. clip: a folder, a name on the hub or a
+        loaded one, read when it is first needed; None if every video and query is given as features.
 
         Raises CheckpointError: no such checkpoint, one of another task, a device that cannot be used.
         """

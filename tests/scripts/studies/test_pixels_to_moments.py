@@ -30,8 +30,8 @@ def colour_of(picture: np.ndarray) -> str:
     return min(COLOURS, key=lambda name: np.abs(bright - np.array(COLOURS[name])).sum())
 
 
-def test_a_moment_shows_the_colour_that_is_asked_for_and_a_digit_begins_with_it(work) -> None:
-    """Of every video: clips inside a query's windows have its colour, and its queries' windows do not meet."""
+def test_a_moment_shows_the_colour_that_is_asked_for_and_no_two_moments_meet(work) -> None:
+    """In every video, clips inside a query's windows have its colour, and windows of different queries are apart."""
     for split in ("train", "test"):
         rows = read_lines(work / f"data/{split}.jsonl")
         for vid in {row["vid"] for row in rows}:
