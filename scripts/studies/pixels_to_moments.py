@@ -174,7 +174,7 @@ def study(chosen: argparse.Namespace) -> dict[str, Any]:
             scores, noticed = asked(chosen.work / "data", run["folder"], chosen.work / "small_clip", truth)
             row = {"answer": f"{experiment}, seed {seed}", "scores": scores, **noticed}
             rows.append(row | {key: run[key] for key in ("command", "cpu_seconds")})
-            print(row["answer"], scores, flush=True)
+            print(row["answer"], scores, run["folder"] / "checkpoints/last.ckpt", flush=True)
     return {**told, "test_queries": len(truth), "test_videos": len({row["vid"] for row in truth}), "rows": rows}
 
 
