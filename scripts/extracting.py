@@ -103,14 +103,16 @@ def shown(name: str) -> str:
     return (f"{name[:80]!r}..." if len(name) > 80 else repr(name)) if misnamed(name) else name
 
 
-def finish(folder: Path, console: Console, *, done: int, there: int, failed: Mapping[str, str]) -> None:
-    """Prints what was done; exits with status 1 if a clip failed."""
+def finish(
+    folder: Path, console: Console, *, done: int, there: int, failed: Mapping[str, str], noun: str = "clips"
+) -> None:
+    """Prints what was done; exits with status 1 if a clip failed. noun: what is extracted, in the plural."""
     keep_failures(folder, failed)
-    say = f"{folder}: {done} clips extracted, {there} were there, {len(failed)} failed"
+    say = f"{folder}: {done} {noun} extracted, {there} were there, {len(failed)} failed"
     console.print(say, soft_wrap=True, highlight=False)
     if failed:
         first = [f"{shown(name)}: {failed[name]}" for name in sorted(failed, key=natural)[:8]]
-        sys.exit("\n".join([f"{len(failed)} clips failed, listed in {folder / FAILURES}:", *first]))
+        sys.exit("\n".join([f"{len(failed)} {noun} failed, listed in {folder / FAILURES}:", *first]))
 
 
 def progress(console: Console) -> Progress:

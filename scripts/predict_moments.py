@@ -1,81 +1,66 @@
-"""Finds moments and highlights in a video of your own, from its features and those of the queries.
+"""Finds moments and highlights in a video of your own, for sentences of your own.
 
-    python -m scripts.predict_moments --checkpoint logs/.../checkpoints/last.ckpt \\
-        --video slowfast.npz --video clip.npz --query q1.npz q2.npz --output out.jsonl --plot moments.png
+    python -m scripts.predict_moments --checkpoint logs/.../checkpoints/last.ckpt --clip openai/clip-vit-base-patch32 \\
+        --video movie.mp4 --query "a dog runs" --query "somebody laughs" --output answers.srt --plot moments.png
+    python -m scripts.predict_moments --checkpoint ... \\
+        --video slowfast.npz --video clip.npz --query q1.npz q2.npz --output out.jsonl
     python -m scripts.predict_moments --checkpoint ... --video ... --queries-jsonl rows.jsonl --query-folder text/
 
-Features are what the training read, as the extractor wrote them: not normalised, and without the clips' places (tef).
---video: one file per stream, in the order of the training (data.video_streams), (clips, width); --query: one file per
-query, (tokens, width). Arrays are .npy files, or "features" and "last_hidden_state" of .npz files. --queries-jsonl
-reads rows with qid, query, vid and perhaps relevant_windows (drawn as the true ones); rows of other videos are skipped.
+--video: one file per stream, in the order of the training (data.video_streams): a video file, whose CLIP rows are read
+by --clip, or features (clips, width). --query: a sentence, which --clip reads, or features of one query (tokens,
+width). Features are what the training read, as the extractor wrote them: not normalised, and without the clips' places
+(tef); .npy files, or "features" and "last_hidden_state" of .npz files. --queries-jsonl reads rows with qid, query, vid
+and perhaps relevant_windows (drawn as the true ones); rows of other videos are skipped, and without --query-folder the
+sentences are read by --clip.
 
-Prints the best windows; --output writes a submission file, which `python -m scripts.evaluate_moments` scores.
-From Python, if the project's root is on the path:
+Prints the best windows. --output writes all of them: .jsonl is a submission file, which `python -m
+scripts.evaluate_moments` scores; .json, .csv and .srt (subtitles: every window shows its query) are for other programs.
+From Python, in the project's folder:
 
-    from scripts.predict_moments import load, predict
-    predict(load("logs/.../checkpoints/last.ckpt"), {"slowfast_features": a, "clip_features": b}, queries=[c, d])
+    from tasks.moment_retrieval.predictor import MomentPredictor
+    predictor = MomentPredictor("logs/.../checkpoints/last.ckpt", clip="openai/clip-vit-base-patch32")
+    predictor.predict("movie.mp4", ["a dog runs", "somebody laughs"])[0]["windows"]
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, some
 from datamodules.formats.names import file_name
-from datamodules.moment_retrieval.arrays import moment_batches
-from datamodules.streams import read_array
 from scripts.arguments import parser_for
 from tasks.common.errors import CheckpointError
-from tasks.common.files import read_jsonl, write_jsonl
-from tasks.moment_retrieval.module import MomentRetrieval
+from tasks.common.files import read_jsonl
+from tasks.moment_retrieval.answer_files import check_ending, write_answers
 from tasks.moment_retrieval.moment_figures import moments
-from tasks.moment_retrieval.predict import OVERLAP, answers, load
+from tasks.moment_retrieval.predict import load
+from tasks.moment_retrieval.predictor import MomentPredictor, is_sentence, predict
 
+__all__ = ["load", "main", "predict"]
 SHOWN = 5  # windows that are printed and drawn
 
 
-def predict(
-    model: MomentRetrieval,
-    video: Mapping[str, Any] | Any,
-    queries: Sequence[Any],
-    *,
-    clip_length: float | None = None,
-    duration: float | None = None,
-    stride: int | None = None,
-    windows: int | None = None,
-    overlap: float = OVERLAP,
-    batch_size: int = 32,
-) -> list[dict[str, list]]:
-    """For each query {"windows": [[start, end, score], ...] best first, in seconds, "saliency": [one per clip]}.
-
-    video: stream -> (T, width) array; an array alone for a model of one stream. queries: (N, width) arrays.
-    windows: at most this many per query; None: as many as the model predicts at once (10 as published).
-    clip_length, duration, stride, batch_size: as in datamodules/moment_retrieval/arrays.py; overlap: as in
-    tasks/moment_retrieval/excerpts.py. Raises DataError and ValueError as these do.
-    """
-    batches = moment_batches(
-        model.hparams.facts, video, queries,
-        clip_length=clip_length, duration=duration, stride=stride, batch_size=batch_size,
-    )  # fmt: skip
-    return answers(model, batches, clip_length=clip_length, most=windows, overlap=overlap)
-
-
-def described(arguments: argparse.Namespace, vid: str) -> tuple[list[dict[str, Any]], list[Path]]:
-    """A row (qid, query, vid, perhaps relevant_windows) and a feature file for each query."""
+def described(arguments: argparse.Namespace, vid: str) -> tuple[list[dict[str, Any]], list[str | Path]]:
+    """A row (qid, query, vid, perhaps relevant_windows) for each query, and its sentence or feature file."""
     truth = [window(text) for text in arguments.truth]
     if arguments.query:
         if truth and len(arguments.query) > 1:
             raise DataError("--truth is for one --query; give those of several in --queries-jsonl (relevant_windows).")
         known = {"relevant_windows": truth} if truth else {}
-        rows = [{"qid": number, "query": file.stem, "vid": vid, **known} for number, file in enumerate(arguments.query)]
+        names = [query if is_sentence(query) else Path(query).stem for query in arguments.query]
+        rows = [{"qid": number, "query": name, "vid": vid, **known} for number, name in enumerate(names)]
         return rows, arguments.query
     if truth:
         raise DataError("--truth is for one --query; --queries-jsonl has its own (relevant_windows).")
-    if arguments.query_folder is None:
-        raise DataError("--queries-jsonl needs --query-folder, where the features of its queries are.")
+    if arguments.query_folder is None and arguments.clip is None:
+        raise DataError(
+            "--queries-jsonl needs --query-folder, where the features of its queries are, or --clip, which reads its "
+            "sentences."
+        )
     rows = rows_of(arguments.queries_jsonl, vid)
+    if arguments.query_folder is None:
+        return rows, [row["query"] for row in rows]
     return rows, [feature_file(arguments.query_folder, f"qid{row['qid']}") for row in rows]
 
 
@@ -114,37 +99,22 @@ def window(text: str) -> list[float]:
     return [start, end]
 
 
-def features(path: Path, key: str, option: str) -> Any:
-    """The array of a file. DataError: no such file, or another ending."""
-    if not path.is_file():
-        raise DataError(f"{option}: there is no file {path}.")
-    if path.suffix not in (".npz", ".npy"):
-        raise DataError(f"{option}: {path} is neither an .npz nor an .npy file.")
-    return read_array(path, key, str(path))
-
-
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Predicts, writes what was asked for and returns the rows."""
-    vid = arguments.vid or arguments.video[0].stem
-    asked, files = described(arguments, vid)
-    model = load(arguments.checkpoint)
-    try:
-        model = model.to(arguments.device)
-    except RuntimeError as error:
-        raise DataError(f"--device {arguments.device}: cannot be used ({str(error).splitlines()[0]}).") from error
-    trained = list(model.hparams.facts.get("streams", {}))
-    names = trained if len(trained) == len(arguments.video) else [str(path) for path in arguments.video]
-    video = {
-        name: features(path, arguments.video_key, "--video") for name, path in zip(names, arguments.video, strict=True)
-    }
-    queries = [features(path, arguments.query_key, "--query") for path in files]
+    if arguments.output:
+        check_ending(arguments.output)
+    vid = arguments.vid or Path(arguments.video[0]).stem
+    asked, sources = described(arguments, vid)
+    predictor = MomentPredictor(arguments.checkpoint, arguments.clip, device=arguments.device)
     clip_length = arguments.clip_length
     if clip_length is None:
-        clip_length = model.hparams.facts["clip_length"]
+        clip_length = predictor.model.hparams.facts["clip_length"]
+    queries = [predictor.tokens(source, arguments.query_key) for source in sources]
+    video, duration = predictor.rows(arguments.video, clip_length, arguments.video_key)
     found = predict(
-        model, video, queries,
-        clip_length=clip_length, duration=arguments.duration, stride=arguments.stride, windows=arguments.windows,
-        batch_size=arguments.batch_size,
+        predictor.model, video, queries,
+        clip_length=clip_length, duration=duration if arguments.duration is None else arguments.duration,
+        stride=arguments.stride, windows=arguments.windows, overlap=arguments.overlap, batch_size=arguments.batch_size,
     )  # fmt: skip
     rows = [
         {
@@ -157,7 +127,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for row, answer in zip(asked, found, strict=True)
     ]
     if arguments.output:
-        write_jsonl(arguments.output, rows)
+        write_answers(arguments.output, rows)
     if arguments.plot:
         truth = [{"relevant_windows": row.get("relevant_windows")} for row in asked]
         figure = moments([row | true for row, true in zip(rows, truth, strict=True)], clip_length, SHOWN)
@@ -170,19 +140,26 @@ def main(given: list[str] | None = None) -> None:
     """The command line; an error that explains itself is printed without a stack trace."""
     parser = parser_for("predict_moments", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="from train.py or scripts/import_checkpoint.py")
-    parser.add_argument("--video", type=Path, action="append", required=True, help="features of one stream; repeat it")
+    parser.add_argument("--video", action="append", required=True, help="video file, or features; one per stream")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--query", type=Path, nargs="+", help="features of the queries")
+    source.add_argument("--query", nargs="+", action="extend", help="sentences, or files of their features")
     source.add_argument("--queries-jsonl", type=Path, help="rows with qid, query, vid; features in --query-folder")
+    parser.add_argument("--clip", metavar="FOLDER_OR_NAME", help="the CLIP model that reads video files and sentences")
     parser.add_argument("--query-folder", type=Path, help="features of --queries-jsonl, qid<qid>.npz or .npy")
     parser.add_argument("--vid", help="the video's name; default: that of the first --video file")
     parser.add_argument("--truth", nargs="+", default=[], metavar="START,END", help="true windows of the one --query")
-    parser.add_argument("--output", type=Path, help="submission file (jsonl)")
+    parser.add_argument("--output", type=Path, help="all answers: .jsonl (submission), .json, .csv or .srt (subtitles)")
     parser.add_argument("--plot", type=Path, help="figure (png, pdf, svg)")
     parser.add_argument("--clip-length", type=float, help="seconds; default: that of the training")
-    parser.add_argument("--duration", type=float, help="length of the video in seconds; default: clips x clip length")
+    parser.add_argument(
+        "--duration", type=float, help="length of the video, s; default: the video file's, or clips x clip length"
+    )
     parser.add_argument("--stride", type=int, help="clips between excerpts of a long video; default: half an excerpt")
     parser.add_argument("--windows", type=int, help="windows per query; default: as many as the model predicts")
+    parser.add_argument(
+        "--overlap", type=float, metavar="IOU", help="removes the worse of two windows that overlap more, 0 to 1; "
+        "default: 0.7 if the video is longer than the training's, else equal windows alone"
+    )  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=32, help="queries x excerpts at once")
     parser.add_argument("--video-key", default="features", help="array of --video .npz files")
     parser.add_argument("--query-key", default="last_hidden_state", help="array of query .npz files")

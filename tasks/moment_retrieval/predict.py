@@ -17,12 +17,13 @@ from torch import Tensor
 from configs.guard import reading
 from tasks.common.checkpoint_files import read_checkpoint
 from tasks.common.errors import CheckpointError
+from tasks.moment_retrieval.distinct import distinct, unlike
 from tasks.moment_retrieval.excerpts import Excerpt, merged_moments, merged_saliency
 from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.postprocessing import DECIMALS, submission_rows
 
 FACTS = ("video_dim", "text_dim", "clips", "tokens", "clip_length", "duration")  # facts of the data that a model knows
-OVERLAP = 0.7  # IoU above which the worse of two windows of a long video is removed
+OVERLAP = 0.7  # IoU above which the worse of two windows of a long video is removed, unless another is asked for
 IMPORT = "python -m scripts.import_checkpoint qd_detr {} OUT.ckpt makes one of a released QD-DETR checkpoint"
 
 
@@ -79,7 +80,7 @@ def answers(
     *,
     clip_length: float | None = None,
     most: int | None = None,
-    overlap: float = OVERLAP,
+    overlap: float | None = None,
 ) -> list[dict[str, list]]:
     """One dict {"windows", "saliency"} for each query, in the order in which they come.
 
@@ -88,12 +89,14 @@ def answers(
         duration (of the excerpt) and whole (duration of the video); the excerpts of a query come in their order.
     clip_length: seconds; None is the training data's.
     most: windows per query; None is as many as the model predicts for one excerpt.
-    A query with one excerpt gets exactly what evaluation during training gives; several excerpts are merged by
-    tasks/moment_retrieval/excerpts.py, with `overlap` as in `merged_moments`.
+    overlap: IoU above which the worse of two windows is removed; None is OVERLAP for several excerpts and 1 for one, so
+        that only equal windows go.
+    A query with one excerpt gets what evaluation during training gives, without windows that are equal or have no
+    length (tasks/moment_retrieval/distinct.py); several excerpts are merged by tasks/moment_retrieval/excerpts.py.
     """
     if most is not None and most < 1:
         raise ValueError(f"windows must be at least 1, got {most}")
-    if not 0 <= overlap <= 1:
+    if overlap is not None and not 0 <= overlap <= 1:
         raise ValueError(f"overlap must be an IoU in [0, 1], got {overlap}")
     clip_length = model.hparams.facts["clip_length"] if clip_length is None else clip_length
     found: dict[Any, list[Excerpt]] = {}
@@ -112,21 +115,29 @@ def answers(
 
 
 def _rows(model: MomentRetrieval, batch: dict[str, Any], clip_length: float) -> list[dict[str, Any]]:
-    """As MomentRetrieval.rows, for clips of this length."""
+    """As MomentRetrieval.rows, for clips of this length, without windows that are equal or have no length."""
     moved = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     settings = model.hparams
     longest = settings.facts["clips"] * clip_length if settings.longest == "facts" else None
-    return submission_rows(model.predict(moved), moved, clip_length, longest, settings.round_windows)
+    outputs = model.predict(moved)
+    rows = submission_rows(outputs, moved, clip_length, longest, settings.round_windows)
+    exact = submission_rows(outputs, moved, clip_length, longest, False) if settings.round_windows else rows
+    for row, before in zip(rows, exact, strict=True):
+        row["pred_relevant_windows"] = distinct(row["pred_relevant_windows"], before["pred_relevant_windows"])
+    return rows
 
 
 def _answer(
-    excerpts: list[Excerpt], whole: float, clip_length: float, most: int | None, overlap: float, queries: int
+    excerpts: list[Excerpt], whole: float, clip_length: float, most: int | None, overlap: float | None, queries: int
 ) -> dict[str, list]:
     if len(excerpts) == 1:
-        return {"windows": list(excerpts[0].windows)[:most], "saliency": list(excerpts[0].saliency)}
-    moments = merged_moments(excerpts, clip_length, overlap, most or queries)
-    windows = [(min(m.start, whole), min(m.end, whole), m.score) for m in moments]
+        windows = unlike(excerpts[0].windows, 1.0 if overlap is None else overlap)
+        return {"windows": windows[:most], "saliency": list(excerpts[0].saliency)}
+    moments = merged_moments(excerpts, clip_length, OVERLAP if overlap is None else overlap, most or queries)
+    windows = [
+        [round(number, DECIMALS) for number in (min(m.start, whole), min(m.end, whole), m.score)] for m in moments
+    ]
     return {
-        "windows": [[round(number, DECIMALS) for number in window] for window in windows],
+        "windows": unlike([window for window in windows if window[1] > window[0]]),
         "saliency": [round(score, DECIMALS) for score in merged_saliency(excerpts).tolist()],
     }

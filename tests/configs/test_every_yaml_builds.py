@@ -39,6 +39,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     **{f"{name}_baseline": 0 for name in NEIGHBOURS},
     **{f"{name}_lcaam": 31 * 256 * 257 + 257 * tokens for name, tokens in NEIGHBOURS.items()},
     **{f"{name}_multi_lcaam": 2 * (31 * 256 * 257 + 257 * tokens) for name, tokens in NEIGHBOURS.items()},
+    "clip_moments_baseline": 0,
+    "clip_moments_lcaam": 2_047_776,
+    "clip_moments_multi_lcaam": 2 * 2_047_776,
     "msrvtt_baseline": 0,
     "msrvtt_lcaam": 345_666,
     "msrvtt_multi_lcaam": 12 * 345_666,
@@ -73,6 +76,8 @@ def tier(experiment: str, scale: str):
     fast = scale == "paper" or not experiment.endswith("_lcaam") or experiment.endswith("multi_lcaam")
     if experiment.startswith("cifar10_"):
         fast = (experiment, scale) in (("cifar10_multi_lcaam", "mini"), ("cifar10_multi_lcaam", "paper"))
+    if experiment.startswith("clip_moments_"):
+        fast = experiment == "clip_moments_multi_lcaam"
     if experiment.startswith("shakespeare"):
         fast = experiment.endswith("multi_lcaam") and scale == "paper"
     if experiment.startswith(tuple(NEIGHBOURS)):  # they differ in their data alone

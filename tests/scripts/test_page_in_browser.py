@@ -1,9 +1,6 @@
 """The report in headless Chromium: nothing fails, nothing is requested, everything is drawn, on every screen."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ from scripts.page import write
 from tests.scripts.small_tables import shipped
 from tests.tiers import slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRAWN = 120_000  # milliseconds; 3 s on an idle core
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(22, 24, 28)"
 OWN = ("file:", "data:", "blob:")
@@ -48,18 +44,6 @@ class Opened:
         """Waits until figures are drawn again, for a `look` (dark, light, paper) or a `width` of the window."""
         wanted = "".join(f'[data-{name}="{value}"]' for name, value in drawn_for.items())
         self.page.wait_for_selector(f"html{wanted}", state="attached", timeout=DRAWN)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
