@@ -10,7 +10,7 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import Container, OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
 ASKED = itertools.count()  # all ranks ask for the same values in the same order
@@ -46,9 +46,9 @@ def run_dir(base: str) -> str:
     return str(Path(base).absolute() / run_stamp())
 
 
-def for_fusion(fusion: str, rates: Mapping[str, float]) -> float:
-    """The factor that was searched with a mask's fusion (configs/tuned/); 1 for a fusion that was not searched."""
-    return rates.get(fusion, 1.0)
+def for_fusion(rates: Mapping[str, float], *, _root_: Container) -> float:
+    """The factor that was searched with the mask's fusion (configs/tuned/); 1 for a fusion that was not searched."""
+    return rates.get(OmegaConf.select(_root_, "mask.fusion"), 1.0)
 
 
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)

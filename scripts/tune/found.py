@@ -58,7 +58,7 @@ def write(search: Search, rows: Sequence[Row], command: str) -> list[Path]:
         lines += ["task:", f"  lr: {rounded(rate):g}"]
         if mask != BASELINE:
             factors = ", ".join(f"{row.fusion}: {row.best(search.lowest):g}" for row in some)
-            lines += ["mask:", f'  lr_scale: "${{for_fusion:${{mask.fusion}},{{{factors}}}}}"']
+            lines += ["mask:", f'  lr_scale: "${{for_fusion:{{{factors}}}}}"']
         path = folder / f"{mask}.yaml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         written.append(path)
