@@ -155,7 +155,10 @@ def test_what_is_tuned_is_what_a_run_with_this_mask_gets(path: Path, tmp_path: P
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["imagenet"], "experiment: there is no 'imagenet'; did you mean 'imagenet1k'?; allowed: activitynet_captions, "),
+        (
+            ["imagenet"],
+            "experiment: there is no 'imagenet'; did you mean 'imagenet1k'?; allowed: ",
+        ),
         (["madv2", "--masks", "lcam"], "--masks: there is no 'lcam'; did you mean 'lcaam'?"),
         (["madv2", "--masks", "lcaam:plus"], "--masks: fusion: there is no 'plus'"),
         (["madv2", "--masks", "lcaam", "lcaam:mul"], "--masks: a value is given twice"),

@@ -62,7 +62,12 @@ NAMES = {path.stem for path in (CONFIGS / "data").glob("*.yaml")}
 
 
 def test_every_such_configuration_is_among_them():
-    assert {name for name in NAMES if "qvhighlights" in parents(name)} == {*LAYOUTS, "sound_moments", "clip_moments", "qvhighlights_clip"}
+    assert {name for name in NAMES if "qvhighlights" in parents(name)} == {
+        *LAYOUTS,
+        "sound_moments",
+        "clip_moments",
+        "qvhighlights_clip",
+    }
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
