@@ -27,7 +27,8 @@ from rich.console import Console
 
 from datamodules.errors import DataError, some
 from datamodules.formats.names import misnamed
-from datamodules.moment_retrieval.clip_frames import ENDINGS, ClipFrames, is_video
+from datamodules.formats.video_files import ENDINGS, is_video
+from datamodules.moment_retrieval.clip_frames import ClipFrames
 from scripts.arguments import parser_for
 from scripts.extracting import finish, keep_settings, only_run, progress
 from tasks.common.errors import CheckpointError

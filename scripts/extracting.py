@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import read_json
 from datamodules.formats.names import misnamed
+from datamodules.formats.video_files import ENDINGS
 from datamodules.video_captioning.captions import Clip, fields_from, natural, read_captions
-from datamodules.video_captioning.sources import VIDEOS
 
 SETTINGS, FAILURES, LOCK = "extraction.json", "failures.txt", ".extraction.lock"
 
@@ -35,10 +35,10 @@ def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Cli
     if annotations:
         return read_captions(annotations, fields_from(layout))
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    names = [entry.stem for entry in entries if entry.suffix.lower() in VIDEOS and entry.is_file()]
+    names = [entry.stem for entry in entries if entry.suffix.lower() in ENDINGS and entry.is_file()]
     names = names or [entry.name for entry in entries if entry.is_dir()]
     if not names:
-        raise DataError(f"{folder}: no video files ({', '.join(VIDEOS)}) and no folders of frames in it.")
+        raise DataError(f"{folder}: no video files ({', '.join(ENDINGS)}) and no folders of frames in it.")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1}, key=natural)
         raise DataError(f"{folder}: more than one video file is called {some(twice)}; a clip needs a name of its own.")

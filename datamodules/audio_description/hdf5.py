@@ -7,7 +7,6 @@ Every defect is a DataError that names file, movie and row.
     features.read("0017", 100, 125)             # (25, 768) float32
 """
 
-import os
 from pathlib import Path
 
 import h5py
@@ -16,26 +15,15 @@ import numpy as np
 from datamodules.audio_description.rows import MovieFeatures
 from datamodules.errors import DataError
 from datamodules.formats.guard import reading
+from datamodules.formats.hdf5_file import HDF5File
 
 
-class FeatureFile(MovieFeatures):
-    """One HDF5 file, opened when first read in each process. Pickles without its handle."""
+class FeatureFile(HDF5File, MovieFeatures):
+    """One HDF5 file of features by movie."""
 
     def __init__(self, path: str | Path, width: int):
-        self.path, self.width = Path(path), width
-        self._file: h5py.File | None = None
-        self._owner = -1
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None, "_owner": -1}
-
-    @property
-    def file(self) -> h5py.File:
-        if self._owner != os.getpid():  # a handle must not cross a fork
-            with reading(f"{self.path}: cannot be opened as HDF5, probably truncated or not fully downloaded"):
-                self._file = h5py.File(self.path, "r")
-            self._owner = os.getpid()
-        return self._file
+        super().__init__(path)
+        self.width = width
 
     def movies(self) -> set[str]:
         with reading(f"{self.path}: its list of movies cannot be read"):

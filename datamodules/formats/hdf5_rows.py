@@ -7,7 +7,6 @@
 Links to other files and datasets whose numbers lie elsewhere are refused.
 """
 
-import os
 from pathlib import Path
 
 import h5py
@@ -15,29 +14,17 @@ import numpy as np
 
 from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
+from datamodules.formats.hdf5_file import HDF5File
 
 HDF5 = (".hdf5", ".h5")
 
 
-class RowsFile:
-    """One file, opened when first read in each process. Pickles without its handle."""
+class RowsFile(HDF5File):
+    """One file of matrices by name. key: the dataset of a group."""
 
-    def __init__(self, path: Path, key: str | None):
-        self.path, self.key = path, key
-        self._file: h5py.File | None = None
-        self._owner = -1
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None, "_owner": -1}
-
-    @property
-    def file(self) -> h5py.File:
-        """DataError: no such file, truncated, or of another form."""
-        if self._owner != os.getpid():  # a handle must not cross a fork
-            with reading(f"{self.path}: cannot be opened as HDF5, probably truncated or not fully downloaded"):
-                self._file = h5py.File(self.path, "r")
-            self._owner = os.getpid()
-        return self._file
+    def __init__(self, path: str | Path, key: str | None):
+        super().__init__(path)
+        self.key = key
 
     def names(self) -> set[str]:
         with reading(f"{self.path}: its list of names cannot be read"):

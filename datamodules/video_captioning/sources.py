@@ -15,12 +15,12 @@ import numpy as np
 from datamodules.errors import DataError
 from datamodules.formats.guard import reading
 from datamodules.formats.names import file_name
+from datamodules.formats.video_files import is_video
 from datamodules.pixels import decode
 from datamodules.video_captioning.captions import Clip, natural
 from datamodules.video_captioning.video import read_video, spread
 
 JPEG = (".jpg", ".jpeg")
-VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".flv")
 
 
 def names_in(folder: Path) -> set[str]:
@@ -51,7 +51,7 @@ class VideoFiles:
             return self.path / self.pattern.format(video=video)
         if self._endings is None:
             there = sorted(names_in(self.path))
-            self._endings = {Path(name).stem: name for name in there if Path(name).suffix.lower() in VIDEOS}
+            self._endings = {Path(name).stem: name for name in there if is_video(name)}
         stem = self.pattern[:-2].format(video=video)
         return self.path / self._endings.get(stem, self.pattern.format(video=video))
 

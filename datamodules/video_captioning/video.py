@@ -4,7 +4,7 @@
     read_video(Path("a.mkv"), 32, span=(90.0, 102.5))        # of the frames shown from 90 to 102.5 s
 
 The frames are those of np.linspace(0, n - 1, count), rounded; a clip of fewer than `count` frames repeats some. A
-rotation that the file's header asks for is not applied. One thread decodes: data workers share the cores.
+rotation that the file's header asks for is not applied.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.formats.guard import reading
-
-LOST = 0.1  # share of the announced frames that may be missing: cut files announce a few they cannot show
+from datamodules.formats.video_files import check_there, check_whole, opened, picture, reformatter
 
 
 def spread(total: int, count: int) -> np.ndarray:
@@ -30,19 +29,14 @@ def read_video(path: str | Path, count: int, span: tuple[float, float] | None = 
     frames, nothing shown within `span`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such video file.")
-    size = path.stat().st_size
-    with reading(f"{path} cannot be decoded, probably truncated, damaged or not a video ({size} bytes)"):
+    with reading(check_there(path)):
         kept, total, announced = _decode(path, None, count, span)
         if total > 0 and not kept.keys() >= set(spread(total, count).tolist()):
             kept, _, _ = _decode(path, total, count, span)  # there are fewer or more than announced
     if not total:
         raise DataError(f"{path}: no frames" + (" in it." if span is None else f" from {span[0]:g} to {span[1]:g} s."))
-    if span is None and total < (1 - LOST) * announced:
-        raise DataError(
-            f"{path}: {total} of the {announced} frames that it announces can be decoded; truncated or damaged."
-        )
+    if span is None:
+        check_whole(path, total, announced)
     with reading(f"{path} cannot be decoded, probably damaged"):  # its pictures may be of different sizes
         return np.stack([kept[index] for index in spread(total, count).tolist()])
 
@@ -54,30 +48,20 @@ def _decode(
 
     total: None is the announced number, or 0 for a part.
     """
-    import av  # imported here: reading features needs no decoder
-
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise DataError(f"{path}: no picture track in it, only {kinds}.")
-        stream = container.streams.video[0]
+    with opened(path) as (container, stream):
         if total is None:
             total = stream.frames if span is None else 0
         wanted = set(spread(total, count).tolist()) if total else set()
-        to_rgb = av.video.reformatter.VideoReformatter()  # kept for all frames; a new one per frame is slower
-        kept, number = {}, 0
+        to_rgb, kept, number = reformatter(), {}, 0
         for frame in _frames(container, stream, span):
             if number in wanted:
-                if frame.is_corrupt:
-                    raise DataError(f"{path}: frame {number} is damaged.")
-                kept[number] = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                kept[number] = picture(path, frame, number, to_rgb)
             number += 1
         return kept, number, stream.frames
 
 
 def _frames(container, stream, span: tuple[float, float] | None) -> Iterator:
     """Decoded frames of the whole video, or those shown within `span`."""
-    stream.codec_context.thread_count = 1
     first = float((stream.start_time or 0) * stream.time_base)
     if span is not None and span[0] > 0:
         container.seek(int((first + span[0]) / stream.time_base), stream=stream)  # to the key frame before

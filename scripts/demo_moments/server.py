@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from datamodules.errors import DataError
 from datamodules.formats.names import file_name
-from datamodules.moment_retrieval.clip_frames import ENDINGS, is_video
+from datamodules.formats.video_files import ENDINGS, is_video
 from scripts.demo_moments.answering import Answering
 from tasks.common.errors import CheckpointError
 
