@@ -22,9 +22,7 @@ from scripts.records import Records
 from scripts.sweep_runs import below
 from scripts.sweep_runs import read as record_of
 from scripts.table.markdown import markdown
-from tasks.common.known_runs import identity_of
-
-DIVERGED = "NonFiniteLossError"
+from tasks.common.known_runs import DIVERGED, identity_of
 
 
 @dataclass(frozen=True)

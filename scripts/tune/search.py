@@ -19,7 +19,6 @@ from scripts.records import Records
 
 BASELINE = "none"
 RESULTS = ROOT / "docs" / "results"
-DIVERGED = "NonFiniteLossError"  # in the record of a run whose loss was not a number
 QUIET = ("data.seed=0", "floors.enabled=false", "callbacks.figures=null", "logger=csv", "test_checkpoint=last")
 
 
@@ -150,7 +149,7 @@ def read(search: Search, row: Row, keep: bool = False) -> Row:
 
 def ended(cfg: DictConfig) -> dict[str, Any] | None:
     """The record of a completed run with these settings, else of one that diverged, or None."""
-    from tasks.common.known_runs import completed, runs
+    from tasks.common.known_runs import DIVERGED, completed, runs
 
     if (found := completed(cfg)) is not None:
         return found[1]

@@ -23,6 +23,7 @@ from datamodules.formats.json_text import read_json
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of results.json (tasks/common/results.py, which imports torch)
+DIVERGED = "NonFiniteLossError"  # error of a run whose loss was not a number
 INTERRUPTED = ("KeyboardInterrupt", "Terminated", "SystemExit")  # errors of a run that was told to end
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from configs.errors import ConfigError
 from scripts.studies.claims.claims import Claim
@@ -12,11 +11,9 @@ from scripts.studies.claims.judging import Judged, judged, whole
 from scripts.studies.claims.studies import Study
 from scripts.table import words
 from scripts.table.markdown import markdown
-from scripts.table.summary import Row
 
-OVERHEAD = 10  # CPU seconds of a run beside its training: start, first batch, test
 SHORTER = (
-    0.2  # share of a run that goes on from a saved state with half of the steps: a tenth of the steps, and OVERHEAD
+    0.2  # share of a whole run's seconds that a run takes which goes on from its saved state with half of the steps
 )
 
 
@@ -66,21 +63,14 @@ def plan(studies: Sequence[Study]) -> str:
         cells = {(row.settings, seed): seed in row.runs for row in rows for seed in row.expected}
         new = {cell: there for cell, there in cells.items() if cell not in counted}
         counted |= set(new)
-        seconds = seconds_of(study, rows)
         shorter = {row.settings for row in rows if row.steps is not None}
         missing = [cell for cell, there in new.items() if not there]
-        left = sum(seconds * (SHORTER if settings in shorter else 1) for settings, _ in missing) / 60
+        left = sum(study.seconds * (SHORTER if settings in shorter else 1) for settings, _ in missing) / 60
         hours += left / 60
         done = sum(new.values())
-        lines.append([f"`{study.name}`", str(len(new)), str(done), f"{seconds:.0f}", f"{left:.0f}"])
+        lines.append([f"`{study.name}`", str(len(new)), str(done), str(study.seconds), f"{left:.0f}"])
     header = ["table", "runs of its own", "there", "CPU seconds of one", "CPU minutes left"]
     return markdown(header, [*lines, ["all", "", "", "", f"{60 * hours:.0f}"]])
-
-
-def seconds_of(study: Study, rows: Sequence[Row]) -> float:
-    """The median of the runs that are there, with their share of start and test; before any, what one cell took."""
-    known = [run["seconds"]["fit"] for row in rows for run in row.runs.values() if row.steps is None]
-    return median(known) + OVERHEAD if known else study.seconds
 
 
 def commands(studies: Sequence[Study]) -> str:

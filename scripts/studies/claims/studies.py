@@ -21,8 +21,8 @@ class Study:
     """One table.
 
     name: its page is docs/results/<name>.md. sweep: of configs/sweep/. runs: the name of the csv file with its runs.
-    seconds: CPU seconds of one run on one thread, start and test included, measured on a cell of the middle. words:
-    what the table's command line adds. searched: the rates of its masks were searched (scripts.tune).
+    seconds: CPU seconds of one run, measured on one cell (scripts.studies.claims --time). words: what the table's
+    command line adds.
     """
 
     name: str
