@@ -87,12 +87,14 @@ def _table(report: Report, data: Descriptions, name: str, there: set[str]) -> pd
     if name not in there:
         return None
     expected = {} if data.mini is None else GENERATED | (TRAPS if name == data.files.train else {})
-    return _rows(report, data.folder / name, ANNOTATIONS, expected, name)
+    return _rows(report, data.folder / name, ANNOTATIONS, expected, name, data.encoding)
 
 
-def _rows(report: Report, path: Path, aliases: Aliases, expected: dict[str, int], name: str) -> pd.DataFrame | None:
+def _rows(
+    report: Report, path: Path, aliases: Aliases, expected: dict[str, int], name: str, encoding: str
+) -> pd.DataFrame | None:
     try:
-        table = read_table(path, aliases)
+        table = read_table(path, aliases, encoding=encoding)
     except DataError as error:
         report.add(UNREADABLE, name, [str(error)])
         return None
@@ -164,7 +166,7 @@ def _subtitles(report: Report, data: Descriptions, movies: list[str], there: set
     if data.mini is None and data.subtitles not in there:
         return {}
     path = data.subtitles_path()
-    lines = _rows(report, path, SUBTITLES, {}, data.subtitles)
+    lines = _rows(report, path, SUBTITLES, {}, data.subtitles, data.encoding)
     if lines is None:
         return {}
     try:

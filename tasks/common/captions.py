@@ -126,6 +126,16 @@ def score_tokens(references: Sentences, hypotheses: Sentences, metrics: Collecti
     return {f"{name}{suffix}": 100 * float(value) for name, value in scores.items()}
 
 
+def lone(captions: Collection[str]) -> str | None:
+    """Why CIDEr is 0, in words, if there is one id alone; None otherwise."""
+    if len(captions) != 1:
+        return None
+    return (
+        f"CIDEr of a single id ({next(iter(captions))}) is 0 by its definition: a word weighs the less the more of the "
+        "ids' references have it, and here every word is in all of them; it needs several ids"
+    )
+
+
 def best_constant(texts: list[str], candidates: int, references: int) -> str:
     """The one of `candidates` sentences from `texts` that has the best mean CIDEr if it is given as every answer.
 

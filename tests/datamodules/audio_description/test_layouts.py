@@ -185,7 +185,7 @@ def test_one_file_for_training_and_test_is_read_once(open_data, folder):
 
 JSON = {
     "not json": ("{", r"a\.json: not a readable json file"),
-    "a list": ("[1]", r"a\.json: expected \{ann_id: .*found a list"),
+    "a list": ("[1]", r"a\.json: expected a list of rows, .*; another form under a:0"),
     "another form": ('{"a": {"movie": "1"}, "b": 3}', r"a\.json: expected .*; another form under b\."),
     "nothing": ("{}", r"a\.json: no column movie"),
     "no sentence": ('{"a": {"movie": "1", "timestamps": [1, 2]}}', r"no column text or sentence or text_gt"),
