@@ -32,7 +32,7 @@ from scripts.arguments import parser_for
 from tasks.audio_description.metrics import TIES, neighbour_recalls
 from tasks.audio_description.predictions import read_predictions
 from tasks.audio_description.scorers import Scorer, build_scorer
-from tasks.common.captions import METRICS, lone, score_captions
+from tasks.common.captions import METRICS, cider_remarks, score_captions
 from tasks.common.files import write_json, write_text
 
 # -- scoring ----------------------------------------------------------------------------------------------------------
@@ -75,16 +75,14 @@ def caption_scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) ->
 
 
 def remarks(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], per_movie: bool) -> list[str]:
-    """Why CIDEr is 0 where a score is of one sentence: of the whole table, or of a movie."""
-    counts = Counter(row["movie"] for row in rows)
-    if "cider" not in metrics or not rows:
+    """Why CIDEr is 0 where it is of one sentence alone: of the whole table, or of a movie."""
+    if "cider" not in metrics:
         return []
     if len(rows) == 1:
-        return [lone([rows[0]["movie"]])]
+        return [*cider_remarks([rows[0]["movie"]])]
+    counts = Counter(row["movie"] for row in rows)
     alone = [movie for movie, count in counts.items() if count == 1] if per_movie else []
-    if not alone:
-        return []
-    return [f"{lone(alone[:1])}. So it is for the {len(alone)} movies of one sentence: {some(alone)}"]
+    return [f"{said}; so it is of {len(alone)} movies: {some(alone)}" for said in cider_remarks(alone[:1])]
 
 
 # -- the command line -------------------------------------------------------------------------------------------------

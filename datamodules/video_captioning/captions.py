@@ -79,7 +79,7 @@ def read_file(path: Path, fields: Fields, encoding: str = UTF8) -> Annotations:
     """The clips and the defects of one file. Raises DataError: unreadable, another layout than `fields` says, a layout
     that is not recognised."""
     content, places = content_of(path, encoding)
-    layout = next((name for name, own in LAYOUTS.items() if own == fields), "data.fields")
+    layout = next((name for name, known in LAYOUTS.items() if known == fields), "data.fields")
     if layout in ("msrvtt", "rows"):
         layout, fields = recognised(path, content)
     return Reader(path, layout, fields, places).read(content)

@@ -109,7 +109,8 @@ class Captions(Data):
         self.annotation_files = files_of(annotations)
         self.source, self.videos, self.video_file, self.frame_folder = source, videos, video_file, frame_folder
         given = {"path": "features", "file": "{vid}.npy", **(features or {})}
-        self.stream = stream_settings("features", given) if source == "features" else None
+        used = source == "features" or features is not None
+        self.stream = stream_settings("features", given) if used else None
         self.fields, self.id_ranges, self.encoding, self.defects = fields_from(fields), id_ranges, encoding, defects
         self.lists = None if lists is None else dict(lists)
         self.split_names = {"train": "train", "val": "validate", "test": "test"} if splits is None else dict(splits)
@@ -151,7 +152,7 @@ class Captions(Data):
         self._said = self.split_up(self.annotations())
         chosen = self._said.clips
         disjoint(chosen)
-        self.input = self._open(next(clip for clips in chosen.values() for clip in clips))
+        self.input = self.open_input()
         chosen = {split: self._present(split, clips) for split, clips in chosen.items()}
         if isinstance(self.input, Features):
             self.input.grid = self._grid(chosen["train"])
@@ -166,11 +167,13 @@ class Captions(Data):
 
     def annotations(self) -> dict[str, list[Annotations]]:
         """Split -> what its annotation files hold; "all" for files of several splits. DataError as of read_files."""
-        options = {"encoding": self.encoding, "defects": self.defects}
-        return {
-            split: read_files([self.folder / name for name in names], self.fields, **options)
-            for split, names in self.annotation_files.items()
-        }
+        found = iter(
+            read_files(
+                [self.folder / name for names in self.annotation_files.values() for name in names],
+                self.fields, encoding=self.encoding, defects=self.defects,
+            )
+        )  # fmt: skip
+        return {split: [next(found) for _ in names] for split, names in self.annotation_files.items()}
 
     def split_up(self, files: Mapping[str, list[Annotations]]) -> Chosen:
         """The clips of each split, those without a caption left out and counted. Raises DataError as splits.py does."""
@@ -186,7 +189,8 @@ class Captions(Data):
             chosen = by_names_or_numbers(clips["all"], self.split_names, self.id_ranges)
         return without_defects(chosen, [file for own in files.values() for file in own])
 
-    def _open(self, first: Clip) -> Input:
+    def open_input(self) -> Input:
+        """What reads the clips; of features it does not know yet how many rows a clip has."""
         if self.source == "features":
             return Features(open_stream(self.folder, "features", self.stream), 0)
         if self.source == "video":
@@ -207,16 +211,21 @@ class Captions(Data):
                 why = error
         raise DataError(f"{self.name}: none of the {len(clips)} train clips can be read: {why}")
 
+    def absent(self, source: Input, clips: list[Clip]) -> list[Clip]:
+        """The clips whose file is not there."""
+        if not isinstance(source, Features):
+            return source.source.missing(clips)
+        gone = set(source.stream.missing(feature_file(source.stream, clip) for clip in clips))
+        return [clip for clip in clips if feature_file(source.stream, clip) in gone]
+
     def _present(self, split: str, clips: list[Clip]) -> list[Clip]:
         """The clips whose file is there. DataError: some are missing (missing=refuse), or all are."""
+        gone = self.absent(self.input, clips)
         if isinstance(self.input, Features):
             stream = self.input.stream
-            absent = set(stream.missing(feature_file(stream, clip) for clip in clips))
-            gone = [clip for clip in clips if feature_file(stream, clip) in absent]
             what, where, example = "features", stream.path, gone and feature_file(stream, gone[0])
         else:
             source = self.input.source
-            gone = source.missing(clips)
             what, where, example = source.noun, source.path, gone and source.file(gone[0]).name
         if gone and (self.missing == "refuse" or len(gone) == len(clips)):
             raise DataError(

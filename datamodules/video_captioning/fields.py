@@ -36,6 +36,7 @@ class Fields:
     file: str | None = None  # key of an entry: the video's file, whose name the clip gets; None, or not there: its id
     repeated: bool = False  # a video may be in several entries, each with one or more of its captions
     by_split: bool = False  # the file is a mapping from the name of a split to its list of entries
+    own: bool = False  # keys were named by the user: the file's layout is not looked for; set by fields_from
 
 
 LAYOUTS = {
@@ -71,14 +72,14 @@ def fields_from(given: str | Mapping[str, Any]) -> Fields:
         raise DataError(
             f"data.fields: unknown layout '{layout}'.{near(layout, LAYOUTS)} Allowed: {', '.join(LAYOUTS)}."
         )
-    types = {field.name: field.type for field in dataclasses.fields(Fields)}
+    types = {field.name: field.type for field in dataclasses.fields(Fields) if field.name != "own"}
     for key, value in given.items():
         if key not in types:
             raise DataError(f"data.fields: unknown key '{key}'.{near(key, types)} Allowed: {', '.join(types)}.")
         wanted = bool if types[key] is bool else str
         if not isinstance(value, wanted) and not (value is None and types[key] not in (str, bool)):
             raise DataError(f"data.fields: {key} is {value!r}, expected {TYPES[wanted]}.")
-    return dataclasses.replace(LAYOUTS[layout], **given)
+    return dataclasses.replace(LAYOUTS[layout], **given, own=bool(given))
 
 
 @functools.lru_cache(maxsize=2**16)  # every caption names its video

@@ -126,13 +126,13 @@ def score_tokens(references: Sentences, hypotheses: Sentences, metrics: Collecti
     return {f"{name}{suffix}": 100 * float(value) for name, value in scores.items()}
 
 
-def lone(captions: Collection[str]) -> str | None:
-    """Why CIDEr is 0, in words, if there is one id alone; None otherwise."""
-    if len(captions) != 1:
-        return None
+def cider_remarks(ids: Collection[str]) -> tuple[str, ...]:
+    """Why CIDEr is 0, if there is one id alone; otherwise nothing."""
+    if len(ids) != 1:
+        return ()
     return (
-        f"CIDEr of a single id ({next(iter(captions))}) is 0 by its definition: a word weighs the less the more of the "
-        "ids' references have it, and here every word is in all of them; it needs several ids"
+        f"CIDEr of a single id ({next(iter(ids))}) is 0 by its definition: a word weighs the less the more of the ids' "
+        "references have it, and here all of them have every word; it needs several ids",
     )
 
 
