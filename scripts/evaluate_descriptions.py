@@ -75,7 +75,7 @@ def caption_scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) ->
 
 
 def remarks(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], per_movie: bool) -> list[str]:
-    """Why CIDEr is 0 where it is of one sentence alone: of the whole table, or of a movie."""
+    """Why CIDEr is 0 if one sentence alone is scored: a table of one row or, with per_movie, a movie."""
     if "cider" not in metrics:
         return []
     if len(rows) == 1:

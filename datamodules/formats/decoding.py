@@ -60,7 +60,7 @@ def decoded(
 
 
 def _unmarked(data: bytes) -> str | None:
-    """The encoding of UTF-16 text without a mark: of Latin letters every second byte is zero."""
+    """The encoding of UTF-16 text without a mark: if it has Latin letters, every second byte is zero."""
     head = data[:400]
     for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         other = head[1 - first :: 2]

@@ -190,7 +190,7 @@ class Captions(Data):
         return without_defects(chosen, [file for own in files.values() for file in own])
 
     def open_input(self) -> Input:
-        """What reads the clips; of features it does not know yet how many rows a clip has."""
+        """What reads the clips; a reader of features does not know yet how many rows each has."""
         if self.source == "features":
             return Features(open_stream(self.folder, "features", self.stream), 0)
         if self.source == "video":

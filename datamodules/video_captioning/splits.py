@@ -1,4 +1,4 @@
-"""Which clips are for training, validation and test, and where that is said.
+"""Which clips are for training, validation and test, and what says so.
 
     chosen = by_names_or_numbers(clips, {"train": "train", "val": "validate", "test": "test"}, OFFICIAL)
     chosen.clips["test"], chosen.origin     # [Clip, ...], "split names in the annotations (train, validate, test)"
