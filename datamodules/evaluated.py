@@ -6,7 +6,7 @@
 A reader that leaves out anything counts it here, whatever it says in the log: a score of another set is another score.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,8 +58,3 @@ def added(*counts: Counts) -> dict[str, dict[str, int]]:
             own = total.setdefault(split, {})
             own[reason] = own.get(reason, 0) + count
     return total
-
-
-def by_split(reason: str, splits: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Counts of one reason, of the splits of what was left out."""
-    return added(*({split: {reason: 1}} for split in splits))

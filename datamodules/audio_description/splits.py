@@ -92,6 +92,8 @@ def read_splits(
     for name, movies in {file.file: file.movies for group in files.values() for file in group}.items():
         if unlisted := sorted(movies - listed):
             log.warning("%s: %d movies are in no list of %s: %s", name, len(unlisted), path, some(unlisted))
+            if name == test.file:
+                left_out.setdefault("test", {})["described movie that is in no list"] = len(unlisted)
     if "val" not in found:
         found["train"], found["val"] = _hold_out(found["train"], wanted["val"])
     return found

@@ -21,7 +21,6 @@ SPLIT = "split that is not a name"
 TWO_SPLITS = "video in two splits"
 FORM = "malformed entry"
 LEAVABLE = (EMPTY, NOT_TEXT, UNKNOWN, SPAN, NO_CAPTION)  # what data.defects=drop leaves out; others always stop
-POLICIES = ("stop", "drop")
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class Captions(Data):
             return
         if self.mini is not None:
             self.folder = mini_msrvtt.write_mini(self.root, self.mini, seed=self.seed)
-        place = {"video": self.videos, "frames": self.frame_folder}.get(self.source) or self.stream.path
+        places = {"video": self.videos, "frames": self.frame_folder}
+        place = self.stream.path if self.source == "features" else places[self.source]
         files = [name for names in self.annotation_files.values() for name in names]
         files += [name for name in (self.lists or {}).values() if name is not None]
         lacking = [name for name in files if not (self.folder / name).is_file()]
@@ -167,12 +168,8 @@ class Captions(Data):
 
     def annotations(self) -> dict[str, list[Annotations]]:
         """Split -> what its annotation files hold; "all" for files of several splits. DataError as of read_files."""
-        found = iter(
-            read_files(
-                [self.folder / name for names in self.annotation_files.values() for name in names],
-                self.fields, encoding=self.encoding, defects=self.defects,
-            )
-        )  # fmt: skip
+        paths = [self.folder / name for names in self.annotation_files.values() for name in names]
+        found = iter(read_files(paths, self.fields, encoding=self.encoding, defects=self.defects))
         return {split: [next(found) for _ in names] for split, names in self.annotation_files.items()}
 
     def split_up(self, files: Mapping[str, list[Annotations]]) -> Chosen:

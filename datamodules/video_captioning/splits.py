@@ -70,8 +70,9 @@ def by_names_or_numbers(clips: Sequence[Clip], names: Names, ranges: Ranges | No
             "numbers (data.id_ranges)."
         )
     for split in wanted:
-        if not chosen.clips.get(split):
-            raise DataError(f"no clip in the {split} split; the annotations have {len(clips)} clips in all.")
+        if not any(clip.captions for clip in chosen.clips.get(split, [])):
+            silent = f", {len(chosen.clips[split])} without a caption" if chosen.clips.get(split) else ""
+            raise DataError(f"no clip in the {split} split{silent}; the annotations have {len(clips)} clips in all.")
     return _every_split(chosen)
 
 

@@ -210,6 +210,14 @@ def test_lists_that_cannot_be_are_refused(tmp_path, change, message):
 # What was left out
 
 
+@pytest.mark.parametrize("split", ["test", None])
+def test_a_split_of_which_nobody_described_a_clip_is_refused(split):
+    silent = Clip("video7010", "video7010", (), split)
+    clips = [*named(video0="train" if split else None, video6513="validate" if split else None), silent]
+    with pytest.raises(DataError, match="no clip in the test split, 1 without a caption; the annotations have 3 clips"):
+        by_names_or_numbers(clips, NAMES, OFFICIAL)
+
+
 def test_clips_without_a_caption_are_counted_in_their_split(tmp_path, caplog):
     write_set(tmp_path)
     what = content()
