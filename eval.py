@@ -69,12 +69,14 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
         except SingleSampleError as error:
             raise ConfigError(f"intervention=swapped: {error}; choose another data.eval_batch_size") from error
 
+    evaluated, tested = datamodule.evaluated(), len(module.predictions)
     made = {} if intervention is None else {"intervention": intervention.describe()}
-    facts = {"checkpoint": str(path), "changes": sorted(changes), **made}
+    facts = {"checkpoint": str(path), "changes": sorted(changes), "evaluation": evaluated.record(tested), **made}
     write_json(output / "metrics.json", {**facts, **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
     title = ", ".join([cfg.name, path.name, *([] if intervention is None else [intervention.title])])
-    show(closing_table(title, module.headline, module.test_metrics, {}, published(cfg)), output, module.remarks)
+    table = closing_table(title, module.headline, module.test_metrics, {}, published(cfg))
+    show(table, output, [*evaluated.lines(tested), *module.remarks])
     return output
 
 

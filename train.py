@@ -84,7 +84,8 @@ def train(cfg: DictConfig) -> float | None:
         with record.timed("test"):
             tested = checkpoint_to_test(trainer, cfg.test_checkpoint)
             trainer.test(module, datamodule=datamodule, ckpt_path=tested, weights_only=True, verbose=False)
-        record.update(metrics=module.test_metrics)
+        evaluated, tested = datamodule.evaluated(), len(module.predictions)
+        record.update(metrics=module.test_metrics, evaluation=evaluated.record(tested))
         if trainer.is_global_zero:
             write_jsonl(record.folder / "predictions" / "test.jsonl", module.predictions)
             record.update(flops=module.flops(next(iter(datamodule.test_dataloader()))))
@@ -94,7 +95,7 @@ def train(cfg: DictConfig) -> float | None:
 
     fields = record.fields
     table = closing_table(title(cfg), module.headline, fields["metrics"], fields["floors"], fields["paper"])
-    show(table, record.folder, module.remarks)
+    show(table, record.folder, [*evaluated.lines(tested), *module.remarks])
     return None if optimized is None else float(optimized)
 
 

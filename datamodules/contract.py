@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from configs.knobs import out_of_range
 from configs.targets import resolve
 from datamodules.errors import DataError, some
+from datamodules.evaluated import Evaluated
 from datamodules.stand_in import StandIn
 
 
@@ -64,6 +65,12 @@ class Data(pl.LightningDataModule):
 
     @abstractmethod
     def test_dataloader(self) -> DataLoader: ...
+
+    def evaluated(self) -> Evaluated:
+        """What a test of this data is of, for the run's record, after `setup`: sizes, where the splits come from, what
+        was left out. A data module whose reader leaves out anything, or chooses the test split, says so here."""
+        loaders = {"train": self.train_dataloader, "val": self.val_dataloader, "test": self.test_dataloader}
+        return Evaluated("samples", {split: len(loader().dataset) for split, loader in loaders.items()})
 
     def oracle(self) -> dict[Any, Any] | None:
         """The answers, per row of the test split, of a reader that is told more than any model may know. None if there

@@ -6,12 +6,15 @@
     python -m scripts.check_data madv2 scale=mini --deep all               the generated data
     python -m scripts.check_data moments                                   what `experiment=qvhighlights_*` would read
     python -m scripts.check_data moments data=tacos data.root=/data/tacos --all      any set of moments or highlights
+    python -m scripts.check_data msrvtt data.source=video                  what `experiment=msrvtt_*` would read
+    python -m scripts.check_data msrvtt data.root=/data/msvd data.annotations=msvd.jsonl data.source=video
 
 Takes train.py's own key=value arguments, so it looks where training would. Prints one section per kind of finding with
 its number and first names (--all: every one), then the totals. Notes are worth knowing but are not faults; the bad
 rows that generated data have on purpose are notes too. --deep also reads feature values (NaN, infinity, rows of
-zeros): of MAD-v2 500 rows of every movie, of moments 500 files of every stream, or all. Exit status: 0 nothing found,
-1 findings, 2 there is nothing to check (no such folder, a wrong argument).
+zeros): of MAD-v2 500 rows of every movie, of moments 500 files of every stream, of captioned videos (msrvtt) the
+frames or features of 100 clips, or all. Exit status: 0 nothing found, 1 findings, 2 there is nothing to check (no such
+folder, a wrong argument).
 """
 
 import sys
@@ -30,11 +33,11 @@ from scripts.checks.report import NothingToCheck, Report
 if TYPE_CHECKING:
     from datamodules.contract import Data
 
-SETS = {  # what is checked -> the class that reads it, and the data unless others are chosen
-    "madv2": ("datamodules.audio_description.Descriptions", "madv2"),
-    "moments": ("datamodules.moment_retrieval.Moments", "qvhighlights"),
+SETS = {  # what is checked -> the class that reads it, the data unless others are chosen, and their task
+    "madv2": ("datamodules.audio_description.Descriptions", "madv2", "audio_description"),
+    "moments": ("datamodules.moment_retrieval.Moments", "qvhighlights", "moment_retrieval"),
+    "msrvtt": ("datamodules.video_captioning.Captions", "msrvtt", "video_captioning"),
 }
-TASK = ["task=moment_retrieval"]
 NAMES = 5  # names that are printed per place without --all
 CLEAN, FINDINGS, CANNOT = 0, 1, 2
 
@@ -57,7 +60,8 @@ def configuration(name: str, overrides: list[str]) -> DictConfig:
 
 def task_of(name: str, overrides: list[str]) -> list[str]:
     """The task that goes with the data, unless an experiment says it."""
-    return [] if name == "madv2" or any(word.startswith(("experiment=", "task=")) for word in overrides) else TASK
+    given = any(word.startswith(("experiment=", "task=")) for word in overrides)
+    return [] if given else [f"task={SETS[name][2]}"]
 
 
 def check(name: str, data: "Data", deep: str | None) -> Report:
@@ -66,6 +70,10 @@ def check(name: str, data: "Data", deep: str | None) -> Report:
         from scripts.checks.madv2 import check_madv2
 
         return check_madv2(data, deep)
+    if name == "msrvtt":
+        from scripts.checks.captions import check_captions
+
+        return check_captions(data, deep)
     from scripts.checks.moments import check_moments
 
     return check_moments(data, deep)

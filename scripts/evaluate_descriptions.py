@@ -4,10 +4,10 @@
     python -m scripts.evaluate_descriptions --predictions logs/.../predictions/test.jsonl --per-movie --json S.json
     python -m scripts.evaluate_descriptions --predictions P.csv --scorers rougeL BERTScore=roberta-large
 
-Columns of P.csv, or keys of the lines of a .jsonl file: movie (or vid), start (or start_time), end (or end_time),
-text_gt (or reference, text, sentence), text_gen (or generated, prediction); others are not read. start and end, in
-seconds, may be absent: rows of a movie are then taken to be in time order, as CRITIC's files are (vid, text_gt,
-text_gen).
+P.csv may be separated by commas, semicolons, tabs or bars; .jsonl has JSON lines, .json a list of objects. Columns, or
+keys: movie (or vid), start (or start_time), end (or end_time), text_gt (or reference, text, sentence), text_gen (or
+generated, prediction); others are not read. start and end, in seconds, may be absent: rows of a movie are then taken to
+be in time order, as CRITIC's files are (vid, text_gt, text_gen).
 
 Everything is in percent (CIDEr's own range of 0 to 10 becomes 0 to 1000). An empty generation is an answer, and a wrong
 one. docs/audio_description_scores.md says what each name means.
@@ -16,6 +16,7 @@ Exit status: 0, or 2 with a message on standard error if a file cannot be scored
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from datamodules.errors import some
+from datamodules.formats.decoding import UTF8, check_encoding
 from scripts.arguments import parser_for
 from tasks.audio_description.metrics import TIES, neighbour_recalls
 from tasks.audio_description.predictions import read_predictions
 from tasks.audio_description.scorers import Scorer, build_scorer
-from tasks.common.captions import METRICS, score_captions
+from tasks.common.captions import METRICS, cider_remarks, score_captions
 from tasks.common.files import write_json, write_text
 
 # -- scoring ----------------------------------------------------------------------------------------------------------
@@ -71,6 +74,17 @@ def caption_scores(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) ->
     return scores
 
 
+def remarks(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], per_movie: bool) -> list[str]:
+    """Why CIDEr is 0 if one sentence alone is scored: a table of one row or, with per_movie, a movie."""
+    if "cider" not in metrics:
+        return []
+    if len(rows) == 1:
+        return [*cider_remarks([rows[0]["movie"]])]
+    counts = Counter(row["movie"] for row in rows)
+    alone = [movie for movie, count in counts.items() if count == 1] if per_movie else []
+    return [f"{said}; so it is of {len(alone)} movies: {some(alone)}" for said in cider_remarks(alone[:1])]
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = parser_for("evaluate_descriptions", __doc__)
     add = parser.add_argument
-    add("--predictions", type=Path, required=True, help="csv, or JSON lines (.jsonl)")
+    add("--predictions", type=Path, required=True, help="csv, JSON lines (.jsonl), or a JSON list (.json)")
+    add("--encoding", default=UTF8, help="of a file that has no mark (BOM) of its own: utf-8, cp1252, ...")
     add("--scorers", nargs="*", default=["rougeL", "tokenF1"], help="of recalls: rougeL, tokenF1, BERTScore=PATH-or-ID")
     add("--metrics", nargs="*", default=list(METRICS), help=f"of captions (all: {' '.join(METRICS)})")
     add("--per-movie", action="store_true", help="also score every movie by itself")
@@ -128,8 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(f"--{name} would overwrite the predictions, {out}")
         if options.json is not None and options.csv is not None and options.json.resolve() == options.csv.resolve():
             raise ValueError(f"--json and --csv are one file, {options.csv}")
-        predictions = read_predictions(options.predictions)
-        for note in predictions.notes:
+        check_encoding(options.encoding, "--encoding")
+        predictions = read_predictions(options.predictions, options.encoding)
+        notes = predictions.notes + remarks(predictions.rows, options.metrics, options.per_movie)
+        for note in notes:
             print(note, file=sys.stderr)
         scorers = [build_scorer(name, layer=options.layer, device=options.device) for name in options.scorers]
         scores = evaluate(
@@ -139,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json is not None:
             layer = options.layer if any(name.startswith("BERTScore") for name in options.scorers) else None
             about = {"predictions": str(options.predictions), "columns": predictions.columns}
-            about |= {"notes": predictions.notes, "scorers": options.scorers, "layer": layer, "ties": options.ties}
+            about |= {"notes": notes, "scorers": options.scorers, "layer": layer, "ties": options.ties}
             write_json(options.json, about | scores)
         if options.csv is not None:
             write_text(options.csv, as_csv(scores))

@@ -16,8 +16,11 @@ import pandas as pd
 from datamodules.audio_description.tables import ANNOTATIONS, REPLACED, Aliases, read_table
 from datamodules.audio_description.tables import annotation_id as annotation_id
 from datamodules.errors import DataError, some
+from datamodules.formats.decoding import UTF8
 
 log = logging.getLogger(__name__)
+
+LeftOut = list[tuple[str, str]]  # the movie of a row, and why it is left out
 
 
 def seconds(column: pd.Series) -> pd.Series:
@@ -27,11 +30,18 @@ def seconds(column: pd.Series) -> pd.Series:
 
 
 def read_annotations(
-    path: str | Path, level: int = logging.WARNING, *, aliases: Aliases = ANNOTATIONS, of: str = "caption"
+    path: str | Path,
+    level: int = logging.WARNING,
+    *,
+    aliases: Aliases = ANNOTATIONS,
+    of: str = "caption",
+    encoding: str = UTF8,
+    left_out: LeftOut | None = None,
 ) -> pd.DataFrame:
     """Rows of an annotation file, stably sorted by (movie, start).
 
-    aliases: what its columns may be called; of: what the log calls its texts.
+    aliases: what its columns may be called; of: what the log calls its texts; encoding: of a file without a mark (BOM).
+    left_out: gets (movie, reason) of each row that is left out.
 
     Columns movie str (leading zeros kept), start, end float64 seconds, text str, ann_id str, row int (place in file).
     Bytes that are not UTF-8 become U+FFFD; a start below 0 becomes 0. Rows with an empty caption, or with end <= start
@@ -40,7 +50,7 @@ def read_annotations(
     Raises DataError: unreadable file, missing column, a time that is not a number, no usable row, ann_id twice.
     """
     path = Path(path)
-    table = read_table(path, aliases, optional={})
+    table = read_table(path, aliases, optional={}, encoding=encoding)
     twice = table["ann_id"][table["ann_id"].duplicated()]
     if len(twice):
         raise DataError(f"{path}: ann_id not unique: {some(twice.unique())}.")
@@ -49,9 +59,10 @@ def read_annotations(
         wrong = table[times.isna()]
         if len(wrong):
             first = wrong.iloc[0]
+            comma = " (a decimal point is expected, not a comma)" if "," in first[name] else ""
             raise DataError(
                 f"{path}: column {name} is not a number of seconds in {len(wrong)} rows; "
-                f"the first is row {first['row']}: {first[name]!r}."
+                f"the first is row {first['row']}: {first[name]!r}{comma}."
             )
         table[name] = times
 
@@ -66,6 +77,12 @@ def read_annotations(
     reversed_times = (table["end"] <= table["start"]) & ~empty
     note(f"{of} is empty (left out)", empty)
     note("end is not after start (left out)", reversed_times)
+    if left_out is not None:
+        for reason, bad in (
+            (f"row whose {of} is empty", empty),
+            ("row whose end is not after its start", reversed_times),
+        ):
+            left_out += [(movie, reason) for movie in table["movie"][bad]]
     table = table[~empty & ~reversed_times]
     if table.empty:
         raise DataError(f"{path}: no usable row.")

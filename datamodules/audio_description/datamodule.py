@@ -35,7 +35,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs.knobs import Count, Natural, Positive, Seed
-from datamodules.audio_description.annotations import read_annotations
+from datamodules.audio_description.annotations import LeftOut, read_annotations
 from datamodules.audio_description.context import Texts, context
 from datamodules.audio_description.mini import generator as mini_madv2
 from datamodules.audio_description.mini.subtitles import write_mini_subtitles
@@ -52,6 +52,8 @@ from datamodules.audio_description.titles import warn_of_shared_titles
 from datamodules.audio_description.tracks import Track
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.evaluated import Evaluated, added
+from datamodules.formats.decoding import check_encoding
 from datamodules.formats.guard import reading
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
@@ -97,6 +99,7 @@ class Descriptions(Data):
         subtitles: str | None = None,
         subtitle_seconds: Positive = 30.0,
         val_annotations: str | None = None,
+        encoding: str = "utf-8",
         in_memory: bool | Literal["auto"] = "auto",
         num_workers: Natural = 0,
         seed: Seed = 0,
@@ -123,13 +126,16 @@ class Descriptions(Data):
         self.tracks, self.in_memory = tracks, in_memory
         self.previous, self.previous_count = previous, previous_count
         self.subtitles, self.subtitle_seconds, self.val_annotations = subtitles, subtitle_seconds, val_annotations
+        self.encoding = encoding
         self.seed, self.sounds, self.recordings = seed, sounds, {"speech_dir": speech_dir, "esc10_dir": esc10_dir}
         self.mini = None if mini is None else settings_from(mini_madv2.MiniSettings, mini)
         self.folder = self.root
         self.segments: dict[str, Segments] = {}
+        self._left_out: dict[str, dict[str, int]] = {}
         self._check()
 
     def _check(self) -> None:
+        check_encoding(self.encoding)
         named = isinstance(self.splits["val"], str)
         if self.val_annotations is not None and (self.mini is not None or not named):
             why = f"data.val_split={self.splits['val']} is a number" if not named else "generated data has none"
@@ -163,9 +169,12 @@ class Descriptions(Data):
             self.folder = self._mini_folder()  # another process may have generated it
         level = logging.WARNING if self.mini is None else logging.INFO  # the mini set's bad rows are there on purpose
         names = [self.files.train, self.files.eval, self.val_annotations]
-        tables = {name: read_annotations(self.folder / name, level) for name in dict.fromkeys(names) if name}
+        gone: dict[str, LeftOut] = {name: [] for name in names if name}
+        options = {"level": level, "encoding": self.encoding}
+        tables = {name: read_annotations(self.folder / name, left_out=out, **options) for name, out in gone.items()}
         described = [name and Described(name, set(tables[name]["movie"])) for name in names]
-        movies = read_splits(self.folder / self.files.split, self.splits, *described)
+        self._left_out = {}
+        movies = read_splits(self.folder / self.files.split, self.splits, *described, left_out=self._left_out)
         warn_of_shared_titles(self.folder, movies)
         used = [movie for split in movies.values() for movie in split]
         video, audio = self.tracks_of(self.folder)
@@ -174,6 +183,9 @@ class Descriptions(Data):
         lines = self._lines(used, level)
         sources = {"train": names[:1], "val": names[2:] if self.val_annotations else names[:2], "test": names[1:2]}
         for split, wanted in movies.items():
+            rows = [row for name in dict.fromkeys(sources[split]) for row in gone[name]]
+            counts = Counter(reason for movie, reason in rows if movie in set(wanted))
+            self._left_out = added(self._left_out, {split: counts})
             parts = [tables[name] for name in dict.fromkeys(sources[split])]
             table = pd.concat([part[part["movie"].isin(wanted)] for part in parts])
             self.segments[split] = self._segments(split, table, lengths, video, audio, hold, lines)
@@ -188,7 +200,9 @@ class Descriptions(Data):
         return open_features(folder / self.files.video, self.video_dim), audio
 
     def _lines(self, movies: list[str], level: int) -> pd.DataFrame | None:
-        return None if self.subtitles is None else read_subtitles(self.subtitles_path(), movies, level)
+        if self.subtitles is None:
+            return None
+        return read_subtitles(self.subtitles_path(), movies, level, encoding=self.encoding)
 
     def subtitles_path(self) -> Path:
         """The path of the subtitles; those of the mini set are generated. Only for data with subtitles."""
@@ -233,10 +247,12 @@ class Descriptions(Data):
             for movie, start, end in zip(table["movie"], table["start"], table["end"], strict=True)
         ]
         inside = np.array([first for first, _ in spans]) < table["movie"].map(lengths).to_numpy()
+        after = int((~inside).sum())
+        self._left_out = added(self._left_out, {split: {"segment after the features of its movie": after}})
         if not inside.all():
             log.warning(
                 "%s: begins after the features of its movie end (left out) in %d rows: %s",
-                split, (~inside).sum(), some(table["ann_id"][~inside]),
+                split, after, some(table["ann_id"][~inside]),
             )  # fmt: skip
         if split != "val" and not inside.any():
             raise DataError(f"{split}: all {len(table)} segments begin after the features of their movies end.")
@@ -293,6 +309,13 @@ class Descriptions(Data):
             "previous_count": self.previous_count,
             "subtitles": self.subtitles is not None,
         }
+
+    def evaluated(self) -> Evaluated:
+        self.setup()
+        sizes = {split: len(segments) for split, segments in self.segments.items()}
+        lists = ", ".join(f"{split}: {name}" for split, name in self.splits.items() if isinstance(name, str))
+        held = f"; val: {self.splits['val']} movies of {self.splits['train']}" * isinstance(self.splits["val"], int)
+        return Evaluated("segments", sizes, f"lists of {self.files.split} ({lists}{held})", self._left_out)
 
     def oracle(self) -> dict[str, str] | None:
         """ann_id -> what classifiers that are told where to look would say (test split).

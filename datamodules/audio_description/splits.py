@@ -33,11 +33,13 @@ def read_splits(
     train: Described,
     test: Described,
     val: Described | None = None,
+    left_out: dict[str, dict[str, int]] | None = None,
 ) -> dict[str, list[str]]:
     """Described movies of "train", "val" and "test", in the order of the split file.
 
     wanted: split -> name of a list; for "val" also a number of movies held out of the training list. Validation movies
-    may be described in either file, unless `val` is theirs.
+    may be described in either file, unless `val` is theirs. left_out: gets how many movies of the lists are left out,
+    by split and reason.
 
     Raises DataError: unknown list, a movie in two splits, a movie of EVAL in the training list, a validation list of
     test movies alone, ids that lost leading zeros, nothing described.
@@ -52,8 +54,13 @@ def read_splits(
     ids = {split: lists[name] for split, name in wanted.items() if isinstance(name, str)}
     if both := sorted(set(ids["train"]) & {*ids["test"], *lists.get(EVALUATION, ())}):
         raise DataError(f"{path}: evaluation movies in the training list {wanted['train']}: {some(both)}.")
+    left_out = {} if left_out is None else left_out
     if "val" in ids:
-        ids["val"] = [movie for movie in ids["val"] if movie not in set(ids["test"])]  # V1-VAL holds EVAL movies
+        tested = [movie for movie in ids["val"] if movie in set(ids["test"])]  # V1-VAL holds EVAL movies
+        ids["val"] = [movie for movie in ids["val"] if movie not in set(tested)]
+        if tested:
+            left_out.setdefault("val", {})["movie that is tested on"] = len(tested)
+            log.info("%s: %d movies of %s are tested on (left out)", path, len(tested), wanted["val"])
         if lists[wanted["val"]] and not ids["val"]:
             raise DataError(
                 f"{path}: data.val_split={wanted['val']}: all its movies are tested on (data.test_split="
@@ -77,6 +84,7 @@ def read_splits(
                 "lost?"
             )
         if lacking := [movie for movie in names if movie not in described]:
+            left_out.setdefault(split, {})["movie without a usable description"] = len(lacking)
             log.warning(
                 "%s: %d of the %d movies of %s have no usable description in %s (left out): %s",
                 path, len(lacking), len(names), wanted[split], where, some(lacking),
@@ -84,6 +92,8 @@ def read_splits(
     for name, movies in {file.file: file.movies for group in files.values() for file in group}.items():
         if unlisted := sorted(movies - listed):
             log.warning("%s: %d movies are in no list of %s: %s", name, len(unlisted), path, some(unlisted))
+            if name == test.file:
+                left_out.setdefault("test", {})["described movie that is in no list"] = len(unlisted)
     if "val" not in found:
         found["train"], found["val"] = _hold_out(found["train"], wanted["val"])
     return found

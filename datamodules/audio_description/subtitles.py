@@ -15,6 +15,7 @@ import pandas as pd
 from datamodules.audio_description.annotations import read_annotations
 from datamodules.audio_description.titles import TITLES, read_titles
 from datamodules.errors import DataError, some
+from datamodules.formats.decoding import UTF8
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,16 @@ ALIASES = {
 }
 
 
-def read_subtitles(path: str | Path, movies: Collection[str], level: int = logging.WARNING) -> pd.DataFrame:
+def read_subtitles(
+    path: str | Path, movies: Collection[str], level: int = logging.WARNING, encoding: str = UTF8
+) -> pd.DataFrame:
     """Lines of `movies`, columns movie, start, end, text; movies without any are counted and named at `level`.
 
     Raises DataError: unreadable file, missing column, a time that is not a number; ids that lost leading zeros; no line
     of any of the movies.
     """
     path = Path(path)
-    lines = read_annotations(path, level, aliases=ALIASES, of="text")
+    lines = read_annotations(path, level, aliases=ALIASES, of="text", encoding=encoding)
     movies = set(movies)
     lines = by_movie(path, lines, movies)
     there = set(lines["movie"])

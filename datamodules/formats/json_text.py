@@ -4,6 +4,7 @@ What Python's reader raises, also for lists 200,000 deep or a number of 5,000 di
 
     splits = read_json(Path("mad_split.json"))
     row = parse_json(line, "highlights.jsonl, line 7: not JSON")
+    rows, lines = value_or_lines(path, text)        # JSON lines; lines is None if the file is one value
 """
 
 import json
@@ -12,21 +13,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datamodules.errors import DataError
 from datamodules.formats.guard import reading
-from datamodules.formats.text import read_text
+from datamodules.formats.text import lines_of, read_text
+
+LINES = (".jsonl", ".ndjson")  # endings of files of JSON lines
 
 
-def read_json(path: Path, problem: str = "", *, errors: str = "strict", pairs: Callable | None = None) -> Any:
-    """The value in a file of UTF-8. Raises DataError: "<problem> (<reason>)".
+def read_json(path: Path, problem: str = "", *, pairs: Callable | None = None, **options: Any) -> Any:
+    """The value in a file. Raises DataError: "<problem> (<reason>)".
 
-    errors: what becomes of bytes that are not UTF-8; pairs: makes an object of its (key, value) pairs.
+    pairs: makes an object of its (key, value) pairs; options: encoding, errors and setting, as in `decoded`.
     """
     problem = problem or f"{path}: not a readable json file"
-    if errors == "strict":
-        return parse_json(read_text(path, problem=problem), problem, pairs)
-    with reading(problem):
-        text = path.read_text(encoding="utf-8", errors=errors)
-    return parse_json(text, problem, pairs)
+    return parse_json(read_text(path, problem=problem, **options), problem, pairs)
+
+
+def value_or_lines(path: Path, text: str, pairs: Callable | None = None) -> tuple[Any, list[int] | None]:
+    """The value of a file's text; of JSON lines the list of their values, and the line of each.
+
+    JSON lines are recognised by the file's name (.jsonl, .ndjson) or, whatever it is, by their first line.
+    pairs: as of read_json. Raises DataError: text that is neither.
+    """
+    problem = f"{path}: not a readable json file"
+    if path.suffix.lower() not in LINES:
+        try:
+            return parse_json(text, problem, pairs), None
+        except DataError:
+            if not _begins_lines(text):
+                raise
+    lines = lines_of(path, text)
+    values = [parse_json(line, f"{path}, line {at}: not JSON: {line.strip()[:60]!r}", pairs) for at, line in lines]
+    return values, [number for number, _ in lines]
+
+
+def _begins_lines(text: str) -> bool:
+    """Whether the first of several lines is an object of JSON by itself."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(parse_json(first, "first line"), dict)
+    except DataError:
+        return False
 
 
 def parse_json(text: str | bytes, problem: str, pairs: Callable | None = None) -> Any:

@@ -31,7 +31,7 @@ class Classes:
 def read_class_index(path: Path) -> Classes:
     """The classes of a class index file. Raises DataError: another form, a number left out, a folder named twice."""
     # some editors put a byte order mark before the text
-    text = read_text(path, encoding="utf-8-sig", problem=f"class index {path} cannot be read")
+    text = read_text(path, problem=f"class index {path} cannot be read")
     pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
     if not pairs:
         raise DataError(f"class index {path} names no class.")

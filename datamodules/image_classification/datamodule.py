@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader
 from configs.knobs import Colour, ColourSpread, Count, Interval, Natural, NotNegative, PositiveShare, Probability, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.evaluated import Evaluated, added
 from datamodules.formats.guard import reading
 from datamodules.image_classification.class_index import Classes, agree, known, read_class_index
 from datamodules.image_classification.folder import ImageFolder
@@ -121,6 +122,7 @@ class Images(Data):
         self.folder = self.root
         self.pictures: dict[str, Pictures] = {}
         self.skipped = {"train": 0, "val": 0, "test": 0}
+        self._ignored: dict[str, dict[str, int]] = {}  # split -> reason -> files that are not images
         check(vars(self))
 
     # Files
@@ -239,6 +241,8 @@ class Images(Data):
             labels = source.labels
             if (most := int(labels.max())) >= len(self.classes):
                 raise DataError(f"{place} has label {most}; the classes are 0 to {len(self.classes) - 1}.")
+        if source.ignored:
+            self._ignored[split] = {"file that is not an image": len(source.ignored)}
         rows = np.arange(len(source))
         bad = undecodable(source, self.root) if self.corrupt == "skip" and self.mini is None else {}
         if bad:
@@ -290,6 +294,17 @@ class Images(Data):
             "train_counts": torch.bincount(self.pictures["train"].labels, minlength=len(self.classes)).tolist(),
             "skipped": dict(self.skipped),
         }
+
+    def evaluated(self) -> Evaluated:
+        self.setup()
+        sizes = {split: len(pictures) for split, pictures in self.pictures.items()}
+        held = isinstance(self.val_split, int)
+        val = f"{self.val_split} images of {self.train}" if held else self.val_split
+        skipped = {split: {"image that cannot be decoded": count} for split, count in self.skipped.items()}
+        notes = ["validation and test are the same images: what is chosen by validation is chosen on the test"]
+        same = not held and self.root / self.val_split == self.root / self.test
+        origin = f"folders or shards (train: {self.train}, val: {val}, test: {self.test})"
+        return Evaluated("images", sizes, origin, added(skipped, self._ignored), tuple(notes * same))
 
     def oracle(self) -> dict[str, int] | None:
         """name -> the answer of a classifier that is told where to look (mini, test split). None for real data."""

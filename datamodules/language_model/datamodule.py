@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from configs.knobs import Count, Natural, Range, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError
+from datamodules.evaluated import Evaluated
 from datamodules.formats.numpy_files import read_npy
 from datamodules.language_model.files import found, read, text_of
 from datamodules.language_model.mini import generator as mini_text
@@ -125,6 +126,13 @@ class Texts(Data):
     def facts(self) -> dict[str, Any]:
         """context, and characters: those of the training part, sorted."""
         return {"context": self.context, "characters": text_of(np.unique(self.text("train")))}
+
+    def evaluated(self) -> Evaluated:
+        self.setup()
+        sizes = {split: len(windows) for split, windows in self.windows.items()}
+        note = "there is no test part: the test is on the validation part, on which the weights may have been chosen"
+        origin = f"shares of the text (data.parts={[*self.shares]})"
+        return Evaluated("windows", sizes, origin, notes=() if self.shares[2] else (note,))
 
     def text(self, split: str) -> np.ndarray:
         """The code points (N,) of a part."""

@@ -16,17 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from datamodules.defects import Defect, counted, listed
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import is_number, parse_json
 from datamodules.formats.names import file_name
 from datamodules.formats.text import read_lines
 from datamodules.moment_retrieval.defects import (
-    LISTED,
     SALIENCY,
     SCORES,
     STRUCTURE,
-    Defect,
-    counted,
     label_defects,
     repaired,
     saliency_defects,
@@ -63,18 +61,13 @@ class Annotations:
 
     def message(self) -> str:
         """Every defect, up to LISTED of them, and how many there are of which kind."""
-        lines = [f"{where}: {defect.text}" if where else defect.text for where, defect in self.found[:LISTED]]
-        if len(self.found) > 1:
-            more = f" ({len(self.found) - LISTED:,} are not listed here)" if len(self.found) > LISTED else ""
-            lines.append(
-                f"{self.path}: {len(self.found):,} defects{more}: {counted(defect for _, defect in self.found)}."
-            )
+        text = listed(self.path, self.found)
         if all(defect.kind != STRUCTURE for _, defect in self.found):
-            lines[-1] += (
+            text += (
                 " data.defects=clip cuts windows and clips at the ends of their video and leaves out what cannot be "
                 "cut; data.defects=drop leaves out these queries; `python -m scripts.check_data moments` lists all."
             )
-        return "\n".join(lines)
+        return text
 
     def remark(self, policy: str) -> str:
         """What was done about the defects, in words; empty if there were none."""

@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 from configs.knobs import Count, Natural, NotNegative, Positive, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.evaluated import Evaluated, added
 from datamodules.formats.json_text import parse_json
 from datamodules.formats.text import read_lines
 from datamodules.loading import Draws, loader, ranks
@@ -112,6 +113,7 @@ class Moments(Data):
         self.text = stream_settings("text_stream", {**TEXT, **text_stream})
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.moments: dict[str, MomentDataset] = {}
+        self._left_out: dict[str, dict[str, int]] = {}
         self._check()
 
     def _check(self) -> None:
@@ -137,7 +139,8 @@ class Moments(Data):
         self.need([name for name in files if not (self.folder / name).is_file()], self.folder)
         paths = {stream.path: None for stream in (*self.streams.values(), self.text)}
         self.need([path for path in paths if not self._has(path)], self.folder)
-        rows = read_splits(self.folder, self.files, self.form(), saliency=self.saliency, unmatched=self.unmatched)
+        options = {"saliency": self.saliency, "unmatched": self.unmatched, "left_out": self._left_out}
+        rows = read_splits(self.folder, self.files, self.form(), **options)
         every = [row for split in rows.values() for row in split]
         self.video_sources = [open_stream(self.folder, *item) for item in self.streams.items()]
         self.text_source = open_stream(self.folder, "text_stream", self.text)
@@ -239,6 +242,15 @@ class Moments(Data):
             "tef": self.tef,
             **highlights,
         }
+
+    def evaluated(self) -> Evaluated:
+        self._read()
+        sizes = {split: len(rows) for split, rows in self.rows.items()}
+        origin = f"a file for each split ({', '.join(f'{split}: {name}' for split, name in self.files.items())})"
+        notes = [] if self.domain is None else [f"only queries of data.domain={self.domain}"]
+        if self.files["val"] == self.files["test"]:
+            notes.append("validation and test are one file: what is chosen by validation is chosen on the test")
+        return Evaluated("queries", sizes, origin, added(self._left_out), tuple(notes))
 
     def annotations(self, split: Literal["train", "val", "test"]) -> list[dict[str, Any]]:
         """The rows of a split's annotation file, in its order, unchanged."""

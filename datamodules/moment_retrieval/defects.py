@@ -7,10 +7,10 @@
 The data module (data.defects) and the evaluator (--defects) treat them alike.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from datamodules.defects import Defect
 from datamodules.errors import some
 from datamodules.formats.json_text import is_number
 from datamodules.moment_retrieval.legal import Tolerance, clips_of, window_faults
@@ -18,7 +18,6 @@ from datamodules.moment_retrieval.legal import Tolerance, clips_of, window_fault
 SALIENCY = ("relevant_clip_ids", "saliency_scores")
 TOP_SCORE = 4  # "Very Good"; a rater gives 0..4
 POLICIES = ("stop", "clip", "drop")
-LISTED = 20  # defects that a message lists
 
 OUTSIDE = "window outside the video"
 EMPTY = "window of no length"
@@ -29,13 +28,6 @@ SCORES = "saliency scores that do not fit their clips"
 LABELS = "malformed labels"
 STRUCTURE = "malformed annotation"
 CUTTABLE = (OUTSIDE, EMPTY, REVERSED, CLIP)
-
-
-class Defect(NamedTuple):
-    """One defect: its kind, which is counted, and what is wrong in words."""
-
-    kind: str
-    text: str
 
 
 def window_defects(row: Mapping[str, Any], tolerance: Tolerance) -> Iterator[Defect]:
@@ -136,8 +128,3 @@ def _cut(window: list[float], row: Mapping[str, Any], tolerance: Tolerance) -> l
         return window
     start, end = max(window[0], 0), min(window[1], row["duration"])
     return [start, end] if start < end else None
-
-
-def counted(defects: Iterable[Defect]) -> str:
-    """Their kinds in words, the most frequent first: "3 x window of no length, 1 x ..."."""
-    return ", ".join(f"{count:,} x {kind}" for kind, count in Counter(d.kind for d in defects).most_common())

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 EVALUATED = ("val", "test")
 Rows = dict[str, list[dict[str, Any]]]
+Counted = dict[str, dict[str, int]]  # split -> reason -> how many
 
 
 def form_of(form: Form, split: str, saliency: str) -> Form:
@@ -26,10 +27,13 @@ def form_of(form: Form, split: str, saliency: str) -> Form:
     return replace(form, unlabelled=split == "test", rated=rated)
 
 
-def read_splits(folder: Path, files: Mapping[str, str], form: Form, *, saliency: str, unmatched: str) -> Rows:
+def read_splits(
+    folder: Path, files: Mapping[str, str], form: Form, *, saliency: str, unmatched: str, left_out: Counted
+) -> Rows:
     """Split -> the rows of its file. Raises DataError with the defects of all files, and as `check_splits`.
 
-    unmatched: "skip" says how many queries of an evaluation split match nothing; "stop" refuses them.
+    unmatched: "skip" says how many queries of an evaluation split match nothing; "stop" refuses them. left_out: gets
+    how many queries of a split were changed or are not scored, by reason.
     """
     found: dict[str, Annotations] = {}
     problems = []
@@ -44,20 +48,24 @@ def read_splits(folder: Path, files: Mapping[str, str], form: Form, *, saliency:
         if remark:
             log.warning("%s", remark)
     rows = {split: one.rows for split, one in found.items()}
+    for split, one in found.items():
+        left_out[split] = {"query with a defect": one.left_out, "query whose windows were cut": one.cut}
     for split in dict.fromkeys(EVALUATED):
-        _check_matched(folder / files[split], rows[split], unmatched)
+        alone = _check_matched(folder / files[split], rows[split], unmatched)
+        left_out[split]["query that matches nothing, which is not scored"] = alone
     check_splits(rows, files)
     return rows
 
 
-def _check_matched(path: Path, rows: list[dict[str, Any]], unmatched: str) -> None:
-    """Queries that match nothing cannot be scored: no recall and no precision is defined for them."""
+def _check_matched(path: Path, rows: list[dict[str, Any]], unmatched: str) -> int:
+    """How many queries match nothing. They cannot be scored: no recall and no precision is defined for them."""
     alone = [row for row in rows if row.get("relevant_windows") == []]
     if not alone:
-        return
+        return 0
     said = f"{path}: {len(alone):,} of {len(rows):,} queries match nothing (qid {some(row['qid'] for row in alone)})"
     if len(alone) == len(rows):
         raise DataError(f"{said}, so nothing can be scored.")
     if unmatched == "stop":
         raise DataError(f"{said}; data.unmatched=skip leaves them out of the scores.")
     log.warning("%s: they are left out of the scores (data.unmatched=skip)", said)
+    return len(alone)

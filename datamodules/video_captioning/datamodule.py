@@ -28,18 +28,31 @@ from torch.utils.data import DataLoader
 from configs.knobs import Colour, ColourSpread, Count, Natural, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
+from datamodules.evaluated import Evaluated
 from datamodules.formats.json_text import read_json
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.packed import packed_beside
 from datamodules.streams import FolderStream, open_stream, stream_settings
-from datamodules.video_captioning.captions import Clip, fields_from, read_captions
+from datamodules.video_captioning.annotations import Annotations, Clip
+from datamodules.video_captioning.captions import joined, read_files
 from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, feature_file
+from datamodules.video_captioning.fields import fields_from
+from datamodules.video_captioning.id_lists import read_ids
 from datamodules.video_captioning.mini import generator as mini_msrvtt
-from datamodules.video_captioning.options import check
+from datamodules.video_captioning.options import check, files_of
 from datamodules.video_captioning.rules import RULES
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
-from datamodules.video_captioning.splits import SPLITS, by_split, disjoint
+from datamodules.video_captioning.splits import (
+    SPLITS,
+    Chosen,
+    by_lists,
+    by_names_or_numbers,
+    disjoint,
+    in_files,
+    misfits,
+    without_defects,
+)
 from datamodules.video_captioning.undecodable import unreadable
 
 log = logging.getLogger(__name__)
@@ -66,7 +79,10 @@ class Captions(Data):
         frame_folder: str = "frames",
         features: Mapping[str, Any] | None = None,
         fields: str | Mapping[str, Any] = "msrvtt",
+        encoding: str = "utf-8",
+        defects: Literal["stop", "drop"] = "stop",
         splits: Mapping[str, str | None] | None = None,
+        lists: Mapping[str, str | None] | None = None,
         id_ranges: Mapping[str, Sequence[int]] | None = None,
         captions: Literal["all", "random"] = "all",
         frames: Count = 32,
@@ -92,8 +108,11 @@ class Captions(Data):
         self.root, self.folder = Path(root), Path(root)
         self.annotation_files = files_of(annotations)
         self.source, self.videos, self.video_file, self.frame_folder = source, videos, video_file, frame_folder
-        self.stream = stream_settings("features", {"path": "features", "file": "{vid}.npy", **(features or {})})
-        self.fields, self.id_ranges = fields_from(fields), id_ranges
+        given = {"path": "features", "file": "{vid}.npy", **(features or {})}
+        used = source == "features" or features is not None
+        self.stream = stream_settings("features", given) if used else None
+        self.fields, self.id_ranges, self.encoding, self.defects = fields_from(fields), id_ranges, encoding, defects
+        self.lists = None if lists is None else dict(lists)
         self.split_names = {"train": "train", "val": "validate", "test": "test"} if splits is None else dict(splits)
         self.captions, self.frames, self.image_size = captions, frames, image_size
         self.short_side = image_size if short_side is None else short_side
@@ -104,6 +123,7 @@ class Captions(Data):
         self.clips: dict[str, Clips] = {}
         self.skipped = dict.fromkeys(SPLITS, 0)
         self._chosen: dict[str, list[Clip]] = {}
+        self._said = Chosen({}, "")  # where the split comes from, and what was left out
         check(vars(self))
 
     # Files
@@ -121,16 +141,19 @@ class Captions(Data):
             return
         if self.mini is not None:
             self.folder = mini_msrvtt.write_mini(self.root, self.mini, seed=self.seed)
-        place = {"video": self.videos, "frames": self.frame_folder, "features": self.stream.path}[self.source]
+        places = {"video": self.videos, "frames": self.frame_folder}
+        place = self.stream.path if self.source == "features" else places[self.source]
         files = [name for names in self.annotation_files.values() for name in names]
+        files += [name for name in (self.lists or {}).values() if name is not None]
         lacking = [name for name in files if not (self.folder / name).is_file()]
         path = self.folder / place
         if not (path.is_dir() or (self.source == "features" and packed_beside(path) is not None)):
             lacking.append(f"{place} (data.source={self.source})")
         self.need(lacking, self.folder)
-        chosen = self._splits()
+        self._said = self.split_up(self.annotations())
+        chosen = self._said.clips
         disjoint(chosen)
-        self.input = self._open(next(clip for clips in chosen.values() for clip in clips))
+        self.input = self.open_input()
         chosen = {split: self._present(split, clips) for split, clips in chosen.items()}
         if isinstance(self.input, Features):
             self.input.grid = self._grid(chosen["train"])
@@ -140,19 +163,31 @@ class Captions(Data):
         if long:
             log.warning("%s: captions of more than %d words, of %d clips: %s", self.name, LONG, len(long), some(long))
         self._chosen = chosen
-        log.info("%s: %s clips", self.name, ", ".join(f"{len(clips)} {split}" for split, clips in chosen.items()))
+        sizes = ", ".join(f"{len(clips)} {split}" for split, clips in chosen.items())
+        log.info("%s: %s clips; the split: %s", self.name, sizes, self._said.origin)
 
-    def _splits(self) -> dict[str, list[Clip]]:
-        if tuple(self.annotation_files) == ("all",):
-            clips = read_captions([self.folder / name for name in self.annotation_files["all"]], self.fields)
-            return by_split(clips, self.split_names, self.id_ranges)
-        of = {
-            split: read_captions([self.folder / name for name in names], self.fields) if names else []
-            for split, names in self.annotation_files.items()
-        }
-        return {split: of.get(split, []) for split in SPLITS}
+    def annotations(self) -> dict[str, list[Annotations]]:
+        """Split -> what its annotation files hold; "all" for files of several splits. DataError as of read_files."""
+        paths = [self.folder / name for names in self.annotation_files.values() for name in names]
+        found = iter(read_files(paths, self.fields, encoding=self.encoding, defects=self.defects))
+        return {split: [next(found) for _ in names] for split, names in self.annotation_files.items()}
 
-    def _open(self, first: Clip) -> Input:
+    def split_up(self, files: Mapping[str, list[Annotations]]) -> Chosen:
+        """The clips of each split, those without a caption left out and counted. Raises DataError as splits.py does."""
+        clips = {split: joined(own) for split, own in files.items()}
+        if "all" not in clips:
+            chosen = Chosen({split: clips.get(split, []) for split in SPLITS}, in_files(self.annotation_files))
+            chosen.notes += misfits(clips, self.split_names)
+        elif self.lists is not None:
+            lists = {split: name for split, name in self.lists.items() if name is not None}
+            ids = {split: (name, read_ids(self.folder / name, self.encoding)) for split, name in lists.items()}
+            chosen = by_lists(clips["all"], ids)
+        else:
+            chosen = by_names_or_numbers(clips["all"], self.split_names, self.id_ranges)
+        return without_defects(chosen, [file for own in files.values() for file in own])
+
+    def open_input(self) -> Input:
+        """What reads the clips; a reader of features does not know yet how many rows each has."""
         if self.source == "features":
             return Features(open_stream(self.folder, "features", self.stream), 0)
         if self.source == "video":
@@ -173,16 +208,21 @@ class Captions(Data):
                 why = error
         raise DataError(f"{self.name}: none of the {len(clips)} train clips can be read: {why}")
 
+    def absent(self, source: Input, clips: list[Clip]) -> list[Clip]:
+        """The clips whose file is not there."""
+        if not isinstance(source, Features):
+            return source.source.missing(clips)
+        gone = set(source.stream.missing(feature_file(source.stream, clip) for clip in clips))
+        return [clip for clip in clips if feature_file(source.stream, clip) in gone]
+
     def _present(self, split: str, clips: list[Clip]) -> list[Clip]:
         """The clips whose file is there. DataError: some are missing (missing=refuse), or all are."""
+        gone = self.absent(self.input, clips)
         if isinstance(self.input, Features):
             stream = self.input.stream
-            absent = set(stream.missing(feature_file(stream, clip) for clip in clips))
-            gone = [clip for clip in clips if feature_file(stream, clip) in absent]
             what, where, example = "features", stream.path, gone and feature_file(stream, gone[0])
         else:
             source = self.input.source
-            gone = source.missing(clips)
             what, where, example = source.noun, source.path, gone and source.file(gone[0]).name
         if gone and (self.missing == "refuse" or len(gone) == len(clips)):
             raise DataError(
@@ -190,7 +230,7 @@ class Captions(Data):
                 f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}. {self.advice()} "
                 "data.missing=skip leaves such clips out."
             )
-        return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}")
+        return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}", f"clip without {what}")
 
     def _readable(self, split: str, clips: list[Clip]) -> list[Clip]:
         """The clips that can be read."""
@@ -200,7 +240,7 @@ class Captions(Data):
             raise DataError(
                 f"{self.name}: none of the {len(clips)} {split} clips can be read: {next(iter(bad.values()))}"
             )
-        return self._without(split, clips, bad.keys(), "cannot be read")
+        return self._without(split, clips, bad.keys(), "cannot be read", "clip that cannot be read")
 
     def _stamp(self, clip: Clip) -> tuple:
         if not isinstance(self.input, Features):
@@ -209,11 +249,12 @@ class Captions(Data):
         status = (path / feature_file(self.input.stream, clip) if path.is_dir() else path).stat()
         return status.st_size, status.st_mtime_ns
 
-    def _without(self, split: str, clips: list[Clip], out, why: str) -> list[Clip]:
+    def _without(self, split: str, clips: list[Clip], out, why: str, reason: str) -> list[Clip]:
         if out:
             left = [clip.id for clip in clips if clip.id in out]
             log.warning("%s: left out %d %s clips that %s: %s", self.name, len(left), split, why, some(left))
             self.skipped[split] += len(left)
+            self._said.leave_out(split, reason, len(left))
         return [clip for clip in clips if clip.id not in out]
 
     # Splits
@@ -246,6 +287,11 @@ class Captions(Data):
             "train_texts": [text for clip in self._chosen["train"] for text in clip.captions],
             "skipped": dict(self.skipped),
         }
+
+    def evaluated(self) -> Evaluated:
+        self._read()
+        sizes = {split: len(clips) for split, clips in self._chosen.items()}
+        return Evaluated("clips", sizes, self._said.origin, self._said.left_out, tuple(self._said.notes))
 
     def oracle(self) -> dict[str, str] | None:
         """video -> the answer of a classifier that is told where to look (mini, test split); None for real data."""
@@ -299,25 +345,3 @@ class Captions(Data):
 
 def longest(clip: Clip) -> int:
     return max(len(caption.split()) for caption in clip.captions)
-
-
-def files_of(annotations: str | Sequence[str] | Mapping[str, str | Sequence[str] | None]) -> dict[str, list[str]]:
-    """Split -> its annotation files; "all" if the files say themselves which split a clip is in.
-
-    Raises DataError: no file, an unknown split, no file of the training split.
-    """
-    if isinstance(annotations, str):
-        return {"all": [annotations]}
-    if not isinstance(annotations, Mapping):
-        files = {"all": list(annotations)}
-    else:
-        if unknown := [split for split in annotations if split not in SPLITS]:
-            raise DataError(f"data.annotations: unknown split {some(unknown)}, allowed: {', '.join(SPLITS)}.")
-        given = {split: annotations.get(split) for split in SPLITS}
-        files = {
-            split: [] if name is None else [name] if isinstance(name, str) else list(name)
-            for split, name in given.items()
-        }
-    if not files.get("all", files.get("train")):
-        raise DataError("data.annotations names no file of training captions.")
-    return files

@@ -10,7 +10,7 @@ from typing import Any
 def splits_that_a_run_needs(cfg: dict[str, Any]) -> Iterator[str]:
     """Every run ends with a test, and the best weights are found by validating."""
     data = cfg["data"]
-    place = "annotations" if isinstance(data.get("annotations"), dict) else "splits"
+    place = "annotations" if isinstance(data.get("annotations"), dict) else "lists" if data.get("lists") else "splits"
     named = data.get(place)
     if "annotations" not in data or not isinstance(named, dict):
         return

@@ -5,10 +5,7 @@
 What is not found here does not stop training: if no finding would, the data module itself is asked at the end.
 """
 
-import contextlib
 import copy
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +23,7 @@ from scripts.checks import mad_rows
 from scripts.checks.mad_features import UNREADABLE, Depth, check_shapes, check_tracks, check_values
 from scripts.checks.mad_rows import check_rows, check_times
 from scripts.checks.mad_splits import ZEROS, check_described, check_lists, check_titles, used_movies
-from scripts.checks.report import NothingToCheck, Report
+from scripts.checks.report import NothingToCheck, Report, quiet
 
 NO_FILE = "missing file (stops training)"
 SILENT = "movie without subtitles"
@@ -42,7 +39,7 @@ def check_madv2(data: Descriptions, deep: Depth | None = None) -> Report:
     if data.mini is not None or not data.root.is_dir():
         _found(data)
     report = Report()
-    with _quiet():
+    with quiet():
         there = _files(report, data)
         tables = {
             name: table for name in _annotations(data) if (table := _table(report, data, name, there)) is not None
@@ -87,12 +84,14 @@ def _table(report: Report, data: Descriptions, name: str, there: set[str]) -> pd
     if name not in there:
         return None
     expected = {} if data.mini is None else GENERATED | (TRAPS if name == data.files.train else {})
-    return _rows(report, data.folder / name, ANNOTATIONS, expected, name)
+    return _rows(report, data.folder / name, ANNOTATIONS, expected, name, data.encoding)
 
 
-def _rows(report: Report, path: Path, aliases: Aliases, expected: dict[str, int], name: str) -> pd.DataFrame | None:
+def _rows(
+    report: Report, path: Path, aliases: Aliases, expected: dict[str, int], name: str, encoding: str
+) -> pd.DataFrame | None:
     try:
-        table = read_table(path, aliases)
+        table = read_table(path, aliases, encoding=encoding)
     except DataError as error:
         report.add(UNREADABLE, name, [str(error)])
         return None
@@ -164,7 +163,7 @@ def _subtitles(report: Report, data: Descriptions, movies: list[str], there: set
     if data.mini is None and data.subtitles not in there:
         return {}
     path = data.subtitles_path()
-    lines = _rows(report, path, SUBTITLES, {}, data.subtitles)
+    lines = _rows(report, path, SUBTITLES, {}, data.subtitles, data.encoding)
     if lines is None:
         return {}
     try:
@@ -187,15 +186,3 @@ def _train(report: Report, data: Descriptions) -> None:
         asked.setup()
     except DataError as error:
         report.add(STOPS, data.folder, [str(error)])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the data module's log, whose content is in the report."""
-    logger = logging.getLogger("datamodules")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

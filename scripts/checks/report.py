@@ -5,7 +5,9 @@ report.add("start is negative", "train.csv", ["row 3 (0017, -3.5 s)"])
 report.text(limit=5); report.found
 """
 
-from collections.abc import Iterable
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from datamodules.errors import some
@@ -60,3 +62,15 @@ class Report:
         noted = sum(section.count for section in self.sections.values() if section.note)
         parts += ["", f"{self.found} findings of {len(self.kinds())} kinds, {noted} notes"]
         return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the data module's log, whose content is in the report."""
+    logger = logging.getLogger("datamodules")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

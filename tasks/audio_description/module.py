@@ -30,7 +30,7 @@ from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
 from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
 from tasks.audio_description.sharding import is_sharded, missing_batches, shard
-from tasks.common.captions import best_constant, score_captions
+from tasks.common.captions import best_constant, cider_remarks, score_captions
 from tasks.common.flops import count_flops
 from tasks.common.gather import on_first_rank, share_of_items
 from tasks.common.measured import measured
@@ -265,6 +265,7 @@ class AudioDescription(WithoutBase, Task):
         self.log_of_all("test", scores)
         loss, accuracy = self.counted("test", self.test_accuracy, self.test_loss).values()
         self.report({**scores, "token_accuracy": 100 * accuracy}, loss)
+        self.remarks = cider_remarks([row["ann_id"] for row in self.predictions])
 
     def configure_optimizers(self):
         return adamw(self, **self.recipe("lr", "weight_decay", "betas", "warmup", "schedule"))

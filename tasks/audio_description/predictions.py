@@ -6,8 +6,6 @@
 ALIASES says which columns, or keys of JSON lines, are understood; others are not read.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -16,8 +14,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from datamodules.errors import DataError
+from datamodules.formats.decoding import UTF8, decoded
+from datamodules.formats.json_text import LINES, value_or_lines
+from datamodules.formats.separated import COMMA, in_words, rows_of
 from tasks.audio_description.metrics import SHOWN
-from tasks.common.files import read_jsonl
 
 ALIASES = {
     "movie": ("movie", "vid"),
@@ -42,23 +43,22 @@ class Predictions(NamedTuple):
     columns: dict[str, str]  # field -> the column that it was read from
 
 
-def read_predictions(path: str | Path) -> Predictions:
-    """Reads and checks a csv file, or JSON lines if the name ends in .jsonl.
+def read_predictions(path: str | Path, encoding: str = UTF8) -> Predictions:
+    """Reads and checks a table: a csv file with any of the usual separators, JSON lines, or a JSON list of objects.
 
-    Movies stay text ("0010"). Bytes that are not UTF-8 become U+FFFD. Raises PredictionsError: unreadable or empty
-    file, no such column, an empty reference or movie, a time that is not a number or in some rows only, a row twice.
+    Movies stay text ("0010"). encoding: of a file without a mark (BOM) of its own; bytes that do not fit become U+FFFD.
+    Raises PredictionsError: unreadable or empty file, no such column, an empty reference or movie, a time that is not a
+    number or in some rows only, a row twice.
     """
     path = Path(path)
-    if path.suffix == ".jsonl":
-        cells = read_jsonl(path)
-        lines = cells.lines
-    else:
-        cells, lines = csv_cells(path)
+    try:
+        cells, lines, notes = cells_of(path, encoding)
+    except DataError as error:
+        raise PredictionsError(str(error)) from error
     if not cells:
         raise PredictionsError(f"{path}: has no rows")
     columns = find_columns(path, list(dict.fromkeys(name for row in cells for name in row)))
     read = Reader(path, cells, lines, columns)
-    notes: list[str] = []
     movies = read.movies = read.text("movie", notes, least="a movie")
     references = read.text("reference", notes, least="a reference; a row without one cannot be scored: take it out")
     generated = read.text("generated", notes, least=None)
@@ -78,36 +78,32 @@ def read_predictions(path: str | Path) -> Predictions:
     return Predictions(sorted(rows, key=lambda row: (row["movie"], row["start"])), notes, columns)
 
 
-def csv_cells(path: Path) -> tuple[list[dict[str, str]], list[int]]:
-    """Rows, and the line on which each begins."""
+def cells_of(path: Path, encoding: str) -> tuple[list[dict[str, Any]], list[int], list[str]]:
+    """Rows, the line on which each begins (in a JSON list its place, from 1 on), and what is worth knowing."""
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        data = path.read_bytes()
     except OSError as error:
-        raise PredictionsError(f"{path}: not a readable file ({error.strerror})") from error
+        raise DataError(f"{path}: not a readable file ({error.strerror})") from error
+    text = decoded(path, data, encoding, errors="replace", setting="--encoding")
+    if path.suffix.lower() in (*LINES, ".json"):
+        value, lines = value_or_lines(path, text)
+        if not isinstance(value, list):
+            raise DataError(f"{path}: expected JSON lines or a list of objects, got {type(value).__name__}")
+        lines = lines or [*range(1, len(value) + 1)]
+        if wrong := [line for line, row in zip(lines, value, strict=True) if not isinstance(row, dict)]:
+            raise DataError(f"{path}, line {wrong[0]}: needs a JSON object, got another value")
+        return value, lines, []
     if "\0" in text:
-        raise PredictionsError(f"{path}: not a csv file, or not in UTF-8: it has zero bytes")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows, lines, header, begins = [], [], None, 1
-    try:
-        for cells in reader:
-            begins, line = reader.line_num + 1, begins
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                if twice := [name for i, name in enumerate(header) if name and name in header[:i]]:
-                    raise PredictionsError(f"{path}, line {line}: column {twice[0]!r} is there twice")
-                continue
-            if len(cells) != len(header):
-                raise PredictionsError(
-                    f"{path}, line {line}: {len(cells)} cells, but the header has {len(header)}; a sentence with a "
-                    'comma must be in double quotes, and a quote in it is doubled ("")'
-                )
-            rows.append(dict(zip(header, cells, strict=True)))
-            lines.append(line)
-    except csv.Error as error:
-        raise PredictionsError(f"{path}, line {begins} or after: not csv ({error})") from error
-    return rows, lines
+        raise DataError(f"{path}: not a csv file: it has zero bytes")
+    table = rows_of(path, text, lambda names: not lacking(names))
+    notes = [] if table.separator == COMMA else [f"{path}: its cells are separated by {in_words(table.separator)}"]
+    return table.rows, table.lines, notes
+
+
+def lacking(names: Sequence[str]) -> list[str]:
+    """The fields that a table with these columns has not, of those that it must have."""
+    needed = [field for field in ALIASES if field not in ("start", "end")]
+    return [field for field in needed if not set(ALIASES[field]) & set(names)]
 
 
 def find_columns(path: Path, present: Sequence[str]) -> dict[str, str]:
@@ -117,7 +113,7 @@ def find_columns(path: Path, present: Sequence[str]) -> dict[str, str]:
         found = [alias for alias in aliases if alias in present]
         if found:
             columns[field] = found[0]
-        elif field not in ("start", "end"):
+        elif field in lacking(present):
             near = get_close_matches(aliases[0], present, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise PredictionsError(

@@ -126,6 +126,16 @@ def score_tokens(references: Sentences, hypotheses: Sentences, metrics: Collecti
     return {f"{name}{suffix}": 100 * float(value) for name, value in scores.items()}
 
 
+def cider_remarks(ids: Collection[str]) -> tuple[str, ...]:
+    """Why CIDEr is 0, if there is one id alone; otherwise nothing."""
+    if len(ids) != 1:
+        return ()
+    return (
+        f"CIDEr of a single id ({next(iter(ids))}) is 0 by its definition: a word weighs the less the more of the ids' "
+        "references have it, and here all of them have every word; it needs several ids",
+    )
+
+
 def best_constant(texts: list[str], candidates: int, references: int) -> str:
     """The one of `candidates` sentences from `texts` that has the best mean CIDEr if it is given as every answer.
 

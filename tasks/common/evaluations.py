@@ -11,7 +11,7 @@ from typing import Any
 from datamodules.formats.json_text import read_json
 from lcaam.interventions import INTERVENTIONS
 
-FACTS = ("checkpoint", "changes", "intervention")  # of eval.py's metrics.json; the rest are metrics
+FACTS = ("checkpoint", "changes", "evaluation", "intervention")  # of eval.py's metrics.json; the rest are metrics
 
 
 def evaluations(folder: Path, record: Mapping[str, Any]) -> dict[str, tuple[Path, dict[str, float]]]:

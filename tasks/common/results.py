@@ -11,7 +11,8 @@ one that failed first is recorded (other_ranks.py). Tables, report and dashboard
 
 `resumed_from` is the checkpoint of an earlier run that this one goes on from, or null; `seconds` and `metrics.csv` are
 then of all parts. `identity` is the hash of the settings (configs/identity.py), `wandb` the id of the W&B run, `group`
-its group there.
+its group there. `evaluation` says what the test was of: how many samples of which split, where the split comes from,
+and what was left out (datamodules/evaluated.py).
 """
 
 import json
@@ -80,6 +81,7 @@ class RunRecord:
             "error": None,
             **settings_of(plain),
             "metrics": {},
+            "evaluation": {},
             "optimized": {},
             "floors": {},
             "analysis": {},

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.moment_retrieval.defects import LISTED, SALIENCY
+from datamodules.defects import LISTED
+from datamodules.moment_retrieval.defects import SALIENCY
 from datamodules.moment_retrieval.legal import Tolerance, clips_of, scored_clips, window_faults
 from tasks.common.errors import ScoringError
 from tasks.common.files import JsonLines

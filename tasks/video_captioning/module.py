@@ -19,7 +19,7 @@ from configs.knobs import Betas, Count, NotNegative, Positive, PositiveShare, Sh
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.caption_tokens import has_java
-from tasks.common.captions import CaptionScorer, best_constant
+from tasks.common.captions import CaptionScorer, best_constant, cider_remarks
 from tasks.common.errors import CheckpointError
 from tasks.common.flops import count_flops
 from tasks.common.gather import largest, on_first_rank, place_among_ranks, share_of_items
@@ -261,6 +261,7 @@ class VideoCaptioning(Task):
         self.test_loss.reset()
         self.log_of_all("test", {**found, "loss": loss})
         self.report({name: found[name] for name in SCORES if name in found}, loss)
+        self.remarks = cider_remarks([row["video"] for row in self.predictions])
 
     def scorer_of_test(self) -> CaptionScorer:
         return CaptionScorer({row["video"]: row["references"] for row in self.predictions})

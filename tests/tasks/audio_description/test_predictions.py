@@ -1,5 +1,7 @@
 """What files of predictions may look like, and what is refused, with its lines."""
 
+import csv
+import io
 import json
 import re
 
@@ -121,6 +123,56 @@ def test_two_sentences_of_one_start_are_both_scored_and_named(tmp_path, capsys):
     assert "the same movie and start as an earlier row in line 5 (movie 0000); all count" in capsys.readouterr().err
 
 
+AS_IT_IS = {
+    "semicolons": ("P.csv", lambda rows: dumped(rows, ";").encode(), (), "separated by a semicolon (';')"),
+    "tabs": ("P.tsv", lambda rows: dumped(rows, "\t").encode(), (), "separated by a tab"),
+    "UTF-16": ("P.csv", lambda rows: dumped(rows, ",").encode("utf-16"), (), ""),
+    "UTF-8 with a mark": ("P.csv", lambda rows: dumped(rows, ",").encode("utf-8-sig"), (), ""),
+    "cp1252": ("P.csv", lambda rows: dumped(rows, ",").encode("cp1252"), ("--encoding", "cp1252"), ""),
+    "a JSON list": ("P.json", lambda rows: json.dumps(as_rows(rows)).encode(), (), ""),
+    "JSON lines in capitals": ("P.JSONL", lambda rows: "\n".join(map(json.dumps, as_rows(rows))).encode(), (), ""),
+    "JSON lines called json": ("P.json", lambda rows: "\n".join(map(json.dumps, as_rows(rows))).encode(), (), ""),
+}
+
+
+def dumped(rows, separator):
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator).writerows([HEADER, *rows])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", AS_IT_IS)
+def test_a_table_is_read_as_it_is(tmp_path, capsys, kind):
+    file, content, options, note = AS_IT_IS[kind]
+    rows = table((16,))
+    rows[0][3:] = ["a café, burning", "un café; rouge"]
+    usual = read_predictions(write(tmp_path / "usual.csv", rows)).rows
+    (tmp_path / file).write_bytes(content(rows))
+    found = read_predictions(tmp_path / file, *options[1:])
+    assert found.rows == usual and any(note in one for one in found.notes or [""])
+    fast = ("--metrics", "rouge_l", "--scorers", "rougeL")
+    expected = score(tmp_path / "usual.csv", *fast)["total"]
+    assert score(tmp_path / file, *fast, *options)["total"] == expected
+
+
+def test_an_encoding_that_nobody_knows_is_refused(tmp_path, capsys):
+    said = refused(capsys, write(tmp_path / "P.csv", table((2,))), "--encoding", "cp12522")
+    assert "--encoding: there is no encoding 'cp12522'. Did you mean 'cp1252'?" in said
+
+
+@pytest.mark.parametrize("per_movie", [True, False])
+def test_the_cider_of_one_sentence_says_why_it_is_zero(tmp_path, capsys, per_movie):
+    metrics = ("--metrics", "cider", "--scorers")
+    found = score(write(tmp_path / "P.csv", table((1,))), *metrics)
+    said = "CIDEr of a single id (0000) is 0 by its definition"
+    assert said in capsys.readouterr().err and any(said in note for note in found["notes"])
+    assert {value for name, value in found["total"].items() if name.startswith("cider")} == {0.0}
+    options = ("--per-movie",) if per_movie else ()
+    found = score(write(tmp_path / "P.csv", table((1, 3, 1))), *metrics, *options)
+    notes = [note for note in found["notes"] if "CIDEr" in note]
+    assert len(notes) == per_movie and all("so it is of 2 movies: 0000, 0020" in note for note in notes)
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -177,10 +229,15 @@ def test_what_cannot_be_scored_is_named(tmp_path, capsys, name):
             b"movie,text_gt,text_gne\n0010,a,b\n",
             "no column text_gen or generated or prediction; .* did you mean 'text_gne'",
         ),
-        (b"movie;text_gt;text_gen\n0010;a;b\n", "no column movie or vid; its columns are 'movie;text_gt;text_gen'"),
+        (
+            b"movie;text_gt;text_gne\n0010;a;b\n",
+            "no column text_gen or generated or prediction; its columns are 'movie', 'text_gt', 'text_gne'; did",
+        ),
+        (b"movie;text_gt;text_gen\n0010;a;b;c\n", r"4 cells, but the header has 3 \(separated by a semicolon"),
         (b"movie,text_gt,text_gen,movie\n0010,a,b,c\n", "line 1: column 'movie' is there twice"),
         (b'movie,text_gt,text_gen\n0010,a,b\n0010,"a,b\n0010,c,d\n', "line 3 or after: not csv"),
-        ("movie,text_gt,text_gen\n0010,a,b\n".encode("utf-16"), "not a csv file, or not in UTF-8: it has zero bytes"),
+        ("movie,text_gt,text_gen\n0010,a,b\n".encode("utf-16-be"), "to be utf-16-be; --encoding=utf-16-be reads it"),
+        (b"movie,text_gt,text_gen\n0010,a,\0b\n", "not a csv file: it has zero bytes"),
     ],
 )
 def test_files_that_are_no_table_are_named(tmp_path, capsys, content, message):
@@ -223,5 +280,5 @@ def test_json_lines_that_cannot_be_scored_are_named(tmp_path, capsys, lines, mes
 
 def test_files_that_are_not_there_are_named(tmp_path, capsys):
     assert "nowhere.csv: not a readable file (No such file or directory)" in refused(capsys, tmp_path / "nowhere.csv")
-    assert "nowhere.jsonl: not a readable text file" in refused(capsys, tmp_path / "nowhere.jsonl")
+    assert "nowhere.jsonl: not a readable file (No such" in refused(capsys, tmp_path / "nowhere.jsonl")
     assert "not a readable file (Is a directory)" in refused(capsys, tmp_path)

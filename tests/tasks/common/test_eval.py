@@ -41,7 +41,8 @@ def evaluated(*arguments: str) -> dict:
 def test_it_repeats_the_run_s_own_test(run: Path) -> None:
     before = (run / "results.json").read_bytes()
     expected = json.loads(before)["metrics"]["error"]
-    assert evaluated(f"run={run}")["error"] == expected
+    found = evaluated(f"run={run}")
+    assert found["error"] == expected and found["evaluation"] == json.loads(before)["evaluation"]
     assert evaluated(f"run={run}/checkpoints/last.ckpt", "data.batch_size=5")["error"] == pytest.approx(expected)
     assert (run / "results.json").read_bytes() == before
 

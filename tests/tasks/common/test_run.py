@@ -39,6 +39,8 @@ def test_a_run_leaves_everything_behind(tiny_run: TinyRun) -> None:
     assert record["parameters"] == {"layer": 3, "masks": 0, "controls": 0}
     assert record["flops"] == 4
     assert record["analysis"] == {"layer 1/sign_flips": 0.25}
+    told = record["evaluation"]
+    assert (told["unit"], told["tested"], told["sizes"]["test"], told["left_out"]) == ("samples", 32, 32, {})
     assert record["seconds"].keys() == {"fit", "test", "floors", "total"}
     assert record["peak_memory"]["process"] > 1e8
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]

@@ -39,7 +39,7 @@ def rows_of(folder: Path | str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_run_stands_beside_its_floors_its_figures_and_every_prediction(compose_run: Compose) -> None:
+def test_a_run_stands_beside_its_floors_its_figures_and_every_prediction(compose_run: Compose, capsys) -> None:
     options = ("seed=3", "task.validate_text=true", "logger=csv")
     cfg = compose_run("experiment=msrvtt_multi_lcaam", "scale=smoke", *options)
     train(cfg)
@@ -55,6 +55,19 @@ def test_a_run_stands_beside_its_floors_its_figures_and_every_prediction(compose
     assert {f"val/{name}", "val/loss"} <= set((folder / "metrics.csv").read_text().split("\n")[0].split(","))
     rows = rows_of(folder)
     assert len(rows) == 9 and all(len(row["references"]) == 2 for row in rows)
+    told = record["evaluation"]
+    assert (told["tested"], told["sizes"]["test"], told["unit"], told["left_out"]) == (9, 9, "clips", {})
+    assert told["split"] == "split names in the annotations (train, validate, test)"
+    assert f"tested on 9 clips (train {told['sizes']['train']}, val " in capsys.readouterr().out
+
+
+def test_a_test_of_one_clip_says_so_and_why_its_cider_is_zero(compose_run: Compose, capsys) -> None:
+    options = ("trainer.max_steps=1", "trainer.limit_test_batches=1", "data.eval_batch_size=1")
+    cfg = compose_run("experiment=msrvtt_baseline", *QUICK, *options)
+    train(cfg)
+    record, said = record_of(cfg.paths.run_dir), capsys.readouterr().out
+    assert record["evaluation"]["tested"] == 1 and "tested on 1 of the 9 clips" in said
+    assert "is 0 by its definition" in said
 
 
 @pytest.mark.slow
