@@ -1,12 +1,12 @@
-"""Where a video file ends: the end of one that was cut off is missing, and what is left can be decoded without an error.
+"""Where a video file ends: one that was cut off lacks its end, and what is left can be decoded without an error.
 
     check_end(path, container, 1.9)     # seconds at which the last packet of any track ends
     check_bytes(path, container)
 
 Both raise DataError. Headers of mp4, mov and avi count frames (`check_whole`), those of mkv, webm, mxf and rm tell how
 long the video lasts, and those of wmv how many bytes it has; of a transport stream, a GIF or an Ogg file only the last
-bytes can tell. A cut at the border of two packets of a transport stream is not seen, and none of raw streams (mjpeg, dv,
-y4m).
+bytes can tell. A cut at the border of two packets of a transport stream is not seen, and none of raw streams (mjpeg,
+dv, y4m).
 """
 
 from pathlib import Path

@@ -4,8 +4,8 @@
         for number, frame in enumerate(decoded(path, container, stream)):
             picture(path, frame, number, to_rgb)     # (H, W, 3) uint8, RGB
 
-Every defect is a DataError that names the file. What a file's header says about how it is to be shown (turned by 90, 180
-or 270 degrees, mirrored) is applied by `picture(..., rotation="apply")`.
+Every defect is a DataError that names the file. What a file's header says about how it is to be shown (turned by 90,
+180 or 270 degrees, mirrored) is applied by `picture(..., rotation="apply")`.
 """
 
 import struct
@@ -119,16 +119,6 @@ def as_shown(pixels: np.ndarray, frame: Any) -> np.ndarray:
         return pixels
     pixels = pixels[:, ::-1] if a < 0 else pixels
     return pixels[::-1] if d < 0 else pixels
-
-
-def turned(path: Path) -> bool:
-    """Whether the header says that the video is to be shown turned or mirrored. Raises DataError as `opened`."""
-    with opened(path) as (container, stream):
-        frame = next(container.decode(stream), None)
-        if frame is None:
-            return False
-        mark = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-        return not np.array_equal(as_shown(mark, frame), mark)
 
 
 def check_whole(path: Path, read: int, announced: int) -> None:

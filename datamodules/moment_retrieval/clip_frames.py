@@ -7,8 +7,8 @@
 Clip i lasts from i * clip_length to (i + 1) * clip_length seconds after the first frame; a video of D seconds has
 D / clip_length clips, rounded, at least one. Which frame it is depends on the frames' own times, not on the rate that
 the header announces, so the rate may vary. These are the frames of FFmpeg's filter fps=1/clip_length, which
-the extractors of the field use. Turning and mirroring that the file's header asks for are applied. Frames are decoded one after the other
-and only the one before is kept, so a long video needs no memory.
+the extractors of the field use. Turning and mirroring that the file's header asks for are applied. Frames are decoded
+one after the other and only the one before is kept, so a long video needs no memory.
 """
 
 import math

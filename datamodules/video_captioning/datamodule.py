@@ -29,6 +29,7 @@ from configs.knobs import Colour, ColourSpread, Count, Natural, Seed
 from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import read_json
+from datamodules.formats.video_files import Rotation
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.packed import packed_beside
@@ -38,7 +39,7 @@ from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, f
 from datamodules.video_captioning.mini import generator as mini_msrvtt
 from datamodules.video_captioning.options import check
 from datamodules.video_captioning.rules import RULES
-from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from datamodules.video_captioning.sources import FrameFolders, OwnVideo, VideoFiles
 from datamodules.video_captioning.splits import SPLITS, by_split, disjoint
 from datamodules.video_captioning.undecodable import unreadable
 
@@ -63,6 +64,7 @@ class Captions(Data):
         eval_batch_size: Count,
         videos: str = "videos",
         video_file: str = "{video}.mp4",
+        rotation: Rotation = "ignore",
         frame_folder: str = "frames",
         features: Mapping[str, Any] | None = None,
         fields: str | Mapping[str, Any] = "msrvtt",
@@ -92,6 +94,7 @@ class Captions(Data):
         self.root, self.folder = Path(root), Path(root)
         self.annotation_files = files_of(annotations)
         self.source, self.videos, self.video_file, self.frame_folder = source, videos, video_file, frame_folder
+        self.rotation: Rotation = rotation
         self.stream = stream_settings("features", {"path": "features", "file": "{vid}.npy", **(features or {})})
         self.fields, self.id_ranges = fields_from(fields), id_ranges
         self.split_names = {"train": "train", "val": "validate", "test": "test"} if splits is None else dict(splits)
@@ -156,7 +159,7 @@ class Captions(Data):
         if self.source == "features":
             return Features(open_stream(self.folder, "features", self.stream), 0)
         if self.source == "video":
-            source = VideoFiles(self.folder / self.videos, self.video_file)
+            source = VideoFiles(self.folder / self.videos, self.video_file, self.rotation)
         else:
             source = FrameFolders(self.folder / self.frame_folder)
         return Pixels(source, self.frames, self.short_side, self.image_size, self.mean, self.std)
@@ -179,15 +182,17 @@ class Captions(Data):
             stream = self.input.stream
             absent = set(stream.missing(feature_file(stream, clip) for clip in clips))
             gone = [clip for clip in clips if feature_file(stream, clip) in absent]
-            what, where, example = "features", stream.path, gone and feature_file(stream, gone[0])
+            what, where, hint = "features", stream.path, ""
+            example = gone and feature_file(stream, gone[0])
         else:
             source = self.input.source
             gone = source.missing(clips)
             what, where, example = source.noun, source.path, gone and source.file(gone[0]).name
+            hint = source.hint(gone[0]) if gone and isinstance(source, VideoFiles) else ""
         if gone and (self.missing == "refuse" or len(gone) == len(clips)):
             raise DataError(
                 f"{self.name}: no {what} of {len(gone)} of the {len(clips)} {split} clips: "
-                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}. {self.advice()} "
+                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}.{hint} {self.advice()} "
                 "data.missing=skip leaves such clips out."
             )
         return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}")
@@ -254,17 +259,21 @@ class Captions(Data):
         self._read()
         return read_json(self.folder / mini_msrvtt.ORACLE)
 
-    def example(self, path: str | Path) -> dict[str, Any]:
+    def example(self, path: str | Path, span: tuple[float, float] | None = None) -> dict[str, Any]:
         """The batch, without captions, of one clip that need not be in the data: a video file, or a folder of frames.
 
+        span: a part of a video file, seconds from its start. A video is turned as its header asks for.
         If the data are features, `path` is an .npy file of them; generated data also make them from a video file.
-        Raises DataError: no such file, not readable, or not what this data is made of.
+        Raises DataError: no such file, not readable, or not what this data is made of; a span of something else.
         """
         path = Path(path)
         if not path.exists():
             raise DataError(f"{path}: no such file.")
-        clip = Clip(path.name, path.name, ())
-        source = FrameFolders(path.parent) if path.is_dir() else VideoFiles(path.parent, "{video}")
+        place = path.resolve()
+        clip = Clip(place.name, place.name, (), span=span)
+        source = FrameFolders(place.parent) if path.is_dir() else OwnVideo(path)
+        if span is not None and (path.is_dir() or path.suffix == ".npy"):
+            raise DataError(f"{path}: only a video file has times, of which a part can be read.")
         sizes = (self.frames, self.short_side, self.image_size)
         if self.source == "features" and self.mini is not None:  # whose features are of whole clips
             sizes = (self.mini.frames, self.mini.size, self.mini.size)

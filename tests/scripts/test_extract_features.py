@@ -7,10 +7,14 @@ import pytest
 import torch
 from torchvision.models.video import swin3d_t
 
+from datamodules.video_captioning.captions import Clip
+from datamodules.video_captioning.clips import Pixels
 from datamodules.video_captioning.feature_files import write_features
+from datamodules.video_captioning.sources import VideoFiles
 from scripts import extract_features
 from scripts.extract_features import main
 from scripts.extract_frames import main as extract_frames
+from tasks.video_captioning.feature_models import MEAN, STD, FeatureModel
 from tests.datamodules.video_captioning.small import footage, write_video
 from tests.programs import started
 
@@ -50,7 +54,13 @@ def videos(tmp_path) -> Path:
 
 @pytest.fixture
 def means(monkeypatch):
-    monkeypatch.setattr(extract_features, "build", lambda size, weights: Means())
+    monkeypatch.setattr(extract_features, "build", lambda chosen, source: of(Means(), chosen, source))
+
+
+def of(net: torch.nn.Module, chosen, source) -> FeatureModel:
+    """A model of two times and one place, in place of a Video Swin."""
+    pixels = Pixels(source, chosen.frames, chosen.image_size, chosen.image_size, MEAN, STD)
+    return FeatureModel(net, pixels, chosen.frames, 2, "")
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -80,10 +90,8 @@ def test_swin_features_are_torchvisions(videos, tmp_path):
     for path in sorted(videos.iterdir())[1:]:
         path.unlink()
     main([str(videos), str(tmp_path / "out"), *SMALL, "--weights", str(tmp_path / "swin.pth")])
-    frames = extract_features.Pixels(
-        extract_features.VideoFiles(videos, "{video}.*"), 4, 32, 32, extract_features.MEAN, extract_features.STD
-    )
-    clip = frames.batch([frames.read(extract_features.Clip("v0", "v0", ()), None)])
+    frames = Pixels(VideoFiles(videos, "{video}.*"), 4, 32, 32, MEAN, STD)
+    clip = frames.batch([frames.read(Clip("v0", "v0", ()), None)])
     with torch.no_grad():
         grid = model.norm(model.features(model.pos_drop(model.patch_embed(clip.transpose(1, 2)))))  # (1, 2, 1, 1, 768)
     assert np.allclose(arrays(tmp_path / "out")["v0"], grid.reshape(2, 768), atol=5e-3)
@@ -123,7 +131,7 @@ def test_numbers_that_float16_cannot_hold_are_a_failure(tmp_path, videos, monkey
         def forward(self, frames):
             return torch.full((len(frames), 2, 3), value)
 
-    monkeypatch.setattr(extract_features, "build", lambda size, weights: Bad())
+    monkeypatch.setattr(extract_features, "build", lambda chosen, source: of(Bad(), chosen, source))
     with pytest.raises(SystemExit, match="5 clips failed"):
         main([str(videos), str(tmp_path / "out"), *SMALL])
     assert not arrays(tmp_path / "out")
