@@ -3,10 +3,10 @@
     check_end(path, container, 1.9)     # seconds at which the last packet of any track ends
     check_bytes(path, container)
 
-Both raise DataError. Headers of mp4, mov and avi count frames (`check_whole`), those of mkv, webm, mxf and rm tell how
-long the video lasts, and those of wmv how many bytes it has; of a transport stream, a GIF or an Ogg file only the last
-bytes can tell. A cut at the border of two packets of a transport stream is not seen, and none of raw streams (mjpeg,
-dv, y4m).
+Both raise DataError. Headers of mp4, mov and avi count frames (`check_whole`), those of mkv, webm, flv, mxf and rm tell
+how long the video lasts, and those of wmv how many bytes it has; of a transport stream, a GIF or an Ogg file only the
+last bytes can tell. A cut at the border of two packets of a transport stream is not seen, and none of raw streams
+(mjpeg, dv, y4m).
 """
 
 from pathlib import Path
@@ -15,7 +15,12 @@ from typing import Any
 from datamodules.errors import DataError
 
 LOST = 0.1  # share of the announced duration or size that may be missing
-TIMED = ("matroska,webm", "mxf", "rm")  # formats whose header tells the duration; others estimate it from the size
+TIMED = (
+    "matroska,webm",
+    "flv",
+    "mxf",
+    "rm",
+)  # formats whose header tells the duration; others estimate it from the size
 PACKETS = (188, 192, 204)  # bytes of a packet of a transport stream: plain, with a time before it, with a checksum
 SYNC = b"\x47"
 TAIL = 2**17  # bytes at the end of an Ogg file in which its last page begins, 65,307 bytes at the most

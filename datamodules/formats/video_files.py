@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.formats.guard import reading
 from datamodules.formats.video_ends import check_bytes, check_end, end_of
 
 ENDINGS = (
@@ -127,3 +128,14 @@ def check_whole(path: Path, read: int, announced: int) -> None:
         raise DataError(
             f"{path}: {read} of the {announced} frames that it announces can be decoded; truncated or damaged."
         )
+
+
+def length_of(path: Path) -> float | None:
+    """Seconds that the picture track lasts, by the times of its packets: nothing is decoded. None: it has no times.
+
+    Raises DataError with the file's name: missing, not a video, damaged.
+    """
+    with reading(check_there(path)), opened(path) as (container, stream):
+        first = float((stream.start_time or 0) * stream.time_base)
+        length = max((end_of(packet) for packet in container.demux(stream)), default=0.0) - first
+    return length if length > 0 else None
