@@ -26,6 +26,7 @@ ENDINGS = (
     ".mxf", ".nut", ".ogv", ".qt", ".rm", ".rmvb", ".vob", ".wmv", ".wtv", ".y4m",
 )  # fmt: skip
 LOST = 0.1  # share of the announced frames that may be missing: cut files announce a few they cannot show
+PAUSE = 3600.0  # seconds for which one frame may be shown
 Rotation = Literal["apply", "ignore"]
 
 
@@ -130,12 +131,21 @@ def check_whole(path: Path, read: int, announced: int) -> None:
         )
 
 
+def check_pause(path: Path, pause: float, at: float) -> None:
+    """DataError if a picture were shown for hours: one wrong bit of a time makes days of it."""
+    if pause > PAUSE:
+        raise DataError(f"{path}: the next frame after {at:.2f} s is shown {pause:.0f} s later; its times are damaged.")
+
+
 def length_of(path: Path) -> float | None:
     """Seconds that the picture track lasts, by the times of its packets: nothing is decoded. None: it has no times.
 
     Raises DataError with the file's name: missing, not a video, damaged.
     """
     with reading(check_there(path)), opened(path) as (container, stream):
-        first = float((stream.start_time or 0) * stream.time_base)
-        length = max((end_of(packet) for packet in container.demux(stream)), default=0.0) - first
-    return length if length > 0 else None
+        first = end = float((stream.start_time or 0) * stream.time_base)
+        for packet in container.demux(stream):
+            at = end_of(packet)
+            check_pause(path, at - end, end - first)
+            end = max(end, at)
+    return end - first if end > first else None

@@ -21,7 +21,7 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.formats.guard import reading
-from datamodules.formats.video_files import check_there, decoded, opened, picture, reformatter
+from datamodules.formats.video_files import check_pause, check_there, decoded, opened, picture, reformatter
 
 HALF = Fraction(1, 2)
 
@@ -60,6 +60,7 @@ class ClipFrames:
                     at = Fraction(0)
                 elif at < last:
                     raise DataError(f"{self.path}: frame {number} is shown at {float(at):g} s, before the last one.")
+                check_pause(self.path, float(at - last), float(last))
                 while before is not None and at >= (clip + HALF) * self.length:
                     yield self._picture(before, to_rgb, number - 1)
                     clip += 1

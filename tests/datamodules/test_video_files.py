@@ -272,3 +272,13 @@ def test_a_frame_is_shown_as_the_header_asks_for_or_as_it_is_stored(tmp_path: Pa
     assert np.array_equal(read_video(path, 5), plain)
     (shown,), (stored,) = ClipFrames(path, 1.0), ClipFrames(tmp_path / "plain.mp4", 1.0)
     assert np.array_equal(shown, seen(stored))
+
+
+# -- times ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_that_would_be_shown_for_hours_is_damage(tmp_path: Path) -> None:
+    write(tmp_path / "a.mkv", "mkv", frames=3, times=[0, 1, 30 * 4000])
+    for read in (lambda: list(ClipFrames(tmp_path / "a.mkv", 2.0)), lambda: length_of(tmp_path / "a.mkv")):
+        with pytest.raises(DataError, match=r"a\.mkv: the next frame after 0\.\d\d s is shown (4000|3999) s later"):
+            read()
