@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
     except torch.OutOfMemoryError:
         sys.exit(f"--device {chosen.device}: not enough memory; try a smaller --batch-size than {chosen.batch_size}")
     except KeyboardInterrupt:
-        sys.exit("stopped; what is in the csv file stays.")
+        sys.exit("stopped." if chosen.csv is None else f"stopped; the rows in {chosen.csv} stay.")
     except (ConfigError, CheckpointError, ValueError, OSError) as error:  # the data module's errors are ValueErrors
         sys.exit(str(error))
 

@@ -73,10 +73,13 @@ def extract_all(source: VideoFiles, clips: list[Clip], out: Path, options: tuple
     each in a process of its own, so that one file costs one file."""
     told: dict[str, str | None] = {}
 
-    def read(some: list[Clip], processes: int, bar, task) -> bool:
+    def read(asking: list[Clip], processes: int, bar, task) -> bool:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            asked = {pool.submit(extract, source, clip, out, *options): clip for clip in some}
+            asked = {}
             try:
+                with contextlib.suppress(BrokenProcessPool):  # while clips are still handed to it
+                    for clip in asking:
+                        asked[pool.submit(extract, source, clip, out, *options)] = clip
                 for done in as_completed(asked):
                     with contextlib.suppress(BrokenProcessPool):  # not told, so it is read again
                         told[asked[done].id] = done.result()
@@ -85,7 +88,7 @@ def extract_all(source: VideoFiles, clips: list[Clip], out: Path, options: tuple
                 pool.shutdown(cancel_futures=True)
                 keep_failures(out, failures(told))
                 raise
-        return all(clip.id in told for clip in some)
+        return all(clip.id in told for clip in asking)
 
     with progress(console) as bar:
         task = bar.add_task("clips", total=len(clips))

@@ -48,15 +48,14 @@ def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Cli
     return [Clip(name, name, ()) for name in sorted(names, key=natural)]
 
 
-def say_others(folder: Path, console: Console, noun: str = "video files") -> None:
+def say_others(folder: Path, console: Console) -> None:
     """Counts and names what is in `folder` and is not extracted: files of other endings, and folders beside videos."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    videos = [entry for entry in entries if is_video(entry) and entry.is_file()]
-    frames = [] if videos else [entry for entry in entries if entry.is_dir()]
-    own = (SETTINGS, FAILURES)  # frame folders lie beside these
-    others = sorted(e.name for e in entries if e not in videos and e not in frames and e.name not in own)
+    used = {entry.name for entry in entries if is_video(entry) and entry.is_file()}
+    used = used or {entry.name for entry in entries if entry.is_dir()} | {SETTINGS, FAILURES}
+    others = sorted(entry.name for entry in entries if entry.name not in used)
     if others:
-        say = f"{folder}: left out {len(others)} that are not {noun} by their ending: {some(others)}"
+        say = f"{folder}: left out {len(others)} that are not video files by their ending: {some(others)}"
         console.print(say, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -56,7 +56,8 @@ def videos_in(places: Iterable[Path]) -> tuple[list[Path], list[Path]]:
                 "features, no folder of JPEG frames."
             )
         paths += found
-        others += [entry for entry in entries if entry not in found]
+        used = set(found)
+        others += [entry for entry in entries if entry not in used]
     return list(dict.fromkeys(paths)), others
 
 

@@ -15,12 +15,8 @@ from typing import Any
 from datamodules.errors import DataError
 
 LOST = 0.1  # share of the announced duration or size that may be missing
-TIMED = (
-    "matroska,webm",
-    "flv",
-    "mxf",
-    "rm",
-)  # formats whose header tells the duration; others estimate it from the size
+# formats whose header tells the duration; of others FFmpeg guesses it from the size
+TIMED = ("matroska,webm", "flv", "mxf", "rm")
 PACKETS = (188, 192, 204)  # bytes of a packet of a transport stream: plain, with a time before it, with a checksum
 SYNC = b"\x47"
 TAIL = 2**17  # bytes at the end of an Ogg file in which its last page begins, 65,307 bytes at the most
@@ -72,7 +68,7 @@ def _byte(file: Any, place: int) -> bytes:
 
 def without_trailer(path: Path) -> str:
     """What is wrong with the end of a GIF, or ""."""
-    return "" if _tail(path, 1024).rstrip(b"\0").endswith(b";") else "a GIF without the byte that ends it"
+    return "" if _tail(path, 1024).rstrip(b"\0\r\n\t ").endswith(b";") else "a GIF without the byte that ends it"
 
 
 def without_last_page(path: Path) -> str:

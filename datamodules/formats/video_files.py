@@ -43,12 +43,9 @@ def check_there(path: Path) -> str:
 
 
 def other_ending(path: Path) -> str:
-    """The text " video0.MP4 is there." for a file that is there in other letters or with another ending, or ""."""
-    try:
-        names = sorted(entry.name for entry in path.parent.iterdir() if is_video(entry))
-    except OSError:  # no such folder
-        return ""
-    there = [name for name in names if Path(name).stem.lower() == path.stem.lower()]
+    """The text " video0.MP4 is there." for a file that is there with another ending of a video, or ""."""
+    endings = [form for ending in ENDINGS for form in (ending, ending.upper())]
+    there = [f"{path.stem}{ending}" for ending in endings if path.with_name(f"{path.stem}{ending}").is_file()]
     return f" {' and '.join(there)} {'is' if len(there) == 1 else 'are'} there." if there else ""
 
 
