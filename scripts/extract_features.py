@@ -35,6 +35,7 @@ from datamodules.video_captioning.captions import LAYOUTS, Clip
 from datamodules.video_captioning.clips import Input
 from datamodules.video_captioning.feature_files import write_features
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from scripts import feature_models
 from scripts.arguments import parser_for
 from scripts.extracting import (
     add_rotation,
@@ -48,8 +49,7 @@ from scripts.extracting import (
     say_others,
     split_ids,
 )
-from tasks.video_captioning import feature_models
-from tasks.video_captioning.feature_models import DEFAULTS, FRAMES, FeatureModel
+from scripts.feature_models import DEFAULTS, FRAMES, FeatureModel
 
 SIZES = ("tiny", "small", "base")
 POOLS = ("none", "places")
@@ -77,7 +77,7 @@ class Readable(Dataset):
 
 
 def build(chosen: argparse.Namespace, source: VideoFiles | FrameFolders) -> FeatureModel:
-    """The chosen model. Raises CheckpointError as those of tasks/video_captioning/feature_models.py."""
+    """The chosen model. Raises CheckpointError as those of scripts/feature_models.py."""
     if chosen.model == "videomae":
         return feature_models.videomae(chosen.weights, source, chosen.frames)
     frames = chosen.frames or FRAMES

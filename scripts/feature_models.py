@@ -1,6 +1,6 @@
 """Models whose features of a clip a captioner reads: Video Swin, and CLIP and VideoMAE as transformers saves them.
 
-    model = open_model("videomae", "path/to/videomae", source, frames=None)
+    model = videomae("path/to/videomae", source, frames=None)
     model.pixels.read(clip, None)              # (F, 3, S, S) of a clip
     model(batch)                               # (B, T, P, D) float32: T times, P places
 
@@ -37,7 +37,10 @@ FRAMES, OPTION = 32, "--weights"
 
 
 class FeatureModel(nn.Module):
-    """net: (B, F, 3, S, S) -> (B, T * P, D), times first. weights: what tells these weights from others."""
+    """Clips as `pixels` prepares them, (B, F, 3, S, S), -> (B, T, P, D).
+
+    net: -> (B, T * P, D), times first. weights: what tells these weights from others.
+    """
 
     def __init__(self, net: nn.Module, pixels: Input, frames: int, times: int, weights: str):
         super().__init__()
