@@ -30,7 +30,7 @@ from datamodules.formats.names import misnamed
 from datamodules.formats.video_files import ENDINGS, is_video
 from datamodules.moment_retrieval.clip_frames import ClipFrames
 from scripts.arguments import parser_for
-from scripts.extracting import finish, keep_settings, only_run, progress
+from scripts.extracting import finish, keep_settings, only_run, progress, say_others
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl
 from tasks.moment_retrieval.clip_extractor import ClipExtractor
@@ -109,6 +109,8 @@ def extract(folder: Path, named: Mapping[str, object], arrays_of, settings: dict
 
 def run(chosen: argparse.Namespace, console: Console) -> None:
     videos, sentences = videos_in(chosen.videos), sentences_in(chosen.queries)
+    if chosen.videos.is_dir():
+        say_others(chosen.videos, console)
     clip = ClipExtractor.load(chosen.clip, chosen.device)
 
     def of_video(path: Path) -> dict[str, object]:

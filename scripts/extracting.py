@@ -6,11 +6,13 @@ with only_run(Path("frames")):                          # a second run on one fo
     keep_failures(Path("frames"), {"video7": "..."})    # failures.txt
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -19,10 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import read_json
 from datamodules.formats.names import misnamed
-from datamodules.formats.video_files import ENDINGS
+from datamodules.formats.video_files import ENDINGS, Rotation, is_video
 from datamodules.video_captioning.captions import Clip, fields_from, natural, read_captions
 
 SETTINGS, FAILURES, LOCK = "extraction.json", "failures.txt", ".extraction.lock"
+EARLIER = {"rotation": "ignore", "model": "swin", "pool": "none"}  # what extractions did before they wrote it down
 
 
 def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Clip]:
@@ -35,7 +38,7 @@ def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Cli
     if annotations:
         return read_captions(annotations, fields_from(layout))
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    names = [entry.stem for entry in entries if entry.suffix.lower() in ENDINGS and entry.is_file()]
+    names = [entry.stem for entry in entries if is_video(entry) and entry.is_file()]
     names = names or [entry.name for entry in entries if entry.is_dir()]
     if not names:
         raise DataError(f"{folder}: no video files ({', '.join(ENDINGS)}) and no folders of frames in it.")
@@ -43,6 +46,27 @@ def clips_of(folder: Path, annotations: Sequence[Path], layout: str) -> list[Cli
         twice = sorted({name for name in names if names.count(name) > 1}, key=natural)
         raise DataError(f"{folder}: more than one video file is called {some(twice)}; a clip needs a name of its own.")
     return [Clip(name, name, ()) for name in sorted(names, key=natural)]
+
+
+def say_others(folder: Path, console: Console) -> None:
+    """Counts and names what is in `folder` and is not extracted: files of other endings, and folders beside videos."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    used = {entry.name for entry in entries if is_video(entry) and entry.is_file()}
+    used = used or {entry.name for entry in entries if entry.is_dir()} | {SETTINGS, FAILURES}
+    others = sorted(entry.name for entry in entries if entry.name not in used)
+    if others:
+        say = f"{folder}: left out {len(others)} that are not video files by their ending: {some(others)}"
+        console.print(say, soft_wrap=True, highlight=False, markup=False)
+
+
+def add_rotation(parser: argparse.ArgumentParser) -> None:
+    told = "turn frames as a file's header asks for; default: apply, and ignore with --annotations"
+    parser.add_argument("--rotation", choices=get_args(Rotation), help=told)
+
+
+def rotation_of(chosen: argparse.Namespace) -> Rotation:
+    """The choice, or the default: what is in published data sets is read as their own loaders read it."""
+    return chosen.rotation or ("ignore" if chosen.annotations else "apply")
 
 
 def split_ids(clips: Sequence[Clip]) -> tuple[list[Clip], dict[str, str]]:
@@ -75,6 +99,7 @@ def keep_settings(folder: Path, settings: Mapping[str, object]) -> None:
         before = read_json(path, f"{path}: not the settings of an extraction; remove it to begin anew")
         if not isinstance(before, dict):
             raise DataError(f"{path}: not the settings of an extraction; remove it to begin anew.")
+        before = EARLIER | before
         changed = [
             f"{key} {before.get(key)} (now {value})" for key, value in settings.items() if before.get(key) != value
         ]

@@ -7,8 +7,8 @@
 Clip i lasts from i * clip_length to (i + 1) * clip_length seconds after the first frame; a video of D seconds has
 D / clip_length clips, rounded, at least one. Which frame it is depends on the frames' own times, not on the rate that
 the header announces, so the rate may vary. These are the frames of FFmpeg's filter fps=1/clip_length, which
-the extractors of the field use. A rotation that the file asks for is applied. Frames are decoded one after the other
-and only the one before is kept, so a long video needs no memory.
+the extractors of the field use. Turning and mirroring that the file's header asks for are applied. Frames are decoded
+one after the other and only the one before is kept, so a long video needs no memory.
 """
 
 import math
@@ -21,7 +21,7 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.formats.guard import reading
-from datamodules.formats.video_files import check_there, check_whole, opened, picture, reformatter
+from datamodules.formats.video_files import check_pause, check_there, decoded, opened, picture, reformatter
 
 HALF = Fraction(1, 2)
 
@@ -52,7 +52,7 @@ class ClipFrames:
             to_rgb = reformatter()
             clip, number, before, first, at, last = 0, 0, None, None, Fraction(0), Fraction(0)
             usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)  # seconds that a frame is shown
-            for frame in container.decode(stream):
+            for frame in decoded(self.path, container, stream):
                 told = None if frame.pts is None else frame.pts * Fraction(frame.time_base)
                 first = told if first is None else first
                 at = last + usual if told is None or first is None else told - first
@@ -60,13 +60,13 @@ class ClipFrames:
                     at = Fraction(0)
                 elif at < last:
                     raise DataError(f"{self.path}: frame {number} is shown at {float(at):g} s, before the last one.")
+                check_pause(self.path, float(at - last), float(last))
                 while before is not None and at >= (clip + HALF) * self.length:
                     yield self._picture(before, to_rgb, number - 1)
                     clip += 1
                 before, last, number = frame, at, number + 1
             if before is None:
                 raise DataError(f"{self.path}: no frames in it.")
-            check_whole(self.path, number, stream.frames)
             shown = before.duration * Fraction(before.time_base) if before.duration else usual
             end = last + shown
             self.duration = float(end)
@@ -74,5 +74,4 @@ class ClipFrames:
                 yield self._picture(before, to_rgb, number - 1)
 
     def _picture(self, frame: Any, to_rgb: Any, number: int) -> np.ndarray:
-        pixels = picture(self.path, frame, number, to_rgb)
-        return np.rot90(pixels, frame.rotation // 90) if frame.rotation % 90 == 0 else pixels
+        return picture(self.path, frame, number, to_rgb, rotation="apply")

@@ -20,7 +20,7 @@ from datamodules.loading import Draw
 from datamodules.normalise import normalise
 from datamodules.streams import FolderStream, PackedStream
 from datamodules.video_captioning.captions import Clip
-from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from datamodules.video_captioning.sources import FrameFolders, OwnVideo, VideoFiles
 from datamodules.video_captioning.transforms import cut
 
 CAPTIONS = ("all", "random")
@@ -41,7 +41,9 @@ class Pixels:
 
     key = "frames"
 
-    def __init__(self, source: VideoFiles | FrameFolders, frames: int, short_side: int, size: int, mean, std):
+    def __init__(
+        self, source: VideoFiles | FrameFolders | OwnVideo, frames: int, short_side: int, size: int, mean, std
+    ):
         self.source, self.frames, self.short_side, self.size = source, frames, short_side, size
         self.mean, self.std = list(mean), list(std)
 
@@ -117,3 +119,11 @@ class Clips(Dataset):
             "references": [list(clip.captions) for clip in clips],
             "video": [clip.id for clip in clips],
         }
+
+
+def absent(source: Input, clips: list[Clip]) -> list[Clip]:
+    """The clips whose file is not there."""
+    if not isinstance(source, Features):
+        return source.source.missing(clips)
+    gone = set(source.stream.missing(feature_file(source.stream, clip) for clip in clips))
+    return [clip for clip in clips if feature_file(source.stream, clip) in gone]

@@ -30,19 +30,20 @@ from datamodules.contract import Data
 from datamodules.errors import DataError, some
 from datamodules.evaluated import Evaluated
 from datamodules.formats.json_text import read_json
+from datamodules.formats.video_files import Rotation
 from datamodules.loading import Draws, loader, ranks
 from datamodules.mini.store import settings_from
 from datamodules.packed import packed_beside
 from datamodules.streams import FolderStream, open_stream, stream_settings
 from datamodules.video_captioning.annotations import Annotations, Clip
 from datamodules.video_captioning.captions import joined, read_files
-from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, feature_file
+from datamodules.video_captioning.clips import Clips, Features, Input, Pixels, absent, feature_file
 from datamodules.video_captioning.fields import fields_from
 from datamodules.video_captioning.id_lists import read_ids
 from datamodules.video_captioning.mini import generator as mini_msrvtt
 from datamodules.video_captioning.options import check, files_of
 from datamodules.video_captioning.rules import RULES
-from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from datamodules.video_captioning.sources import FrameFolders, OwnVideo, VideoFiles
 from datamodules.video_captioning.splits import (
     SPLITS,
     Chosen,
@@ -76,6 +77,7 @@ class Captions(Data):
         eval_batch_size: Count,
         videos: str = "videos",
         video_file: str = "{video}.mp4",
+        rotation: Rotation = "ignore",
         frame_folder: str = "frames",
         features: Mapping[str, Any] | None = None,
         fields: str | Mapping[str, Any] = "msrvtt",
@@ -113,6 +115,7 @@ class Captions(Data):
         self.stream = stream_settings("features", given) if used else None
         self.fields, self.id_ranges, self.encoding, self.defects = fields_from(fields), id_ranges, encoding, defects
         self.lists = None if lists is None else dict(lists)
+        self.rotation: Rotation = rotation
         self.split_names = {"train": "train", "val": "validate", "test": "test"} if splits is None else dict(splits)
         self.captions, self.frames, self.image_size = captions, frames, image_size
         self.short_side = image_size if short_side is None else short_side
@@ -191,7 +194,7 @@ class Captions(Data):
         if self.source == "features":
             return Features(open_stream(self.folder, "features", self.stream), 0)
         if self.source == "video":
-            source = VideoFiles(self.folder / self.videos, self.video_file)
+            source = VideoFiles(self.folder / self.videos, self.video_file, self.rotation)
         else:
             source = FrameFolders(self.folder / self.frame_folder)
         return Pixels(source, self.frames, self.short_side, self.image_size, self.mean, self.std)
@@ -208,26 +211,21 @@ class Captions(Data):
                 why = error
         raise DataError(f"{self.name}: none of the {len(clips)} train clips can be read: {why}")
 
-    def absent(self, source: Input, clips: list[Clip]) -> list[Clip]:
-        """The clips whose file is not there."""
-        if not isinstance(source, Features):
-            return source.source.missing(clips)
-        gone = set(source.stream.missing(feature_file(source.stream, clip) for clip in clips))
-        return [clip for clip in clips if feature_file(source.stream, clip) in gone]
-
     def _present(self, split: str, clips: list[Clip]) -> list[Clip]:
         """The clips whose file is there. DataError: some are missing (missing=refuse), or all are."""
-        gone = self.absent(self.input, clips)
+        gone = absent(self.input, clips)
         if isinstance(self.input, Features):
             stream = self.input.stream
-            what, where, example = "features", stream.path, gone and feature_file(stream, gone[0])
+            what, where, hint = "features", stream.path, ""
+            example = gone and feature_file(stream, gone[0])
         else:
             source = self.input.source
             what, where, example = source.noun, source.path, gone and source.file(gone[0]).name
+            hint = source.hint(gone[0]) if gone and isinstance(source, VideoFiles) else ""
         if gone and (self.missing == "refuse" or len(gone) == len(clips)):
             raise DataError(
                 f"{self.name}: no {what} of {len(gone)} of the {len(clips)} {split} clips: "
-                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}. {self.advice()} "
+                f"{some(clip.id for clip in gone)}; looked for {example} in {where.resolve()}.{hint} {self.advice()} "
                 "data.missing=skip leaves such clips out."
             )
         return self._without(split, clips, {clip.id for clip in gone}, f"have no {what}", f"clip without {what}")
@@ -300,17 +298,21 @@ class Captions(Data):
         self._read()
         return read_json(self.folder / mini_msrvtt.ORACLE)
 
-    def example(self, path: str | Path) -> dict[str, Any]:
+    def example(self, path: str | Path, span: tuple[float, float] | None = None) -> dict[str, Any]:
         """The batch, without captions, of one clip that need not be in the data: a video file, or a folder of frames.
 
+        span: a part of a video file, seconds from its start. A video is turned as its header asks for.
         If the data are features, `path` is an .npy file of them; generated data also make them from a video file.
-        Raises DataError: no such file, not readable, or not what this data is made of.
+        Raises DataError: no such file, not readable, or not what this data is made of; a span of something else.
         """
         path = Path(path)
         if not path.exists():
             raise DataError(f"{path}: no such file.")
-        clip = Clip(path.name, path.name, ())
-        source = FrameFolders(path.parent) if path.is_dir() else VideoFiles(path.parent, "{video}")
+        place = path.resolve()
+        clip = Clip(place.name, place.name, (), span=span)
+        source = FrameFolders(place.parent) if path.is_dir() else OwnVideo(path)
+        if span is not None and (path.is_dir() or path.suffix == ".npy"):
+            raise DataError(f"{path}: only a video file has times, of which a part can be read.")
         sizes = (self.frames, self.short_side, self.image_size)
         if self.source == "features" and self.mini is not None:  # whose features are of whole clips
             sizes = (self.mini.frames, self.mini.size, self.mini.size)

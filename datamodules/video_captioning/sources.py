@@ -1,4 +1,4 @@
-"""Where the frames of a clip come from: a video file, or a folder of extracted JPEG frames.
+"""Where the frames of a clip come from: a video file, a folder of extracted JPEG frames, or a file in no data set.
 
     source = VideoFiles(Path("data/msrvtt/videos"), "{video}.mp4")
     source.missing(clips)           # those whose file is not there
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
 from datamodules.formats.names import file_name
-from datamodules.formats.video_files import is_video
+from datamodules.formats.video_files import Rotation, is_video, other_ending
 from datamodules.pixels import decode
 from datamodules.video_captioning.captions import Clip, natural
 from datamodules.video_captioning.video import read_video, spread
@@ -33,27 +33,39 @@ class VideoFiles:
 
     noun = "video file"
 
-    def __init__(self, path: Path, pattern: str):
-        """DataError: a pattern without the video's id."""
-        self.path, self.pattern = path, pattern
+    def __init__(self, path: Path, pattern: str, rotation: Rotation = "ignore"):
+        """rotation: what to do if a file's header asks for turning. DataError: a pattern without the video's id."""
+        self.path, self.pattern, self.rotation = path, pattern, rotation
         try:
             named = pattern.format(video="v") != pattern
         except (LookupError, ValueError):
             named = False
         if not named:
             raise DataError(f"data.video_file is {pattern!r}, expected a file name with {{video}} in it.")
-        self._endings: dict[str, str] | None = None
+        self._endings: dict[str, list[str]] | None = None
 
     def file(self, clip: Clip) -> Path:
-        """The clip's file; it need not be there. DataError: an id that leads to another folder."""
+        """The clip's file; it need not be there. DataError: an id that leads to another folder, two files of one
+        name for "{video}.*"."""
         video = file_name(clip.media, f"{self.path}, clip")
         if not self.pattern.endswith(".*"):
             return self.path / self.pattern.format(video=video)
         if self._endings is None:
-            there = sorted(names_in(self.path))
-            self._endings = {Path(name).stem: name for name in there if is_video(name)}
-        stem = self.pattern[:-2].format(video=video)
-        return self.path / self._endings.get(stem, self.pattern.format(video=video))
+            self._endings = {}
+            for name in sorted(filter(is_video, names_in(self.path))):
+                self._endings.setdefault(Path(name).stem, []).append(name)
+        named = self.pattern.format(video=video)
+        found = self._endings.get(named[:-2], [named])
+        if len(found) > 1:
+            raise DataError(
+                f"{self.path}: which is {named}? {some(found)} are there; name one ending, or keep one file."
+            )
+        return self.path / found[0]
+
+    def hint(self, clip: Clip) -> str:
+        """The text " video0.MP4 is there; {video}.* finds it." for a file with another ending, or ""."""
+        there = "" if self.pattern.endswith(".*") else other_ending(self.file(clip))
+        return there and f"{there[:-1]}; {Path(self.pattern).stem}.* finds it."
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips whose file is not there."""
@@ -68,7 +80,21 @@ class VideoFiles:
 
     def frames(self, clip: Clip, count: int) -> np.ndarray:
         """(count, H, W, 3) uint8. Raises DataError as read_video does."""
-        return read_video(self.file(clip), count, clip.span)
+        path = self.file(clip)
+        if not path.is_file() and (hint := self.hint(clip)):
+            raise DataError(f"{path}: no such video file.{hint}")
+        return read_video(path, count, clip.span, self.rotation)
+
+
+class OwnVideo:
+    """A video file that is in no data set, shown as its header asks for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def frames(self, clip: Clip, count: int) -> np.ndarray:
+        """(count, H, W, 3) uint8, of the clip's span. Raises DataError as read_video does."""
+        return read_video(self.path, count, clip.span, rotation="apply")
 
 
 class FrameFolders:

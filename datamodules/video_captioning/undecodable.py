@@ -17,6 +17,8 @@ from datamodules.video_captioning.clips import Input
 
 log = logging.getLogger(__name__)
 
+CHECKS = 2  # counted up when more kinds of damage are found: lists of before are made again
+
 
 def check_clips(clips: Sequence[Clip], source: Input, threads: int | None = None) -> dict[str, str]:
     """id -> what is wrong, for every clip that cannot be read completely, in order.
@@ -41,7 +43,7 @@ def unreadable(clips: Sequence[Clip], source: Input, stamps: Sequence[tuple], ke
 
     stamps: size and time of change of each clip, so that a file that was replaced is checked again.
     """
-    digest = hashlib.sha256(source.key.encode())
+    digest = hashlib.sha256(f"{source.key} {CHECKS}".encode())
     for clip, stamp in zip(clips, stamps, strict=True):
         digest.update(repr((clip.id, clip.span, stamp)).encode())
     kept = keep / f".unreadable-{digest.hexdigest()[:12]}.json"

@@ -79,13 +79,25 @@ def tensors_of(content: Any, key: str, source: str) -> dict[str, torch.Tensor]:
     return weights
 
 
+KEYS = ("model", "state_dict", "module")  # of what holds a state dict; "module" is DeepSpeed's
+
+
+def _key_of(content: Any) -> str | None:
+    """The key of KEYS under which `content` holds more names, if there is one."""
+    if not isinstance(content, Mapping):
+        return None
+    return next((key for key in KEYS if isinstance(content.get(key), Mapping)), None)
+
+
 def state_dict_of(content: Any, source: str) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The weights of a file, by the names of the bare model, and what to tell of how they were found.
 
-    They are in "model" or "state_dict", or are the file itself. What a wrapper of torch puts before every name is left
-    out. Raises CheckpointError as `tensors_of`.
+    They are in "model", "state_dict" or "module" (where DeepSpeed puts them), one in another if need be, or are the
+    file itself. What a wrapper of torch puts before every name is left out. Raises CheckpointError as `tensors_of`.
     """
-    key = next((k for k in ("model", "state_dict") if isinstance(content, Mapping) and k in content), None)
+    key = _key_of(content)
+    while key is not None and (inner := _key_of(content[key])) is not None:
+        content, key = content[key], inner
     if key is None and isinstance(content, Mapping) and any(torch.is_tensor(value) for value in content.values()):
         content, key = {"model": content}, "model"
     weights, remarks = tensors_of(content, key or "model", source), []

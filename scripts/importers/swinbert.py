@@ -74,7 +74,7 @@ def _frames(backbone: dict[str, Any], tokens: int, source: str) -> int:
 def released(content: Any, source: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor], list[str]]:
     """Keywords of SwinBert, keywords of its VideoSwin, the state dict that fits them, and what to tell.
 
-    content: what torch.load gave: the state dict itself, or a dict that holds it as "state_dict" or "model".
+    content: what torch.load gave: the state dict itself, or a dict that holds it as "state_dict", "model" or "module".
     Raises CheckpointError for anything but a whole SwinBERT that this project's model can be.
     """
     weights, remarks = state_dict_of(content, source)

@@ -1,4 +1,4 @@
-"""More than 2,000 damaged files, and small ones that ask for much, over every reader of a file: what becomes of them?
+"""More than 3,000 damaged files, and small ones that ask for much, over every reader of a file: what becomes of them?
 
     python -m scripts.torture files                               all readers; writes docs/results/damaged_files.md
     python -m scripts.torture files --only npz "jsonl moments"    some of them; prints the table alone
@@ -18,9 +18,10 @@ from scripts.torture.damage import damaged
 from scripts.torture.judging import OUTCOMES, SECONDS, Reader, Verdict, Worker, fingerprint
 from scripts.torture.model_readers import MODELS
 from scripts.torture.readers import DATA
+from scripts.torture.video_readers import VIDEOS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "damaged_files.md"
-READERS = {reader.name: reader for reader in (*DATA, *MODELS)}
+READERS = {reader.name: reader for reader in (*DATA, *VIDEOS, *MODELS)}
 FAILED = ("not named", "raw", "hang")
 HEAD = """# Damaged files
 

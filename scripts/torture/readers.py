@@ -1,4 +1,5 @@
-"""The readers of data files, each with a small whole file; model_readers.py has those of models and runs.
+"""The readers of data files, each with a small whole file; video_readers.py has those of videos, model_readers.py those
+of models and runs.
 
 READERS["npz"].make(folder)      # writes the file
 """
@@ -30,16 +31,15 @@ from datamodules.pixels import decode
 from datamodules.streams import StreamSettings, open_stream
 from datamodules.video_captioning.captions import Clip, fields_from, read_captions
 from datamodules.video_captioning.clips import Features
-from datamodules.video_captioning.mini.mp4 import write_mp4
-from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from datamodules.video_captioning.sources import FrameFolders
 from datamodules.video_captioning.undecodable import unreadable
 from scripts.torture.judging import Reader
+from scripts.torture.video_readers import CONCEALED
 from tasks.audio_description.predictions import read_predictions
 
 WIDTH, ROWS = 8, 12
 PAYLOAD = "numbers have no checksum"
 LETTERS = "letters and digits of a text have no checksum"
-CONCEALED = "decoders conceal damage"
 DEEP = {"deep": lambda whole: b"[" * 200_000, "5,000 digits": lambda whole: b"9" * 5000}
 
 
@@ -203,11 +203,6 @@ def make_jpeg(folder: Path) -> Path:
     return folder / "frames" / "video1" / "0002.jpg"
 
 
-def make_mp4(folder: Path) -> Path:
-    write_mp4(folder / "video1.mp4", np.stack([picture(32, seed) for seed in range(8)]), rate=8)
-    return folder / "video1.mp4"
-
-
 def make_parquet(folder: Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -295,8 +290,6 @@ DATA = [
     Reader("png", make_png, lambda path: np.asarray(decode(path.read_bytes(), str(path))),
            asking={"100,000 x 100,000 pixels": png_that_asks}),
     Reader("jpeg", make_jpeg, lambda path: FrameFolders(path.parents[1]).frames(Clip("video1", "video1", ()), 3),
-           CONCEALED),
-    Reader("mp4", make_mp4, lambda path: VideoFiles(path.parent, "{video}.mp4").frames(Clip("video1", "video1", ()), 4),
            CONCEALED),
     Reader("parquet", make_parquet, all_images),
     Reader("cache: statistics", make_statistics, statistics),

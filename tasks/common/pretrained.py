@@ -8,6 +8,7 @@ that reads it pass. So the files of a folder are opened one by one first (`check
 names the files that were read.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,15 @@ def check_files(key: str, name: str) -> None:
 
                 with safe_open(path, "pt") as file:
                     file.keys()
+
+
+def digest(model: torch.nn.Module) -> str:
+    """16 letters that tell a model's weights from others."""
+    found = hashlib.sha256()
+    for name, values in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(values.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def within(name: str, *files: str) -> str:

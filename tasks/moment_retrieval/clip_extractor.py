@@ -22,7 +22,7 @@ import torch
 
 from datamodules.errors import DataError, some
 from tasks.common.errors import CheckpointError
-from tasks.common.pretrained import WEIGHTS, check_files, from_pretrained
+from tasks.common.pretrained import WEIGHTS, check_files, digest, from_pretrained
 
 PICTURES = ("preprocessor_config.json", "processor_config.json")  # either says how pictures are prepared
 KNOBS = ("size", "crop_size", "resample", "image_mean", "image_std", "do_center_crop", "do_resize")  # of their settings
@@ -41,15 +41,15 @@ class ClipExtractor:
             raise CheckpointError(f"CLIP reads pictures of {size} x {size}; its image processor makes {tuple(made)}")
 
     @classmethod
-    def load(cls, place: str | Path, device: str = "cpu") -> "ClipExtractor":
-        """place: a folder with a CLIP model and its tokenizer, or the model's name on the hub.
+    def load(cls, place: str | Path, device: str = "cpu", key: str = "CLIP") -> "ClipExtractor":
+        """place: a folder with a CLIP model and its tokenizer, or the model's name on the hub. key: begins messages.
 
         Raises CheckpointError: neither, a damaged file, a model of another kind, weights that are not all there; a
         device that cannot be used.
         """
         from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImageProcessor, CLIPModel
 
-        name, key = str(place), "CLIP"
+        name = str(place)
         check_files(key, name)
         with from_pretrained(key, name, "a CLIP model", "config.json"):
             config = AutoConfig.from_pretrained(name)
@@ -86,14 +86,10 @@ class ClipExtractor:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What the rows depend on, plain: a digest of the weights, the tokens, and how pictures are prepared."""
-        digest = hashlib.sha256()
-        for name, values in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(values.cpu().contiguous().numpy().tobytes())
         vocabulary = hashlib.sha256(repr(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
         told = self.pixels.to_dict()
         pictures = json.loads(json.dumps({name: told.get(name) for name in KNOBS}, default=dict))
-        return {"weights": digest.hexdigest()[:16], "vocabulary": vocabulary[:16], "pictures": pictures}
+        return {"weights": digest(self.model), "vocabulary": vocabulary[:16], "pictures": pictures}
 
     @torch.inference_mode()
     def rows(self, frames: Iterable[np.ndarray], batch_size: int = 32) -> np.ndarray:

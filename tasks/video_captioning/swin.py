@@ -30,6 +30,7 @@ SIZES = {  # embed_dim, depths, heads
     "base": (128, (2, 2, 18, 2), (4, 8, 16, 32)),
 }
 WEIGHTS = {"tiny": Swin3D_T_Weights, "small": Swin3D_S_Weights, "base": Swin3D_B_Weights}
+SETTING = "task.backbone.weights"
 INDEX = "relative_position_index"  # a buffer that follows from the window
 
 
@@ -145,8 +146,11 @@ def load_backbone(swin: SwinTransformer3d, state: Mapping[str, Tensor]) -> None:
     swin.load_state_dict(found, strict=False)  # all but the buffer
 
 
-def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
-    """Loads torchvision's weights of that name, or a file. CheckpointError if there are none, or they do not fit."""
+def load(swin: SwinTransformer3d, weights: str, size: str | None, option: str = SETTING) -> None:
+    """Loads torchvision's weights of that name, or a file. CheckpointError if there are none, or they do not fit.
+
+    option: what the user sets to name them; null is a choice for SETTING alone.
+    """
     names = {} if size is None else {weight.name: weight for weight in WEIGHTS[size]}
     path = Path(weights)
     if weights in names:
@@ -155,7 +159,11 @@ def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
         except (OSError, RuntimeError) as error:  # no network; a file that is not the published one
             raise CheckpointError(
                 f"VideoSwin: weights {weights!r} cannot be fetched from {names[weights].url} ({error}); "
-                "task.backbone.weights=<a file of them>, or null to start at random"
+                + (
+                    f"{SETTING}=<a file of them>, or null to start at random"
+                    if option == SETTING
+                    else f"{option} takes a file of them"
+                )
             ) from error
     elif path.is_file():
         state = read(path)
@@ -163,7 +171,7 @@ def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
         near = get_close_matches(weights, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(
-            f"VideoSwin: weights {weights!r} (task.backbone.weights) are neither a file nor torchvision's for size "
+            f"VideoSwin: weights {weights!r} ({option}) are neither a file nor torchvision's for size "
             f"{size}; those are {', '.join(names) or 'none'}.{hint}"
         )
     try:
@@ -173,11 +181,12 @@ def load(swin: SwinTransformer3d, weights: str, size: str | None) -> None:
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """The state dict in a file, alone or as its "state_dict" or "model". Tensors and plain values only are read."""
+    """The state dict in a file, alone or as its "state_dict", "model" or "module". Only tensors and plain values are
+    read."""
     with reading(f"{path} is not a file of weights, or it is cut off", CheckpointError):
         verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "module"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             return content[key]
     if not isinstance(content, Mapping):

@@ -1,18 +1,29 @@
 """Extracting features: the backbone's grid of the central square, complete files or none, resumed, failures listed."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torchvision.models.video import swin3d_t
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
 
+from datamodules.video_captioning.captions import Clip
+from datamodules.video_captioning.clips import Pixels
 from datamodules.video_captioning.feature_files import write_features
+from datamodules.video_captioning.sources import VideoFiles
+from datamodules.video_captioning.transforms import cut
+from datamodules.video_captioning.video import read_video
 from scripts import extract_features
 from scripts.extract_features import main
 from scripts.extract_frames import main as extract_frames
-from tests.datamodules.video_captioning.small import footage, write_video
+from scripts.feature_models import MEAN, STD, FeatureModel
+from tasks.moment_retrieval.clip_extractor import ClipExtractor
+from tests.datamodules.video_captioning.small import footage, open_set, write_json, write_video
 from tests.programs import started
+from tests.tasks.moment_retrieval.small_clip import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -50,7 +61,13 @@ def videos(tmp_path) -> Path:
 
 @pytest.fixture
 def means(monkeypatch):
-    monkeypatch.setattr(extract_features, "build", lambda size, weights: Means())
+    monkeypatch.setattr(extract_features, "build", lambda chosen, source: of(Means(), chosen, source))
+
+
+def of(net: torch.nn.Module, chosen, source) -> FeatureModel:
+    """A model of two times and one place, in place of a Video Swin."""
+    pixels = Pixels(source, chosen.frames, chosen.image_size, chosen.image_size, MEAN, STD)
+    return FeatureModel(net, pixels, chosen.frames, 2, "")
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -58,9 +75,6 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_features_are_the_backbones_on_the_normalised_central_square(videos, tmp_path, means):
-    from datamodules.video_captioning.transforms import cut
-    from datamodules.video_captioning.video import read_video
-
     main([str(videos), str(tmp_path / "out"), *SMALL])
     found = arrays(tmp_path / "out")
     assert sorted(found) == [f"v{i}" for i in range(5)]
@@ -80,10 +94,8 @@ def test_swin_features_are_torchvisions(videos, tmp_path):
     for path in sorted(videos.iterdir())[1:]:
         path.unlink()
     main([str(videos), str(tmp_path / "out"), *SMALL, "--weights", str(tmp_path / "swin.pth")])
-    frames = extract_features.Pixels(
-        extract_features.VideoFiles(videos, "{video}.*"), 4, 32, 32, extract_features.MEAN, extract_features.STD
-    )
-    clip = frames.batch([frames.read(extract_features.Clip("v0", "v0", ()), None)])
+    frames = Pixels(VideoFiles(videos, "{video}.*"), 4, 32, 32, MEAN, STD)
+    clip = frames.batch([frames.read(Clip("v0", "v0", ()), None)])
     with torch.no_grad():
         grid = model.norm(model.features(model.pos_drop(model.patch_embed(clip.transpose(1, 2)))))  # (1, 2, 1, 1, 768)
     assert np.allclose(arrays(tmp_path / "out")["v0"], grid.reshape(2, 768), atol=5e-3)
@@ -123,7 +135,7 @@ def test_numbers_that_float16_cannot_hold_are_a_failure(tmp_path, videos, monkey
         def forward(self, frames):
             return torch.full((len(frames), 2, 3), value)
 
-    monkeypatch.setattr(extract_features, "build", lambda size, weights: Bad())
+    monkeypatch.setattr(extract_features, "build", lambda chosen, source: of(Bad(), chosen, source))
     with pytest.raises(SystemExit, match="5 clips failed"):
         main([str(videos), str(tmp_path / "out"), *SMALL])
     assert not arrays(tmp_path / "out")
@@ -140,3 +152,118 @@ def test_unknown_weights_are_said(videos, tmp_path):
     places = (str(videos), str(tmp_path / "out"))
     done = started("-m", "scripts.extract_features", *places, *SMALL, "--weights", "KINETICS40_V1")
     assert done.returncode == 1 and "KINETICS400_V1" in done.stderr and "Traceback" not in done.stderr
+
+
+# -- other models -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "small")
+
+
+@pytest.fixture(scope="module")
+def videomae_folder(tmp_path_factory) -> Path:
+    """A small, untrained VideoMAE with a head, as fine-tuned ones are saved: 4 frames, 2 x 2 x 2 tokens of 32."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    config = VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, tubelet_size=2, **sizes)
+    folder = tmp_path_factory.mktemp("videomae")
+    VideoMAEForVideoClassification(config).save_pretrained(folder)
+    told = {"image_processor_type": "VideoMAEImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    return folder
+
+
+OTHERS = ("--workers", "0", "--device", "cpu", "--batch-size", "2")
+
+
+def test_clip_gives_a_row_per_frame_the_ones_that_moments_are_found_with(videos, tmp_path, clip_folder):
+    main(
+        [str(videos), str(tmp_path / "out"), *OTHERS, "--model", "clip", "--weights", str(clip_folder), "--frames", "3"]
+    )
+    clip = ClipExtractor.load(clip_folder)
+    found = arrays(tmp_path / "out")
+    assert sorted(found) == [f"v{i}" for i in range(5)]
+    for name, rows in found.items():
+        expected = clip.rows(iter(read_video(videos / f"{name}.mp4", 3)))
+        assert rows.shape == (3, clip.video_dim)
+        assert np.allclose(rows, expected, atol=5e-3 * np.abs(expected).max())
+
+
+def test_videomae_gives_its_last_hidden_states(videos, tmp_path, videomae_folder):
+    options = [str(videos), str(tmp_path / "out"), *OTHERS, "--model", "videomae", "--weights", str(videomae_folder)]
+    main(options)
+    model = VideoMAEModel.from_pretrained(videomae_folder).eval()
+    for name, rows in arrays(tmp_path / "out").items():
+        pixels = (cut(read_video(videos / f"{name}.mp4", 4), 32, 32, None) / 255 - 0.5) / 0.25
+        with torch.no_grad():
+            expected = model(pixel_values=pixels[None]).last_hidden_state[0].numpy()
+        assert rows.shape == (8, 32)
+        assert np.allclose(rows, expected, atol=5e-3)
+    main([*options[:1], str(tmp_path / "pooled"), *options[2:], "--pool", "places"])
+    whole, pooled = arrays(tmp_path / "out"), arrays(tmp_path / "pooled")
+    for name in whole:  # 2 times x 4 places
+        assert np.allclose(pooled[name], whole[name].astype(np.float32).reshape(2, 4, 32).mean(1), atol=5e-3)
+    with pytest.raises(SystemExit, match="begun with other settings: pool none \\(now places\\)"):
+        main([*options, "--pool", "places"])
+
+
+def test_a_captioner_trains_on_rows_of_another_model(videos, tmp_path, videomae_folder):
+    main([str(videos), str(tmp_path / "rows"), *OTHERS, "--model", "videomae", "--weights", str(videomae_folder)])
+    places = {"train": ["v0", "v1", "v2"], "val": ["v3"], "test": ["v4"]}
+    for split, names in places.items():
+        write_json(tmp_path / f"{split}.json", {name: {"captions": ["a man runs"]} for name in names})
+    files = {split: f"{split}.json" for split in places}
+    options = {"features": {"path": "rows", "dim": 32}, "fields": "captions", "annotations": files}
+    data = open_set(tmp_path, source="features", **options)
+    assert data.facts()["grid"] == 8 and data.facts()["feature_dim"] == 32
+    assert next(iter(data.train_dataloader()))["features"].shape == (3, 8, 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "clip", "--weights", "nowhere/at/all"), "--weights: 'nowhere/at/all' is neither a folder with"),
+        (
+            ("--model", "videomae", "--weights", "{clip}"),
+            "--weights: .* is a model of type 'clip', expected 'videomae'",
+        ),
+        (("--model", "clip", "--weights", "{videomae}"), "holds a model of type 'videomae', expected 'clip'"),
+        (
+            ("--model", "videomae", "--weights", "{videomae}", "--frames", "8"),
+            "--frames 8: this VideoMAE reads 4 frames",
+        ),
+        (("--model", "clip", "--size", "tiny"), "2"),
+        (("--weights", "KINETICS40_V1"), r"\(--weights\) are neither a file nor torchvision's"),
+    ],
+)
+def test_weights_that_cannot_serve_are_refused_by_the_options_own_name(
+    videos, tmp_path, clip_folder, videomae_folder, options, message
+):
+    given = [text.format(clip=clip_folder, videomae=videomae_folder) for text in options]
+    with pytest.raises(SystemExit) as stop:
+        main([str(videos), str(tmp_path / "out"), *OTHERS, *given])
+    assert re.search(message, str(stop.value)) and "task.backbone" not in str(stop.value)
+    assert not (tmp_path / "out" / "extraction.json").exists()
+
+
+def test_without_a_network_the_command_names_its_own_option(videos, tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(
+        SystemExit, match=r"cannot be fetched from https://.*no network.*; --weights takes a file"
+    ) as stop:
+        main([str(videos), str(tmp_path / "out"), *OTHERS])
+    assert "task.backbone" not in str(stop.value) and "null" not in str(stop.value)
+
+
+def test_a_folder_beside_videos_does_not_hide_them(videos, tmp_path, means, capsys):
+    (videos / "old").mkdir()
+    (videos / "list.txt").touch()
+    main([str(videos), str(tmp_path / "out"), *SMALL])
+    said = capsys.readouterr().out
+    assert "left out 2 that are not video files by their ending: list.txt, old" in said
+    assert "5 clips extracted" in said and len(arrays(tmp_path / "out")) == 5

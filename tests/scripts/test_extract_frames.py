@@ -1,10 +1,15 @@
 """Extracting frames: the video's own frames, complete clips or none, resumed, failures listed."""
 
+import json
+import os
+import signal
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from datamodules.video_captioning.captions import Clip
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
@@ -12,6 +17,7 @@ from datamodules.video_captioning.video import read_video
 from scripts import extract_frames
 from scripts.extract_frames import extract, main
 from scripts.extracting import only_run
+from tests.datamodules.test_video_files import turn
 from tests.datamodules.video_captioning.small import footage, write_json, write_video
 from tests.programs import started
 
@@ -186,3 +192,106 @@ def test_it_runs_as_a_command_with_two_processes(videos, tmp_path):
     (tmp_path / "frames/v1").rename(tmp_path / "gone")
     done = started(*command)
     assert done.returncode == 1 and "v1.mp4 cannot be decoded" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_kind_of_video_is_extracted_and_other_files_are_counted_and_named(tmp_path, capsys):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, codec in (("a.mp4", "libx264"), ("b.wmv", "wmv2"), ("c.3gp", "libx264"), ("d.MPEG", "mpeg2video")):
+        write_video(folder / name, footage(1), codec=codec, rate=25)
+    Image.fromarray(footage(1)[0]).save(folder / "e.gif", save_all=True, append_images=[Image.fromarray(footage(1)[8])])
+    for name in ("readme.txt", "a.srt", ".DS_Store"):
+        (folder / name).touch()
+    (folder / "more").mkdir()
+    assert run(folder, tmp_path / "frames") == 0
+    said = capsys.readouterr().out
+    assert "5 clips extracted" in said and names(tmp_path / "frames") == ["a", "b", "c", "d", "e", "extraction.json"]
+    assert f"{folder}: left out 3 that are not video files by their ending: a.srt, more, readme.txt" in said
+
+
+def test_an_unknown_codec_is_a_failure_with_its_reason(videos, tmp_path):
+    film = videos / "v1.mp4"
+    film.write_bytes(film.read_bytes().replace(b"avc1", b"zzzz"))
+    assert run(videos, tmp_path / "frames") == 1
+    name, why = (tmp_path / "frames" / "failures.txt").read_text().strip().split("\t")
+    assert name == "v1" and "v1.mp4: the format of its picture track is unknown" in why
+
+
+def test_videos_of_ones_own_are_turned_and_those_of_annotations_only_on_request(videos, tmp_path):
+    film = videos / "v1.mp4"
+    film.write_bytes(turn(film.read_bytes(), 0, 0x10000, -0x10000, 0))
+    path = write_json(tmp_path / "c.json", {name: {"captions": ["x"]} for name in ("v1", "v2")})
+    listed = ("--annotations", path, "--layout", "captions")
+    sizes = {}
+    for place, options in {
+        "own": (),
+        "ignored": ("--rotation", "ignore"),
+        "listed": listed,
+        "asked": (*listed, "--rotation", "apply"),
+    }.items():
+        assert run(videos, tmp_path / place, *options) == 0
+        sizes[place] = Image.open(tmp_path / place / "v1" / "0001.jpg").size
+        assert Image.open(tmp_path / place / "v2" / "0001.jpg").size == (21, 16)
+    assert sizes == {"own": (16, 21), "ignored": (21, 16), "listed": (21, 16), "asked": (16, 21)}
+
+
+def test_an_extraction_from_before_rotation_goes_on_as_it_began(videos, tmp_path):
+    (tmp_path / "frames").mkdir()
+    earlier = {"frames": 4, "short_side": 16, "quality": 95}
+    (tmp_path / "frames" / "extraction.json").write_text(json.dumps(earlier))
+    with pytest.raises(SystemExit, match="rotation ignore \\(now apply\\)"):
+        main([str(videos), str(tmp_path / "frames"), "--frames", "4", "--short-side", "16"])
+    assert run(videos, tmp_path / "frames", "--rotation", "ignore") == 0
+
+
+class Deadly(VideoFiles):
+    """Reading v2 or v10 ends the process, as a crash of FFmpeg would."""
+
+    def frames(self, clip, count):
+        if clip.id in ("v2", "v10"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().frames(clip, count)
+
+
+@pytest.mark.slow
+def test_a_video_at_which_the_process_dies_costs_one_clip(videos, tmp_path):
+    for i in range(20, 30):
+        write_video(videos / f"v{i}.mp4", footage(i))
+    clips = [Clip(f"v{i}", f"v{i}", ()) for i in (1, 2, 10, *range(20, 30))]
+    out = tmp_path / "frames"
+    out.mkdir()
+    failed = extract_frames.extract_all(Deadly(videos, "{video}.*"), clips, out, (4, 16, 95), 2, Console(quiet=True))
+    assert failed == dict.fromkeys(("v2", "v10"), extract_frames.DIED)
+    assert len([name for name in names(out) if len(names(out / name)) == 4]) == 11
+
+
+def test_failures_are_listed_when_the_run_is_stopped(videos, tmp_path, monkeypatch):
+    """The disk is full at the second of two clips; the first is damaged."""
+    (videos / "v1.mp4").write_bytes(b"x")
+
+    class Stops:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, do, source, clip, *rest):
+            future = Future()
+            if clip.id == "v1":
+                future.set_result(do(source, clip, *rest))
+            else:
+                future.set_exception(OSError(28, "No space left on device"))
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(extract_frames, "ProcessPoolExecutor", Stops)
+    monkeypatch.setattr(extract_frames, "as_completed", list)
+    with pytest.raises(SystemExit, match="No space left"):
+        main([str(videos), str(tmp_path / "frames")])
+    assert (tmp_path / "frames" / "failures.txt").read_text().startswith("v1\t")

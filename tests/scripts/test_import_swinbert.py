@@ -85,6 +85,33 @@ def test_frames_and_words_give_the_released_model_s_logits(key):
     assert remarks == [f"left out, as no caption depends on them: {expected}"]
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {"module": state, "optimizer": None, "global_steps": 3},
+        lambda state: {"module": {f"module.{name}": value for name, value in state.items()}, "dp_world_size": 8},
+        lambda state: {"model": {"module": state}},
+    ],
+    ids=["DistributedDataParallel", "DeepSpeed", "both", "within model"],
+)
+def test_wrapped_checkpoints_are_the_same_model(wrapped):
+    content = file_of(small(), torch.randn(6, 6))
+    _, _, expected, _ = released(content, "model.bin")
+    _, _, state, remarks = released(wrapped(content), "model.bin")
+    assert state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in state)
+    assert any("'module.' before every name" in text for text in remarks) == any(
+        "module." in n for n in flat(wrapped({"a": 1}))
+    )
+
+
+def flat(content: dict) -> list[str]:
+    """All names, inner ones as well."""
+    return [
+        name for key, value in content.items() for name in ([key, *flat(value)] if isinstance(value, dict) else [key])
+    ]
+
+
 def test_without_a_learned_mask_attention_is_full_and_said_to_be():
     options, _, state, remarks = released(file_of(small()), "model.bin")
     assert options["mask"]["scope"] == "none" and options["video_tokens"] == 784

@@ -8,10 +8,12 @@ import pytest
 from scripts.torture.damage import damaged
 from scripts.torture.files import FAILED, READERS, judge_all
 from scripts.torture.judging import OUTCOMES, Reader, Verdict, Worker, fingerprint, judged
+from scripts.torture.video_readers import CONTAINERS
 from tests.tiers import slow
 
 COPIES = 69  # of each file
 TAKES_LONG = {name: 23 for name in READERS if name.startswith(("LM", "config", "checkpoint"))}  # every 23rd copy
+TAKES_LONG |= {name: 23 for name in CONTAINERS if name not in ("mkv", "webm")}
 SLOW_TO_MAKE = ("zip bomb",)  # tests/datamodules/test_formats.py has a smaller one
 CASES = [(name, TAKES_LONG.get(name, 6)) for name in READERS]
 

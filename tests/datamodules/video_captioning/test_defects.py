@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datamodules.errors import DataError
-from datamodules.video_captioning import Captions
+from datamodules.video_captioning import Captions, undecodable
+from datamodules.video_captioning.captions import Clip
+from datamodules.video_captioning.sources import VideoFiles
 from datamodules.video_captioning.undecodable import check_clips
 from datamodules.video_captioning.video import read_video
+from tests.datamodules.test_video_files import turn
 from tests.datamodules.video_captioning.small import (
     KEYWORDS,
     batches,
@@ -99,6 +103,19 @@ def truncated(path: Path, faststart: bool, share: float) -> None:
     path.write_bytes(data[: int(share * len(data))])
 
 
+def unknown_codec(path: Path) -> None:
+    write_video(path, footage(0))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+
+
+def cut_matroska(path: Path) -> None:
+    """The first 60 % of a download; readers go by what is in a file, whatever its ending."""
+    write_video(path.with_suffix(".mkv"), footage(0, frames=40), crf="1")
+    data = path.with_suffix(".mkv").read_bytes()
+    path.write_bytes(data[: int(0.6 * len(data))])
+    path.with_suffix(".mkv").unlink()
+
+
 DAMAGE = {
     "truncated": (lambda path: truncated(path, False, 0.6), "cannot be decoded, probably truncated"),
     "cut after the header": (lambda path: truncated(path, True, 0.5), "truncated"),
@@ -109,6 +126,8 @@ DAMAGE = {
     "text": (lambda path: path.write_text("<html>404</html>" * 99), "not a video"),
     "sound": (write_sound, "no picture track in it, only audio"),
     "no frames": (no_frames, "no frames in it"),
+    "unknown codec": (unknown_codec, "the format of its picture track is unknown to FFmpeg"),
+    "cut mkv": (cut_matroska, "s that it announces; truncated"),
 }
 
 
@@ -131,6 +150,43 @@ def test_an_undecodable_video_is_left_out_counted_and_named_on_request(folder, c
     assert "left out 1 test clips that cannot be read: video12" in caplog.text
     assert data.facts()["skipped"] == {"train": 0, "val": 0, "test": 1}
     assert [v for b in batches(data, "test") for v in b["video"]] == ["video10", "video11", "video13", "video14"]
+
+
+def test_a_list_of_unreadable_clips_of_an_earlier_version_is_made_again(folder, monkeypatch):
+    """It was made when less damage was noticed."""
+    cut_matroska(folder / "videos/video12.mp4")
+    with monkeypatch.context() as before:
+        before.setattr(undecodable, "CHECKS", 1)
+        before.setattr(undecodable, "check_clips", lambda *_: {})
+        assert open_set(folder, corrupt="skip").skipped["test"] == 0
+    assert open_set(folder, corrupt="skip").skipped["test"] == 1
+
+
+def test_a_video_with_another_ending_is_pointed_to_with_the_pattern_that_finds_it(folder):
+    (folder / "videos/video9.mp4").rename(folder / "videos/video9.MP4")
+    place = (folder / "videos").resolve()
+    refused(f"looked for video9.mp4 in {place}. video9.MP4 is there; {{video}}.* finds it.", folder)
+    assert open_set(folder, video_file="{video}.*").facts()["skipped"]["val"] == 0
+    source = VideoFiles(folder / "videos", "{video}.mp4")
+    with pytest.raises(DataError, match=r"no such video file\. video9\.MP4 is there; {video}\.\* finds it\."):
+        source.frames(Clip("video9", "video9", ()), 4)
+
+
+def test_two_files_of_one_name_are_refused_by_the_pattern_of_any_ending(folder):
+    write_video(folder / "videos/video9.mkv", footage(0))
+    refused("which is video9.*? video9.mkv, video9.mp4 are there", folder, video_file="{video}.*")
+
+
+@pytest.mark.parametrize(("rotation", "turned"), [("ignore", False), ("apply", True)])
+def test_turned_videos_of_a_data_set_are_read_as_asked_and_ones_own_upright(folder, rotation, turned):
+    path = folder / "videos/video12.mp4"
+    write_video(path, footage(0, height=32, width=32))
+    plain = open_set(folder).clips["test"][2]["frames"]
+    path.write_bytes(turn(path.read_bytes(), -0x10000, 0, 0, -0x10000))
+    data = open_set(folder, rotation=rotation)
+    upside_down = plain.flip(-1, -2)
+    torch.testing.assert_close(data.clips["test"][2]["frames"], upside_down if turned else plain)
+    torch.testing.assert_close(data.example(path)["frames"], upside_down)
 
 
 def test_a_zero_frame_file_says_so(tmp_path):
