@@ -15,7 +15,7 @@ Batch contract (B segments, T = `tokens` per modality):
 
     data = Descriptions(root="data/madv2", ...)       # configs/data/madv2.yaml explains every keyword
     data.prepare_data()                        # finds or generates the files; DataError says what is missing
-    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "previous", ...}
+    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "recipe", ...}
 
 `previous` are descriptions of the same movie with an earlier start, oldest first. With previous=predicted the training
 batches have the annotated ones; evaluation batches have empty lists, for the model to fill in with its own
@@ -40,6 +40,7 @@ from datamodules.audio_description.context import Texts, context
 from datamodules.audio_description.mini import generator as mini_madv2
 from datamodules.audio_description.mini.subtitles import write_mini_subtitles
 from datamodules.audio_description.npy import open_features
+from datamodules.audio_description.recipe import Recipe, made_by
 from datamodules.audio_description.recurrent import recurrent_loader
 from datamodules.audio_description.rows import MovieFeatures
 from datamodules.audio_description.rules import RULES
@@ -292,7 +293,21 @@ class Descriptions(Data):
             "previous": self.previous,
             "previous_count": self.previous_count,
             "subtitles": self.subtitles is not None,
+            "recipe": self.recipe().plain(),
         }
+
+    def recipe(self) -> Recipe:
+        """How a segment becomes the input of a model; only after `setup`."""
+        train = self.segments["train"]
+        tracks = {name: track for name, track in (("video", train.video), ("audio", train.audio)) if track.features}
+        standard = self.normalise == "standard"
+        return Recipe(
+            fps=self.fps, tokens=self.tokens, sampling=self.sampling, normalise=self.normalise,
+            tracks="video" if self.files.audio is None else self.tracks, subtitle_seconds=self.subtitle_seconds,
+            dims={"video": self.video_dim, "audio": self.audio_dim},
+            scales={name: [one.mean.tolist(), one.std.tolist()] for name, one in tracks.items() if standard},
+            made_by={name: made_by(track.features.path) for name, track in tracks.items()},
+        )  # fmt: skip
 
     def oracle(self) -> dict[str, str] | None:
         """ann_id -> what classifiers that are told where to look would say (test split).
