@@ -70,7 +70,6 @@ class Descriptions(Data):
     places = (*Data.places, "speech_dir", "esc10_dir")
     rules = RULES
     weights_depend_on = ("tokens", "video_dim", "audio_dim")
-    guide = "docs/datasets.md#mad-v2"
 
     def __init__(
         self,
@@ -106,16 +105,18 @@ class Descriptions(Data):
         esc10_dir: str | None = None,
         mini: dict[str, int | float] | None = None,
         name: str = "MAD-v2",
+        guide: str = "docs/datasets.md#mad-v2",
+        maker: str | None = None,
     ):
-        """File names are relative to `root`; `name` is used in messages; `mini`: sizes of the generated set
-        (MiniSettings), None = the real data.
+        """File names are relative to `root`; `name`, `guide`, `maker` (a command) are used in messages; `mini`: sizes
+        of the generated set (MiniSettings), None = the real data.
 
         Raises DataError: a number below its least value, an unknown option; mini settings that are unknown, missing or
         of a wrong type.
         """
         super().__init__()
         self.check_arguments(locals())
-        self.name, self.root = name, Path(root)
+        self.name, self.guide, self.maker, self.root = name, guide, maker, Path(root)
         self.files = mini_madv2.Files(video_features, audio_features, train_annotations, eval_annotations, split)
         self.splits = {"train": train_split, "val": val_split, "test": test_split}
         self.video_dim, self.audio_dim = video_dim, audio_dim
