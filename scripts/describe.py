@@ -64,9 +64,8 @@ def run(chosen: argparse.Namespace, console: Console) -> list[Description]:
             task = bar.add_task("describing", total=plan.windows[-1][1])
             for one in describer.carry_out(plan, batch_size=chosen.batch_size, too_long=chosen.too_long):
                 found.append(one)
-                bar.update(
-                    task, completed=one.end, description=f"{clock(one.end, '.')[:8]} of {clock(plan.duration)[:8]}"
-                )
+                said = f"{clock(one.end)[:8]} of {clock(plan.duration)[:8]}"
+                bar.update(task, completed=one.end, description=said)
     except (KeyboardInterrupt, DataError) as error:
         why = str(error) or "stopped."
         if chosen.output and found:
@@ -83,12 +82,11 @@ def run(chosen: argparse.Namespace, console: Console) -> list[Description]:
 def closing(plan: Plan, found: list[Description]) -> str:
     """What was done, in words."""
     told = f"{len(found)} descriptions in {len(plan.windows)} windows"
-    counts = {note: sum(one.note == note for one in found) for note in ("too long", "shortened")}
-    for note, count in counts.items():
-        if count:
-            told += (
-                f"; {count} {'are ' if note == 'too long' else ''}{note} ({plan.rules.words_per_second:.2f} words/s)"
-            )
+    for note in ("too long", "shortened"):
+        if count := sum(one.note == note for one in found):
+            told += f"; {note} for {plan.rules.words_per_second:.2f} words per second: {count}"
+    if left := len(plan.windows) - len(found):
+        told += f"; nothing to speak in {left} windows"
     return f"{told}."
 
 
@@ -117,6 +115,8 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         found = run(chosen, Console(stderr=True))
+    except KeyboardInterrupt:
+        sys.exit("stopped before anything was described.")
     except (DataError, CheckpointError, ValueError, OSError) as error:
         sys.exit(str(error))
     if chosen.output is None:

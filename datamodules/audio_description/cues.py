@@ -20,7 +20,7 @@ from datamodules.formats.guard import reading
 
 ENDINGS = (".srt", ".vtt")
 ARROW = "-->"
-TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?")
+TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?!\S)")
 MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # <i>, <v Anna>, <00:01.000>, and {\an8} of other formats
 SOUNDS = re.compile(r"[\[(♪#].*[\])♪#]", re.DOTALL)  # [door slams], (music), ♪ la la ♪
 
@@ -105,7 +105,7 @@ def spoken(lines: list[str], first: int) -> str:
     stop = first
     while stop < len(lines) and lines[stop] and ARROW not in lines[stop]:
         stop += 1
-    if stop < len(lines) and ARROW in lines[stop] and stop > first:
+    if stop < len(lines) and ARROW in lines[stop] and stop > first and lines[stop - 1].isdecimal():
         stop -= 1  # the next cue's number
     text = html.unescape(MARKUP.sub("", " ".join(lines[first:stop])))
     return " ".join(text.split())

@@ -106,10 +106,8 @@ def write_movie(folder: Path, name: str, sizes: Sizes, images, rng: np.random.Ge
             sound[onset * ROW : (onset + TONE) * ROW] += wave
         text = describe("tones", [(int(key), int(shown[onset])) for key, onset in zip(heard, onsets, strict=True)])
         described.append(f'{first / FPS + INSET:.3f},{stop / FPS - INSET:.3f},"{text}"')
-    cues = []
-    for begin, end in zip(
-        [0, *(stop for _, stop in scenes)], [*(first for first, _ in scenes), sizes.rows], strict=True
-    ):
+    cues, begins, ends = [], [0, *(stop for _, stop in scenes)], [*(first for first, _ in scenes), sizes.rows]
+    for begin, end in zip(begins, ends, strict=True):
         start, stop = (begin / FPS + APART - INSET if begin else 0.0), min(end / FPS - APART + INSET, sizes.rows / FPS)
         cues.append((start, stop, str(rng.choice(LINES))))
         at = slice(round(start * RATE), round(stop * RATE))

@@ -207,7 +207,7 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"{result['scenes']} scenes of {len(result['names']['test'])} unseen movies, scores in percent. CPU seconds: "
         f"{result['movies_cpu_seconds']:.0f} for the movies, {clip['cpu_seconds']:.0f} for CLIP "
-        f"({clip['digit_right']:.1f} % of unseen digits right), {result['preparation_cpu_seconds']:.0f} for the features.",
+        f"({clip['digit_right']:.1f} % of unseen digits right), {result['preparation_cpu_seconds']:.0f} for features.",
         "",
         "| answer | ROUGE-L | CIDEr | exact | words | over dialogue | CPU seconds of training |",
         "|---|---|---|---|---|---|---|",
@@ -223,11 +223,9 @@ def table(result: dict[str, Any]) -> str:
         "",
         "| time | what happens | what `describe` says |",
         "|---|---|---|",
-        *(
-            f"| {one['start']:.2f} to {one['end']:.2f} s | {one['reference']} | {one['generated']} |"
-            for one in result["examples"]
-        ),
     ]
+    for one in result["examples"]:
+        lines.append(f"| {one['start']:.2f} to {one['end']:.2f} s | {one['reference']} | {one['generated']} |")
     return "\n".join(lines)
 
 
