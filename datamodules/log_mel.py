@@ -41,8 +41,8 @@ class LogMel:
         frame = rate / fps / frames
         if frame != int(frame):
             raise DataError(
-                f"sound: {rate} samples per second are no whole number of samples in each of {fps:g} rows per second "
-                f"with {frames} sub-frames; choose a rate that {fps * frames:g} divides."
+                f"sound: {rate} samples per second cannot be divided into {fps:g} rows per second with {frames} "
+                f"sub-frames; choose a rate that {fps * frames:g} divides."
             )
         size = 2 ** int(np.ceil(np.log2(2 * frame)))
         front_end = cls(rate, int(frame) * frames, int(frame), bands, LOWEST, HIGHEST * rate, size)

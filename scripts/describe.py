@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--margin", type=float, help="seconds between dialogue and description (0.2)")
     add("--words-per-second", type=float, help="what can be spoken (2.67: 160 words in a minute)")
     add("--too-long", choices=TOO_LONG, default="keep", help="texts of more words: keep and note (default), ...")
-    add("--ignore-sounds", action="store_true", help="cues such as [door slams] are no dialogue")
+    add("--ignore-sounds", action="store_true", help="cues such as [door slams] are not taken for dialogue")
     add("--video-rows", type=Path, help="picture rows of the movie, .npy (rows, width), instead of --clip")
     add("--audio-rows", type=Path, help="sound rows of the movie, .npy (rows, width)")
     add("--llm", metavar="FOLDER_OR_NAME", help="where a frozen language model is now, if it was moved")

@@ -96,7 +96,7 @@ def resampled(path: Path, rate: int) -> Iterator[Any]:
         resampler, form = None, None
         for frame in container.decode(sound):
             found = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if found != form:  # at the beginning, and where a broadcast goes from two channels to six
+            if found != form:  # at the beginning, and when a broadcast changes from two channels to six
                 if resampler is not None:
                     yield from resampler.resample(None)
                 resampler, form = av.AudioResampler(format="flt", layout="mono", rate=rate), found

@@ -34,7 +34,7 @@ from scripts.evaluate_descriptions import caption_scores
 from scripts.studies.described_movies import Sizes, captioned, write_movies
 from scripts.studies.pixels_to_moments import called, portable
 from scripts.studies.small_clip import PROJECTION, save, train_clip
-from tasks.common.captions import METRICS, best_constant
+from tasks.common.captions import best_constant
 from tasks.common.clip_extractor import ClipExtractor
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl, write_json, write_text
@@ -157,11 +157,16 @@ def over_dialogue(work: Path, row: dict[str, Any]) -> bool:
 
 def scored(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """In percent; words: of the two sounds and two digits of a sentence, those that are right at their place."""
-    scores = caption_scores(rows, METRICS)
+    scores = caption_scores(rows, SHOWN[:2])
     shown = {name: scores.get(name, scores.get(f"{name}_plain")) for name in SHOWN[:3]}
+    return {name: round(value, 2) for name, value in (shown | {"words": words_right(rows)}).items()}
+
+
+def words_right(rows: Sequence[dict[str, Any]]) -> float:
+    """Percent of the numbers of all sentences that are right at their place."""
     pairs = [(said(row["reference"]), said(row["generated"])) for row in rows]
     right = [one == other for true, found in pairs for one, other in zip(true, [*found, *4 * [""]], strict=False)]
-    return {name: round(value, 2) for name, value in (shown | {"words": 100 * float(np.mean(right))}).items()}
+    return 100 * float(np.mean(right))
 
 
 def said(sentence: str) -> list[str]:

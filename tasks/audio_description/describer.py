@@ -99,7 +99,7 @@ class AudioDescriber:
         """Checks everything that can be checked before the long work.
 
         movie: a video file; None if both tracks are given as rows. subtitles: .srt or .vtt; the gaps are between their
-            cues, and a model that reads dialogue reads them. ignore_sounds: cues such as [door slams] are no dialogue.
+            cues, and a model that reads dialogue reads them. ignore_sounds: cues such as [door slams] do not count.
         gaps: windows instead (csv with start and end, .srt, .vtt), used as they are. Without either the whole movie
             is cut into windows.
         rules: None is GapRules with the training's number of tokens as the longest window.

@@ -37,7 +37,7 @@ def opened(checkpoint: str | Path, llm: str | Path | None = None, decoding: dict
     settings = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     if missing := [name for name in FACTS if name not in settings.get("facts", {})]:
         raise CheckpointError(
-            f"{path} is no checkpoint of audio description: it does not say its data's {', '.join(missing)}"
+            f"{path} is not a checkpoint of audio description: it does not say its data's {', '.join(missing)}"
         )
     changes: dict[str, Any] = {}
     if decoding:

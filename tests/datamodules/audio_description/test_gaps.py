@@ -20,7 +20,7 @@ def cues_of(rng: np.random.Generator, count: int, duration: float) -> list[Cue]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_windows_are_as_long_as_allowed_and_no_silent_stretch_is_missed(seed):
-    """Of every millisecond: whether somebody speaks within the margin. What is silent for long enough has windows."""
+    """For every millisecond it is known whether somebody speaks within the margin; what is silent has windows."""
     rng = np.random.default_rng(seed)
     duration = float(np.round(rng.uniform(5, 60), 3))
     rules = GapRules(

@@ -176,7 +176,7 @@ def test_checkpoints_that_cannot_be_used_are_refused(made, checkpoint, tmp_path)
         AudioDescriber(old)
     content["hyper_parameters"]["facts"] = {"clips": 3}
     torch.save(content, old)
-    with pytest.raises(CheckpointError, match="is no checkpoint of audio description"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint of audio description"):
         AudioDescriber(old)
     with pytest.raises(CheckpointError, match="num_beams"):
         AudioDescriber(checkpoint, num_beams=0)

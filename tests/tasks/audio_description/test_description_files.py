@@ -1,4 +1,4 @@
-"""Descriptions as WebVTT, SubRip and tables, read back; what is said of them stands in the file."""
+"""Descriptions as WebVTT, SubRip and tables, read back, with what is to be said of them."""
 
 import csv
 
