@@ -45,6 +45,9 @@ def run(chosen: argparse.Namespace, console: Console) -> list[Description]:
     """Describes, writes what was asked for and returns the descriptions."""
     if chosen.output:
         check_ending(chosen.output)
+    for path in (chosen.movie, chosen.subtitles, chosen.gaps, chosen.video_rows, chosen.audio_rows):
+        if path is not None and not path.is_file():  # a language model may take a minute to load
+            raise DataError(f"{path}: there is no such file.")
     decoding = {name: getattr(chosen, name) for name in ("num_beams", "max_new_tokens")}
     describer = AudioDescriber(
         chosen.checkpoint, chosen.clip, device=chosen.device, llm=chosen.llm,

@@ -307,7 +307,7 @@ class Descriptions(Data):
             tracks="video" if self.files.audio is None else self.tracks, subtitle_seconds=self.subtitle_seconds,
             dims={"video": self.video_dim, "audio": self.audio_dim},
             scales={name: [one.mean.tolist(), one.std.tolist()] for name, one in tracks.items() if standard},
-            made_by={name: made_by(track.features.path) for name, track in tracks.items()},
+            made_by={name: made_by(track.features.path, self.fps) for name, track in tracks.items()},
         )  # fmt: skip
 
     def oracle(self) -> dict[str, str] | None:

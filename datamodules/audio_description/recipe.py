@@ -19,6 +19,7 @@ from datamodules.audio_description.rows import MovieFeatures
 from datamodules.audio_description.sampling import sample_rows, segment_rows
 from datamodules.audio_description.segments import Segments
 from datamodules.audio_description.tracks import Track
+from datamodules.errors import DataError
 from datamodules.formats.json_text import read_json
 
 SETTINGS = "extraction.json"  # in a folder of features, if a command of this project made them (scripts/extracting.py)
@@ -56,11 +57,11 @@ class Recipe:
         rows = [sample_rows(*spans[number], length, self.tokens, self.sampling) for number in kept]
         return np.stack(rows) if rows else np.empty((0, self.tokens), np.int64), kept
 
-    def reach_of(self, windows: Sequence[tuple[float, float]]) -> tuple[int, int]:
-        """First row that these windows may need, and the row behind the last."""
+    def spans_of(self, windows: Sequence[tuple[float, float]]) -> list[tuple[int, int]]:
+        """First row that each window may need, and the row behind its last, in a movie of any length."""
         spans = [segment_rows(start, end, self.fps, 2**62) for start, end in windows]
         around = self.tokens if self.sampling == "window" else 0
-        return max(0, min(first for first, _ in spans) - around), max(stop for _, stop in spans) + around
+        return [(max(0, first - around), stop + around) for first, stop in spans]
 
     def batch(
         self,
@@ -84,10 +85,15 @@ class Recipe:
         return track
 
 
-def made_by(features: Path | None) -> dict[str, Any] | None:
-    """The settings in a folder of features; None if there are none."""
-    path = None if features is None else features / SETTINGS
-    if path is None or not path.is_file():
+def made_by(features: Path, fps: float) -> dict[str, Any] | None:
+    """The settings in a folder of features; None if there are none. DataError: rows at another rate than `fps`."""
+    path = features / SETTINGS
+    if not path.is_file():
         return None
     found = read_json(path)
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict) or found.get("fps", fps) != fps:
+        raise DataError(
+            f"{path}: these features have {found.get('fps') if isinstance(found, dict) else 'no'} rows per second, and "
+            f"data.fps={fps:g}; set data.fps to the rate at which they were made."
+        )
+    return found

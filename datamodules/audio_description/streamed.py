@@ -1,15 +1,15 @@
 """Feature rows that are made while a movie is read, in order, and forgotten behind: for movies of any length.
 
     rows = StreamedRows(PictureRows("movie.mp4", 5.0, clip), "movie")   # clip.rows(pictures, batch) encodes them
-    rows.reach(100, 150)                         # reads on until row 149 is there, or the movie ends
-    rows.read("movie", 100, 125)                 # (25, width) float32; rows below 100 are gone
+    rows.reach([(100, 125), (900, 925)])         # reads on until these rows are there, or the movie ends
+    rows.read("movie", 100, 125)                 # (25, width) float32; all other rows are gone
     rows.count                                   # rows so far; all of them if rows.ended
 
 The rows of a data set (scripts/prepare_movies.py) are made by the same `PictureRows` and `SoundRows`, CHUNK rows at a
 time from row 0 on: they are equal to the last digit. A chunk that is not asked for is decoded, not encoded.
 """
 
-from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -80,17 +80,22 @@ class StreamedRows(MovieFeatures):
     def __init__(self, source: Source, movie: str):
         self.source, self.movie = source, movie
         self.path, self.width = source.path, source.width
-        self.held: deque[tuple[int, np.ndarray]] = deque()  # (first row, rows)
+        self.held: list[tuple[int, np.ndarray]] = []  # (first row, rows) of chunks
         self.count, self.ended = 0, False
 
-    def reach(self, first: int, stop: int) -> None:
-        """Makes rows first..stop-1, as far as the movie has them. `first` never goes back. DataError of the source."""
-        while self.held and self.held[0][0] + len(self.held[0][1]) <= first:
-            self.held.popleft()
-        while self.count < stop and not self.ended:
-            wanted = self.count + CHUNK > first
-            count, rows = self.source.next(wanted)
-            if wanted and count:
+    def reach(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Makes rows first..stop-1 of each span, as far as the movie has them, and forgets the chunks of no span.
+
+        The least `first` never goes back from one call to the next. DataError of the source.
+        """
+
+        def wanted(begin: int) -> bool:
+            return any(first < begin + CHUNK and stop > begin for first, stop in spans)
+
+        self.held = [(begin, rows) for begin, rows in self.held if wanted(begin)]
+        while self.count < max(stop for _, stop in spans) and not self.ended:
+            count, rows = self.source.next(wanted(self.count))
+            if rows is not None:
                 self.held.append((self.count, rows))
             self.count, self.ended = self.count + count, not count
 
@@ -101,8 +106,9 @@ class StreamedRows(MovieFeatures):
         return self.count, self.width
 
     def slice(self, movie: str, first: int, stop: int) -> np.ndarray:
-        begin = self.held[0][0]
-        return np.concatenate([rows for _, rows in self.held])[first - begin : stop - begin]
+        chunks = [(begin, rows) for begin, rows in self.held if begin < stop and begin + len(rows) > first]
+        begin = chunks[0][0]
+        return np.concatenate([rows for _, rows in chunks])[first - begin : stop - begin]
 
     def version(self) -> tuple[int, ...]:
         about = self.path.stat()

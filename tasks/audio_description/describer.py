@@ -107,9 +107,10 @@ class AudioDescriber:
         Raises DataError: files that cannot be read or do not fit the model; no gap.
         """
         rules = rules or GapRules(longest=self.longest)
-        duration, sources, notes = self.sources.of(movie, {"video": video_rows, "audio": audio_rows})
+        given, duration = self.sources.look(movie, {"video": video_rows, "audio": audio_rows})
         found = planned(duration, subtitles, gaps, rules, ignore_sounds)
-        notes += found.notes
+        sources, notes = self.sources.of(movie, given)
+        notes = [*notes, *found.notes]
         if self.facts.get("subtitles") and not found.cues:
             notes.append("the model was trained to read what was said before, and no subtitles are given (--subtitles)")
         name = Path(movie or video_rows or audio_rows or "").stem
@@ -132,9 +133,7 @@ class AudioDescriber:
         streams = {name: source and StreamedRows(source, plan.name) for name, source in plan.sources.items()}
         lines = pd.DataFrame([(plan.name, *cue) for cue in plan.cues if cue.text], columns=LINES)
         history = None
-        if (
-            self.facts.get("previous", "none") != "none"
-        ):  # annotated or its own in training: here only its own are there
+        if self.facts.get("previous", "none") != "none":  # annotated or its own in training; here there are its own
             history, batch_size = History(self.facts["previous_count"]), 1
         for first in range(0, len(plan.windows), batch_size):
             windows = plan.windows[first : first + batch_size]
@@ -157,7 +156,7 @@ class AudioDescriber:
         """The windows that begin before the rows end, and their batch; None if there are none."""
         used = [rows for rows in streams.values() if rows is not None]
         for rows in used:
-            rows.reach(*self.recipe.reach_of(windows))
+            rows.reach(self.recipe.spans_of(windows))
         rows, kept = self.recipe.rows_of(windows, min(one.count for one in used))
         windows = [windows[number] for number in kept]
         table = pd.DataFrame(windows, columns=["start", "end"]).assign(movie=name, text="", ann_id="")

@@ -1,7 +1,8 @@
 """Where the feature rows of a movie come from: made from the file as those of the training were, or given.
 
 sources = Sources(recipe, clip="openai/clip-vit-base-patch32", device="cpu")
-duration, tracks, notes = sources.of("movie.mp4", {"video": None, "audio": None})
+given, duration = sources.look("movie.mp4", {"video": None, "audio": None})
+tracks, notes = sources.of("movie.mp4", given)
 """
 
 from pathlib import Path
@@ -28,32 +29,41 @@ class Sources:
     def __init__(self, recipe: Recipe, clip: str | Path | ClipExtractor | None, device: str):
         self.recipe, self._clip, self.device = recipe, clip, device
 
-    def of(
+    def look(
         self, movie: str | Path | None, rows: dict[str, str | Path | None]
-    ) -> tuple[float, dict[str, Source | None], list[str]]:
-        """The movie's seconds, a source for each track that the model reads (None: blank), and notes.
+    ) -> tuple[dict[str, FileRows | None], float]:
+        """The tracks that the model reads (None: to be made of the movie), and the movie's seconds.
 
-        Raises DataError: a track that the model reads and the movie lacks, rows of another kind, no CLIP model.
+        Raises DataError: a track that the movie lacks, rows of another kind, sound that cannot be made, no CLIP model.
         """
-        self.notes: list[str] = []
         needed = [name for name in ("video", "audio") if self.recipe.reads(name)]
-        made = [name for name in needed if rows[name] is None]
+        given = {name: None if rows[name] is None else self._given(name, Path(rows[name])) for name in needed}
+        made = [name for name in needed if given[name] is None]
         if made and movie is None:
             raise DataError(f"no movie, and no {' and '.join(OPTIONS[name] for name in made)}: nothing to describe.")
-        given = {name: self._given(name, Path(rows[name])) for name in needed if rows[name] is not None}
-        front_end = self._front_end() if "audio" in made else None
-        if "video" in made:
-            self._check_clip(movie)
-        if movie is not None:
-            duration = looked_at(movie, sound="audio" in made).duration
-        else:
-            duration = min(len(source.array) for source in given.values()) / self.recipe.fps
-        tracks: dict[str, Source | None] = {"video": None, "audio": None, **given}
-        if "video" in made:
-            tracks["video"] = PictureRows(movie, self.recipe.fps, self.clip)
         if "audio" in made:
-            tracks["audio"] = SoundRows(movie, front_end)
-        return duration, tracks, self.notes
+            self._front_end()
+        if "video" in made and self._clip is None:
+            raise DataError(f"{movie}: its pictures are read by CLIP: {CLIP_NEEDED}. Or give rows: --video-rows.")
+        if movie is not None:
+            return given, looked_at(movie, sound="audio" in made).duration
+        return given, min(len(source.array) for source in given.values()) / self.recipe.fps
+
+    def of(
+        self, movie: str | Path | None, given: dict[str, FileRows | None]
+    ) -> tuple[dict[str, Source | None], list[str]]:
+        """A source for each track that the model reads (None: blank), and notes. given: of `look`.
+
+        Raises DataError: another CLIP model than that of the training's features.
+        """
+        notes: list[str] = []
+        tracks: dict[str, Source | None] = {"video": None, "audio": None, **given}
+        if "video" in given and given["video"] is None:
+            notes = self._check_clip()
+            tracks["video"] = PictureRows(movie, self.recipe.fps, self.clip)
+        if "audio" in given and given["audio"] is None:
+            tracks["audio"] = SoundRows(movie, self._front_end())
+        return tracks, notes
 
     def _given(self, name: str, path: Path) -> FileRows:
         source = FileRows(path, map_npy(path, f"{path}: cannot be read as rows ({OPTIONS[name]})"))
@@ -76,23 +86,22 @@ class Sources:
             self._clip = ClipExtractor.load(self._clip, self.device)
         return self._clip
 
-    def _check_clip(self, movie: str | Path) -> None:
-        if self._clip is None:
-            raise DataError(f"{movie}: its pictures are read by CLIP: {CLIP_NEEDED}. Or give rows: --video-rows.")
+    def _check_clip(self) -> list[str]:
+        """A note if it cannot be told whether it is the training's."""
         self._need_width("video", self.clip.video_dim, "this CLIP gives rows of")
         told = self.recipe.made_by.get("video")
         if told is None:
-            self.notes.append(
+            return [
                 f"the features of the training do not say which CLIP made them; rows of {self.recipe.dims['video']} "
                 "numbers fit, but only the same model gives the same numbers"
-            )
-            return
+            ]
         changed = [key for key in ("weights", "pictures") if told.get(key) != self.clip.settings[key]]
         if changed:
             raise DataError(
                 f"this CLIP is not the one of the training's features: its {' and '.join(changed)} differ; "
                 f"{CLIP_NEEDED}."
             )
+        return []
 
     # -- sound --------------------------------------------------------------------------------------------------------
 

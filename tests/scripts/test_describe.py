@@ -103,8 +103,8 @@ def test_what_was_described_before_a_stop_is_kept_in_a_file_that_says_so(made, t
 def test_errors_are_words_before_the_work(made, tmp_path):
     assert "descriptions are written as" in stopped(arguments(made, "--output", tmp_path / "a.txt"))
     assert "0 < shortest <= longest" in stopped(arguments(made, "--shortest", "9"))
-    assert "not a readable subtitle file" in stopped(arguments(made, "--subtitles", tmp_path / "none.srt"))
-    assert "no such video file" in stopped(["none.mp4", *arguments(made)[1:]])
+    assert "none.srt: there is no such file" in stopped(arguments(made, "--subtitles", tmp_path / "none.srt"))
+    assert "none.mp4: there is no such file" in stopped(["none.mp4", *arguments(made)[1:]])
     assert "there is no such file" in stopped([*arguments(made), "--checkpoint", str(tmp_path / "none.ckpt")])
     assert "cannot be used" in stopped([*arguments(made), "--device", "cuda:99"])
     assert list(tmp_path.iterdir()) == []

@@ -77,6 +77,11 @@ def test_the_data_module_reads_them_with_texts_times_and_splits(pristine):
     }  # fmt: skip
 
 
+def test_features_of_another_rate_than_the_settings_say_are_refused(pristine):
+    with pytest.raises(DataError, match=r"these features have 5\.0 rows per second, and data\.fps=10; set data\.fps"):
+        open_set(pristine, fps=10.0).facts()
+
+
 def test_a_second_run_makes_only_what_is_missing_and_other_settings_are_refused(made, capsys):
     (made / "data/audio_features/val002.npy").unlink()
     capsys.readouterr()

@@ -101,7 +101,7 @@ def test_rows_are_equal_to_the_last_digit_whichever_are_asked_for(tmp_path):
     for windows in [[(0, 5), (100, 125)], [(31, 33), (34, 70)], [(140, 150)]]:
         streamed = StreamedRows(SoundRows(path, FRONT_END), "a")
         for first, stop in windows:
-            streamed.reach(first, stop)
+            streamed.reach([(first, stop)])
             np.testing.assert_array_equal(streamed.read("a", first, stop), whole[first:stop])
 
 
@@ -111,20 +111,31 @@ def test_pictures_that_no_window_needs_are_not_encoded_and_none_is_kept(tmp_path
     streamed = StreamedRows(PictureRows(path, 5.0, clip), "a")
     held = []
     for first in (0, 100, 190, 260):
-        streamed.reach(first, first + 25)
+        streamed.reach([(first, first + 25)])
         rows = streamed.read("a", first, first + 25)
         expected = 255 * (np.arange(first, first + 25) * 2 + 1) / 599  # the picture in the row's middle
         np.testing.assert_allclose(rows[:, 0], expected, atol=4)
         held.append(sum(len(rows) for _, rows in streamed.held))
     assert clip.encoded <= 4 * 2 * CHUNK < 300 and max(held) <= 3 * CHUNK
-    streamed.reach(299, 400)
+    streamed.reach([(299, 400)])
     assert streamed.ended and streamed.count == 300
+
+
+def test_what_lies_between_the_windows_of_a_batch_is_not_encoded_either(tmp_path):
+    path = write_plain(tmp_path / "a.mp4", 60.0, None)
+    clip = Bright()
+    streamed = StreamedRows(PictureRows(path, 5.0, clip), "a")
+    streamed.reach([(10, 20), (5, 12), (270, 280)])
+    assert clip.encoded == 2 * CHUNK
+    for first, stop in ((5, 12), (10, 20), (270, 280)):
+        expected = 255 * (np.arange(first, stop) * 2 + 1) / 599
+        np.testing.assert_allclose(streamed.read("a", first, stop)[:, 0], expected, atol=4)
 
 
 def test_given_rows_take_the_place_of_a_source():
     array = np.random.default_rng(0).standard_normal((70, 3)).astype(np.float16)
     streamed = StreamedRows(FileRows(Path("a.npy"), array), "a")
-    streamed.reach(40, 99)
+    streamed.reach([(40, 99)])
     np.testing.assert_array_equal(streamed.read("a", 40, 70), array[40:].astype(np.float32))
     assert (streamed.count, streamed.ended) == (70, True)
     for wrong in (np.zeros(4), np.zeros((0, 4)), np.array([["a"]])):
