@@ -122,5 +122,5 @@ def test_the_whole_study_in_small(tmp_path, capsys, experiment):
     main(["--work", str(tmp_path / "work"), *sizes, "--experiments", experiment, "--out", str(out)])
     result = json.loads(out.read_text())
     assert result["rows"][2]["over_dialogue"] == result["rows"][2]["scenes_without_one"] == 0
-    assert result["rows"][2]["as_in_training"] == 100.0 and str(tmp_path) not in out.read_text()
+    assert result["rows"][2]["as_in_training"] == 100.0 and str(tmp_path / "work") not in out.read_text()
     assert "| a model without input |" in capsys.readouterr().out
