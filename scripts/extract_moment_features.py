@@ -26,14 +26,14 @@ import numpy as np
 from rich.console import Console
 
 from datamodules.errors import DataError, some
+from datamodules.formats.clip_frames import ClipFrames
 from datamodules.formats.names import misnamed
 from datamodules.formats.video_files import ENDINGS, is_video
-from datamodules.moment_retrieval.clip_frames import ClipFrames
 from scripts.arguments import parser_for
 from scripts.extracting import finish, keep_settings, only_run, progress, say_others
+from tasks.common.clip_extractor import ClipExtractor
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
 
 VIDEOS, QUERIES = "clip_features", "clip_text_features"
 CLIP = "openai/clip-vit-base-patch32"

@@ -22,9 +22,9 @@ from datamodules.errors import some
 from datamodules.video_captioning.captions import Clip
 from datamodules.video_captioning.clips import Input, Pixels
 from datamodules.video_captioning.sources import FrameFolders, VideoFiles
+from tasks.common.clip_extractor import PICTURES, ClipExtractor
 from tasks.common.errors import CheckpointError
 from tasks.common.pretrained import WEIGHTS, check_files, digest, from_pretrained
-from tasks.moment_retrieval.clip_extractor import PICTURES, ClipExtractor
 from tasks.video_captioning.swin import VideoSwin, load
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which Video Swin and VideoMAE were trained with

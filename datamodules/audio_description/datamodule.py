@@ -15,7 +15,7 @@ Batch contract (B segments, T = `tokens` per modality):
 
     data = Descriptions(root="data/madv2", ...)       # configs/data/madv2.yaml explains every keyword
     data.prepare_data()                        # finds or generates the files; DataError says what is missing
-    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "previous", ...}
+    data.facts()                               # {"video_dim", "audio_dim", "tokens", "train_texts", "recipe", ...}
 
 `previous` are descriptions of the same movie with an earlier start, oldest first. With previous=predicted the training
 batches have the annotated ones; evaluation batches have empty lists, for the model to fill in with its own
@@ -40,6 +40,7 @@ from datamodules.audio_description.context import Texts, context
 from datamodules.audio_description.mini import generator as mini_madv2
 from datamodules.audio_description.mini.subtitles import write_mini_subtitles
 from datamodules.audio_description.npy import open_features
+from datamodules.audio_description.recipe import Recipe
 from datamodules.audio_description.recurrent import recurrent_loader
 from datamodules.audio_description.rows import MovieFeatures
 from datamodules.audio_description.rules import RULES
@@ -71,7 +72,6 @@ class Descriptions(Data):
     places = (*Data.places, "speech_dir", "esc10_dir")
     rules = RULES
     weights_depend_on = ("tokens", "video_dim", "audio_dim")
-    guide = "docs/datasets.md#mad-v2"
 
     def __init__(
         self,
@@ -108,16 +108,18 @@ class Descriptions(Data):
         esc10_dir: str | None = None,
         mini: dict[str, int | float] | None = None,
         name: str = "MAD-v2",
+        guide: str = "docs/datasets.md#mad-v2",
+        maker: str | None = None,
     ):
-        """File names are relative to `root`; `name` is used in messages; `mini`: sizes of the generated set
-        (MiniSettings), None = the real data.
+        """File names are relative to `root`; `name`, `guide`, `maker` (a command) are used in messages; `mini`: sizes
+        of the generated set (MiniSettings), None = the real data.
 
         Raises DataError: a number below its least value, an unknown option; mini settings that are unknown, missing or
         of a wrong type.
         """
         super().__init__()
         self.check_arguments(locals())
-        self.name, self.root = name, Path(root)
+        self.name, self.guide, self.maker, self.root = name, guide, maker, Path(root)
         self.files = mini_madv2.Files(video_features, audio_features, train_annotations, eval_annotations, split)
         self.splits = {"train": train_split, "val": val_split, "test": test_split}
         self.video_dim, self.audio_dim = video_dim, audio_dim
@@ -308,6 +310,7 @@ class Descriptions(Data):
             "previous": self.previous,
             "previous_count": self.previous_count,
             "subtitles": self.subtitles is not None,
+            "recipe": Recipe.of(self).plain(),
         }
 
     def evaluated(self) -> Evaluated:

@@ -15,7 +15,7 @@ from datamodules.errors import DataError
 from datamodules.video_captioning import Captions
 from datamodules.video_captioning.annotations import LEAVABLE, Annotations, Clip, natural
 from datamodules.video_captioning.captions import read_file
-from datamodules.video_captioning.clips import Features, Input, feature_file
+from datamodules.video_captioning.clips import Features, Input, absent, feature_file
 from datamodules.video_captioning.splits import Chosen, disjoint
 from scripts.checks.report import NothingToCheck, Report, quiet
 
@@ -115,7 +115,7 @@ def _clips(report: Report, data: Captions, chosen: Chosen, deep: Depth | None) -
     """Files of the clips: which are there and, with `deep`, which can be read."""
     try:
         source = data.open_input()
-        gone = {split: {clip.id for clip in data.absent(source, clips)} for split, clips in chosen.clips.items()}
+        gone = {split: {clip.id for clip in absent(source, clips)} for split, clips in chosen.clips.items()}
     except (DataError, OSError) as error:
         report.add(UNREADABLE, data.folder, [str(error)])
         return

@@ -30,9 +30,9 @@ from scripts.arguments import parser_for
 from scripts.benchmarks.common import at_least_one, between_marks
 from scripts.studies.moving_moments import COLOURS, WORDS, Sizes, captioned, write_videos
 from scripts.studies.small_clip import PROJECTION, WIDTH, save, train_clip
+from tasks.common.clip_extractor import ClipExtractor
 from tasks.common.errors import CheckpointError
 from tasks.common.files import read_jsonl, write_json, write_text
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.predictor import MomentPredictor
 from tasks.moment_retrieval.scores import evaluate

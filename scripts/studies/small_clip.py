@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
+from tasks.common.clip_extractor import ClipExtractor
 
 WIDTH, PROJECTION, LAYERS, HEADS, PATCH = 64, 64, 2, 4, 12
 VOCABULARY, TOKENS = 400, 16  # pieces of words, tokens of a sentence at most

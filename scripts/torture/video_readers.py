@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from datamodules.moment_retrieval.clip_frames import ClipFrames
+from datamodules.formats.clip_frames import ClipFrames
 from datamodules.video_captioning.mini.mp4 import OPTIONS, write_mp4
 from datamodules.video_captioning.video import read_video
 from scripts.torture.judging import Reader

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError
+from tasks.common.cue_files import srt
 from tasks.common.files import write_json, write_jsonl, write_text
 
 ENDINGS = (".jsonl", ".json", ".csv", ".srt")
@@ -58,15 +59,4 @@ def subtitles(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
         for start, end, score in row["pred_relevant_windows"]
     )
-    shown = [f"{n}\n{clock(start)} --> {clock(end)}\n{text}\n" for n, (start, end, text) in enumerate(cues, 1)]
-    return "\n".join(shown)
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes, seconds and milliseconds, as subtitles have them.
-
-    >>> clock(3661.5)
-    '01:01:01,500'
-    """
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02},{thousandths:03}"
+    return srt(cues)

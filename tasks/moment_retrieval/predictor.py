@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.formats.clip_frames import ClipFrames
 from datamodules.formats.video_files import is_video
 from datamodules.moment_retrieval.arrays import moment_batches
-from datamodules.moment_retrieval.clip_frames import ClipFrames
 from datamodules.streams import read_array
+from tasks.common.clip_extractor import ClipExtractor
 from tasks.common.errors import CheckpointError
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
 from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.predict import answers, load
 

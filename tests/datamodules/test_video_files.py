@@ -12,8 +12,8 @@ import pytest
 
 from datamodules.errors import DataError
 from datamodules.formats import video_files
+from datamodules.formats.clip_frames import ClipFrames
 from datamodules.formats.video_files import ENDINGS, is_video, length_of
-from datamodules.moment_retrieval.clip_frames import ClipFrames
 from datamodules.video_captioning.video import read_video
 from tests.tiers import slow
 

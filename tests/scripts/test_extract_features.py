@@ -20,7 +20,7 @@ from scripts import extract_features
 from scripts.extract_features import main
 from scripts.extract_frames import main as extract_frames
 from scripts.feature_models import MEAN, STD, FeatureModel
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
+from tasks.common.clip_extractor import ClipExtractor
 from tests.datamodules.video_captioning.small import footage, open_set, write_json, write_video
 from tests.programs import started
 from tests.tasks.moment_retrieval.small_clip import write_clip

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.moment_retrieval.clip_frames import ClipFrames
+from datamodules.formats.clip_frames import ClipFrames
 from scripts.extract_moment_features import main
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
+from tasks.common.clip_extractor import ClipExtractor
 from tests.datamodules.moment_retrieval.small import open_set, write_lines
 from tests.datamodules.video_captioning.small import footage, write_video
 from tests.tasks.moment_retrieval.small_clip import WIDTH, write_clip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.schema import validate
-from datamodules.audio_description.mini.sounds import FRAME, RATE, mel_filters
+from datamodules.audio_description.mini.sounds import FRAME, FRONT_END, RATE
 from datamodules.esc10 import SOUNDS
 from datamodules.moment_retrieval.mini.generator import ANNOTATIONS
 from scripts.make_sound_moments import CLAUSES, STEADY, coloured_noise, layout, looped, main
@@ -43,7 +43,7 @@ def kind_of(row: dict) -> str:
 
 def test_a_window_is_where_the_sound_that_the_query_names_is_heard(made):
     """Each class is a tone of its own frequency, so its band is loud in its windows and nowhere else."""
-    filters, hits, misses = mel_filters(), [], []
+    filters, hits, misses = FRONT_END.filters, [], []
     for row in rows_of(made, "train"):
         hertz = 300 + 300 * list(SOUNDS).index(kind_of(row))
         band = int(filters[round(hertz * FRAME / RATE)].argmax())

@@ -11,18 +11,17 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy import fft
 
 from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
+from datamodules.log_mel import LogMel
 
 RATE = 8000  # samples per second
 ROW = 1600  # samples per feature row: 5 rows per second
 FRAME = 400  # samples per sub-frame
 BANDS = 16
 WIDTH = ROW // FRAME * BANDS  # features per row
-LOW_HIGH = (100.0, 3800.0)  # Hz covered by the mel bands
-FLOOR = 1e-3  # added to the power before the logarithm
+FRONT_END = LogMel(rate=RATE, row=ROW, frame=FRAME, bands=BANDS, low=100.0, high=3800.0, size=FRAME)
 
 # ITU-T Q.23: a key is one row frequency and one column frequency.
 ROWS, COLUMNS = (697.0, 770.0, 852.0, 941.0), (1209.0, 1336.0, 1477.0)
@@ -40,25 +39,7 @@ def keypad_tones(keys: np.ndarray, samples: int, rng: np.random.Generator) -> np
     return (sine[keys] * np.cos(phase) + cosine[keys] * np.sin(phase)).sum(1)
 
 
-def mel_filters() -> np.ndarray:
-    """Triangular filters, evenly spaced in mel, (bins, BANDS) float32."""
-
-    def mel(hertz):
-        return 1127 * np.log1p(np.asarray(hertz) / 700)
-
-    edges = 700 * np.expm1(np.linspace(*mel(LOW_HIGH), BANDS + 2) / 1127)
-    hertz = np.arange(FRAME // 2 + 1)[:, None] * RATE / FRAME
-    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-
-
-def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Samples, R * ROW in all, float32 -> log-mel rows (R, WIDTH) float32, sub-frame by sub-frame."""
-    frames = samples.reshape(-1, FRAME) * np.hanning(FRAME).astype(np.float32)
-    spectrum = fft.rfft(frames, axis=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.log(power @ mel_filters() + FLOOR).reshape(-1, WIDTH)
+log_mel = FRONT_END.rows  # samples, R * ROW in all, float32 -> (R, WIDTH) float32
 
 
 def speech_files(folder: str | Path) -> dict[str, dict[int, list[Path]]]:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from datamodules.formats.clip_frames import ClipFrames
 from datamodules.mini.digits import WORDS, digit_images
-from datamodules.moment_retrieval.clip_frames import ClipFrames
 from scripts.studies.moving_moments import COLOURS, SIZE, Sizes, captioned, write_videos
 from scripts.studies.pixels_to_moments import BLIND, floor, scored, table
 from scripts.studies.small_clip import train_clip

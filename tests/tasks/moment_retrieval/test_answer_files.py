@@ -7,8 +7,9 @@ import re
 import pytest
 
 from datamodules.errors import DataError
+from tasks.common.cue_files import clock
 from tasks.common.files import read_jsonl
-from tasks.moment_retrieval.answer_files import ENDINGS, clock, write_answers
+from tasks.moment_retrieval.answer_files import ENDINGS, write_answers
 
 ROWS = [
     {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
-from datamodules.moment_retrieval.clip_frames import ClipFrames
+from datamodules.formats.clip_frames import ClipFrames
+from tasks.common.clip_extractor import ClipExtractor
 from tasks.common.errors import CheckpointError
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
 from tasks.moment_retrieval.predict import load
 from tasks.moment_retrieval.predictor import MomentPredictor, is_sentence, predict
 from tests.datamodules.video_captioning.small import footage, write_video

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
+from datamodules.formats.clip_frames import ClipFrames
 from datamodules.formats.video_files import is_video
-from datamodules.moment_retrieval.clip_frames import ClipFrames
 from tests.datamodules.video_captioning.small import no_frames, write_sound, write_video
 
 STEP = 3  # difference in brightness from one frame to the next; what encoding changes is less than half of it

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, CLIPModel
 
 from datamodules.errors import DataError
+from tasks.common.clip_extractor import ClipExtractor
 from tasks.common.errors import CheckpointError
-from tasks.moment_retrieval.clip_extractor import ClipExtractor
 from tests.tasks.moment_retrieval.small_clip import SIZE, WIDTH, write_clip
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of the original's pictures
