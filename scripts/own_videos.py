@@ -20,7 +20,7 @@ from datamodules.formats.kept import nothing_kept
 from datamodules.formats.video_files import ENDINGS, is_video, length_of
 from datamodules.video_captioning.captions import natural
 from datamodules.video_captioning.sources import JPEG
-from tasks.moment_retrieval.answer_files import clock
+from tasks.common.cue_files import srt
 
 ARRAY = ".npy"
 COLUMNS = ("video", "start", "end", "caption")
@@ -156,11 +156,8 @@ def write_subtitles(folder: Path, captions: dict[Part, str]) -> None:
     stems = [path.stem for path in by_path]
     for path, cues in by_path.items():
         name = path.stem if stems.count(path.stem) == 1 else path.name
-        shown = [
-            f"{number}\n{clock(part.shown[0])} --> {clock(part.shown[1])}\n{text}\n"
-            for number, (part, text) in enumerate(sorted(cues, key=lambda cue: cue[0].shown), 1)
-        ]
-        (folder / f"{name}.srt").write_text("\n".join(shown), encoding="utf-8")
+        shown = [(*part.shown, text) for part, text in sorted(cues, key=lambda cue: cue[0].shown)]
+        (folder / f"{name}.srt").write_text(srt(shown), encoding="utf-8")
 
 
 def printable(what: object) -> str:

@@ -19,9 +19,8 @@ Batch contract (B segments, T = `tokens` per modality):
 
 `previous` are descriptions of the same movie with an earlier start, oldest first. With previous=predicted the training
 batches have the annotated ones; evaluation batches have empty lists, for the model to fill in with its own
-descriptions. They come in an order that allows this: all that precedes a batch's segments is in earlier batches
-(recurrent.py), which is not the (movie, start) order. `subtitles` are the lines heard in the subtitle_seconds before
-the start, in order (context.py).
+descriptions, in an order in which all that precedes a batch's segments is in earlier batches (recurrent.py).
+`subtitles` are the lines heard in the subtitle_seconds before the start, in order (context.py).
 """
 
 import logging
