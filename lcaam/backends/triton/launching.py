@@ -1,0 +1,191 @@
+"""From tensors to kernels: sizes, strides and constants by the names that the kernels give them."""
+
+import functools
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from lcaam.backends.triton.columns import columns_gradient
+from lcaam.backends.triton.delta import row_deltas
+from lcaam.backends.triton.forward import forward
+from lcaam.backends.triton.rows import rows_gradient
+from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Tile, share, tiles
+from lcaam.backends.triton.terms import device_functions
+from lcaam.backends.triton.tiles import ALL_KEYS, BY_KEY, BY_PAIR, DENSE, FACTORS, NO_MASK
+from lcaam.backends.triton.values import values_gradient
+from lcaam.fusion import Fusion
+
+KERNELS = {"forward": forward, "rows": rows_gradient, "columns": columns_gradient, "values": values_gradient}
+PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}  # torch.get_float32_matmul_precision
+TUNED_APART = ("D", "DV", "R", "MASK", "MULTIPLIES", "CAUSAL", "KEEP", "DROPOUT")  # kinds of call
+ROWS = 32  # of a program of row_deltas
+
+
+def padded(width: int) -> int:
+    """A width that a tensor core takes: a power of two, at least 16."""
+    return max(NARROWEST, triton.next_power_of_2(width))
+
+
+def side_by_side(tensor: Tensor) -> Tensor:
+    """The tensor with the numbers of a row next to each other, as the kernels read them."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def strides(name: str, tensor: Tensor | None, letters: str) -> dict[str, int]:
+    """{"q_b": stride of the samples, ...}: 0 for a dimension of size 1, which is repeated."""
+    if tensor is None:
+        return {f"{name}_{letter}": 0 for letter in letters}
+    found = zip(letters, tensor.shape, tensor.stride(), strict=False)
+    return {f"{name}_{letter}": stride if size > 1 else 0 for letter, size, stride in found}
+
+
+def hides(arguments: dict[str, Any]) -> bool:
+    """Whether a tile can hold places that no query may see."""
+    ragged = arguments["n_q"] % arguments["BLOCK_M"] or arguments["n_k"] % arguments["BLOCK_N"]
+    return bool(arguments["KEEP"] != ALL_KEYS or arguments["CAUSAL"] or ragged)
+
+
+@functools.lru_cache(maxsize=None)
+def prepared(name: str, choice: tuple[Tile, ...], size: int) -> Any:
+    """The kernel with its tile: the only one, or the fastest of several, timed once for each kind of call and size."""
+    kernel = triton.heuristics({"HIDES": hides})(KERNELS[name])
+    configs = [triton.Config({"BLOCK_M": t.rows, "BLOCK_N": t.columns}, t.warps, t.stages) for t in choice]
+    if INTERPRETED or os.environ.get("LCAAM_AUTOTUNE") == "0":
+        return Fixed(kernel, choice[0])
+    key = [word for word in TUNED_APART if word in KERNELS[name].arg_names]
+    return triton.autotune(configs, key, cache_results=True)(kernel)
+
+
+class Fixed:
+    """A kernel whose tile is given: launched like one that is tuned, without timing (which needs a device)."""
+
+    def __init__(self, kernel: Any, tile: Tile):
+        self.kernel = kernel
+        self.options = {"BLOCK_M": tile.rows, "BLOCK_N": tile.columns}
+        self.options |= {} if INTERPRETED else {"num_warps": tile.warps, "num_stages": tile.stages}
+
+    def __getitem__(self, grid: Callable) -> Callable:
+        return functools.partial(self.kernel[grid], **self.options)
+
+
+class Call:
+    """One attention: what its kernels have in common, and how they are launched.
+
+    query (B, H, N_q, d), key (B, H, N_k, d), value (B, H, N_k, d_v); left, right, bias: the factors of a mask of one
+    rank up to 256, or bias alone, (B or 1, 1 or H, N_q, N_k), or None; keep: bool, broadcasts to (B, H, N_q, N_k).
+    """
+
+    def __init__(self, query, key, value, left, right, bias, keep, fusion: Fusion, scale, causal, dropout, softcap, seed):
+        self.query, self.key, self.value = (side_by_side(t) for t in (query, key, value))
+        self.batch, self.heads, self.n_q, d = query.shape
+        self.n_k, dv = value.shape[2:]
+        self.left, self.right, self.bias = (None if t is None else side_by_side(t) for t in (left, right, bias))
+        kept = None if keep is None else keep.view(torch.uint8)
+        mask = FACTORS if left is not None else NO_MASK if bias is None else DENSE
+        given = [t for t in (left, right, bias) if t is not None]
+        self.one_mask = all(t.shape[1] == 1 for t in given) and (kept is None or kept.shape[1] == 1) and mask != NO_MASK
+        rank = left.shape[-1] if left is not None else 1
+        term, slope = device_functions(fusion)
+        by = ALL_KEYS if kept is None else BY_KEY if kept.shape[2] == 1 else BY_PAIR
+        like = self.query
+        self.arguments: dict[str, Any] = {
+            "Q": self.query, "K": self.key, "V": self.value,
+            "LEFT": like if left is None else self.left, "RIGHT": like if right is None else self.right,
+            "BIAS": like if bias is None else self.bias, "KEEP_AT": like if kept is None else kept,
+            **strides("q", self.query, "bhn"), **strides("k", self.key, "bhn"), **strides("v", self.value, "bhn"),
+            **strides("left", self.left, "bhn"), **strides("right", self.right, "bhn"),
+            **strides("bias", self.bias, "bhq"), **strides("keep", kept, "bhqk"),
+            "batch": self.batch, "heads": self.heads, "n_q": self.n_q, "n_k": self.n_k,
+            "scale": float(scale), "softcap": float(softcap or 1.0), "dropout": float(dropout), "seed": seed,
+            "TERM": term, "SLOPE": slope, "MULTIPLIES": fusion.multiplies and mask != NO_MASK, "MASK": mask,
+            "HAS_BIAS": left is not None and bias is not None, "KEEP": by, "CAUSAL": causal,
+            "SOFTCAP": softcap is not None, "DROPOUT": dropout > 0.0,
+            "PRECISION": PRECISIONS[torch.get_float32_matmul_precision()],
+            "D": d, "DV": dv, "R": rank, "BLOCK_D": padded(d), "BLOCK_DV": padded(dv), "BLOCK_R": padded(rank),
+        }  # fmt: skip
+
+    def sharing(self, gradients: int) -> int:
+        """How many heads a program takes."""
+        constants = self.arguments
+        width = max(constants["BLOCK_D"], constants["BLOCK_DV"])
+        rank = constants["BLOCK_R"] if self.left is not None else 0
+        return share(self.heads, self.one_mask, width, rank, gradients)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Output (B, H, N_q, d_v) and log-sum-exp (B, H, N_q), float32."""
+        out = self.query.new_empty(*self.query.shape[:3], self.value.shape[-1])
+        lse = self.query.new_empty(self.query.shape[:3], dtype=torch.float32)
+        self.launch("forward", self.n_q, self.sharing(1), OUT=out, LSE=lse, **strides("out", out, "bhn"))
+        return out, lse
+
+    def gradients(self, out: Tensor, lse: Tensor, grad: Tensor, grad_lse: Tensor | None, learns: bool):
+        """Gradients of query, key, value, left, right and bias; None for what is None, and for a mask if not learns."""
+        grad = side_by_side(grad)
+        delta = torch.empty_like(lse)
+        dv = self.arguments["DV"]
+        row_deltas[(self.batch * self.heads * triton.cdiv(self.n_q, ROWS),)](
+            out, grad, lse if grad_lse is None else grad_lse.contiguous(), delta,
+            *strides("out", out, "bhn").values(), *strides("grad", grad, "bhn").values(), self.heads, self.n_q,
+            HAS_LSE=grad_lse is not None, DV=dv, BLOCK_DV=padded(dv), BLOCK_M=ROWS,
+        )  # fmt: skip
+        given = {"GRAD": grad, "LSE": lse, "DELTA": delta, **strides("grad", grad, "bhn")}
+        d_query, d_key, d_value = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in self.qkv)
+        factored = learns and self.left is not None
+        count = self.sharing(1)
+        d_left = self.partial(factored, count, self.n_q, self.arguments["R"])
+        self.launch("rows", self.n_q, count, LEARNS=factored, D_Q=d_query, D_LEFT=d_left, **given)
+        count = self.sharing(2)
+        d_right = self.partial(factored, count, self.n_k, self.arguments["R"])
+        d_bias = self.partial(factored and self.bias is not None, count, 1, self.n_k)
+        written = {"D_K": d_key, "D_V": d_value, "D_RIGHT": d_right, "D_BIAS": d_bias}
+        self.launch("columns", self.n_k, count, LEARNS=factored, **written, **given)
+        if learns and self.left is None and self.bias is not None:
+            d_bias = self.query.new_empty(self.bias.shape, dtype=torch.float32)
+            self.launch_values(d_bias, given)
+        mask = zip((d_left, d_right, d_bias), (self.left, self.right, self.bias), strict=True)
+        sums = (None if t is None or not learns else d.sum_to_size(t.shape).to(t.dtype) for d, t in mask)
+        return [d_query, d_key, d_value, *sums]
+
+    @property
+    def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query, self.key, self.value
+
+    def partial(self, wanted: bool, count: int, rows: int, width: int) -> Tensor:
+        """What each program of `count` heads adds to a part of the mask; they are summed in order."""
+        if not wanted:
+            return self.query  # no kernel writes to it
+        return self.query.new_empty(self.batch, self.heads // count, rows, width, dtype=torch.float32)
+
+    def launch(self, name: str, length: int, count: int, **more: Any) -> None:
+        """One program for each block of `length` places of each sample and `count` heads."""
+        strands = self.batch * self.heads // count
+        over = "BLOCK_N" if name == "columns" else "BLOCK_M"
+
+        def grid(meta: dict[str, Any]) -> tuple[int]:
+            return (strands * triton.cdiv(length, meta[over]),)
+
+        self.run(name, grid, count, SHARE=count, **more)
+
+    def launch_values(self, d_values: Tensor, given: dict[str, Any]) -> None:
+        """One program for each tile of the mask."""
+        of_sample, of_head = d_values.shape[0] > 1, d_values.shape[1] > 1
+        matrices = d_values.shape[0] * d_values.shape[1]
+
+        def grid(meta: dict[str, Any]) -> tuple[int]:
+            return (matrices * triton.cdiv(self.n_q, meta["BLOCK_M"]) * triton.cdiv(self.n_k, meta["BLOCK_N"]),)
+
+        self.run("values", grid, 1, OF_SAMPLE=of_sample, OF_HEAD=of_head, D_VALUES=d_values, **given)
+
+    def run(self, name: str, grid: Callable, count: int, **more: Any) -> None:
+        arguments = self.arguments | more
+        wanted = {key: arguments[key] for key in KERNELS[name].arg_names if key in arguments}
+        width, rank = max(arguments["BLOCK_D"], arguments["BLOCK_DV"]), arguments["BLOCK_R"]
+        choice = tiles(name, width, rank, self.query.element_size(), count)
+        size = (max(self.n_q, self.n_k) - 1).bit_length() // 2  # lengths that differ by less than four are alike
+        with torch.cuda.device(self.query.device) if self.query.is_cuda else nullcontext():
+            prepared(name, choice, size)[grid](**wanted)
