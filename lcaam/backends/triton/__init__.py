@@ -1,8 +1,8 @@
 """Fused attention in Triton: values and gradients of any fusion at the cost of flash attention and one more product.
 
 The tiles of q k^T and of left right^T are made side by side, fused, and used up in registers (forward.py, rows.py,
-columns.py), so an N_q x N_k matrix is never in memory, for the mask no more than for the scores. It runs on GPUs, and on
-a CPU in Triton's interpreter, slowly, for tests: TRITON_INTERPRET=1 before anything imports Triton.
+columns.py), so an N_q x N_k matrix is never in memory, neither of scores nor of the mask. It runs on GPUs, and on a CPU
+in Triton's interpreter, slowly, for tests: TRITON_INTERPRET=1 before anything imports Triton.
 """
 
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from torch import Tensor
 from lcaam.backends.reference import reference
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.transforms import only_the_equation
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 PAIRS = 2**32  # of a query and a key in one head; what a dropout pattern can tell apart
@@ -22,7 +23,9 @@ PAIRS = 2**32  # of a query and a key in one head; what a dropout pattern can te
 def triton(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=None, return_lse=False) -> Any:
     reason = refusal(query, key, value, mask, fusion, dropout)
     if reason is not None:
-        raise ValueError(f"backend 'triton' cannot compute this: {reason}. Use backend='auto', which picks one that can")
+        raise ValueError(
+            f"backend 'triton' cannot compute this: {reason}. Use backend='auto', which picks one that can"
+        )
     if not (query.numel() and key.numel() and value.numel()):  # there is no tile of nothing
         return reference(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse)
     from lcaam.backends.triton.operation import fused_attention
@@ -50,6 +53,8 @@ def refusal(
     from lcaam.backends.triton.settings import INTERPRETED, WIDEST
     from lcaam.backends.triton.terms import NoForm, device_functions
 
+    if only_the_equation([query, key, value, *([] if mask is None else mask.tensors())]):
+        return "a transform, a trace or a tensor subclass is active"
     if query.device.type != "cuda" and not (INTERPRETED and query.device.type == "cpu"):
         return f"its kernels run on CUDA devices, the tensors are on {query.device.type}"
     if query.dtype not in DTYPES or not query.dtype == key.dtype == value.dtype:

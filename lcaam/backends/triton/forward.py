@@ -1,8 +1,8 @@
 """The forward kernel: softmax(fusion(q k^T, left right^T + bias)) v, a tile at a time.
 
 A program owns BLOCK_M query rows of SHARE heads. It walks over the keys once; the tile of the mask is made once for its
-heads, each of which has its own running maximum, sum and output (online softmax: Milakov and Gimelshein 2018, Dao et al.
-2022; float32, base 2). No (N_q, N_k) matrix is ever in memory.
+heads, each of which has its own running maximum, sum and output (online softmax: Milakov and Gimelshein 2018, Dao et
+al. 2022; float32, base 2). No (N_q, N_k) matrix is ever in memory.
 """
 
 import triton

@@ -50,7 +50,7 @@ def hides(arguments: dict[str, Any]) -> bool:
     return bool(arguments["KEEP"] != ALL_KEYS or arguments["CAUSAL"] or ragged)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def prepared(name: str, choice: tuple[Tile, ...], size: int) -> Any:
     """The kernel with its tile: the only one, or the fastest of several, timed once for each kind of call and size."""
     kernel = triton.heuristics({"HIDES": hides})(KERNELS[name])
@@ -76,11 +76,23 @@ class Fixed:
 class Call:
     """One attention: what its kernels have in common, and how they are launched.
 
-    query (B, H, N_q, d), key (B, H, N_k, d), value (B, H, N_k, d_v); left, right, bias: the factors of a mask of one
-    rank up to 256, or bias alone, (B or 1, 1 or H, N_q, N_k), or None; keep: bool, broadcasts to (B, H, N_q, N_k).
+    tensors: query (B, H, N_q, d), key (B, H, N_k, d), value (B, H, N_k, d_v), and left, right and bias of a mask: its
+    factors, of a rank up to 256; or bias alone, the values, (B or 1, 1 or H, N_q, N_k); or nothing. keep: bool,
+    broadcasts to (B, H, N_q, N_k). seed: of the dropout pattern.
     """
 
-    def __init__(self, query, key, value, left, right, bias, keep, fusion: Fusion, scale, causal, dropout, softcap, seed):
+    def __init__(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None],
+        keep: Tensor | None,
+        fusion: Fusion,
+        scale: float,
+        causal: bool,
+        dropout: float,
+        softcap: float | None,
+        seed: int,
+    ):
+        query, key, value, left, right, bias = tensors
         self.query, self.key, self.value = (side_by_side(t) for t in (query, key, value))
         self.batch, self.heads, self.n_q, d = query.shape
         self.n_k, dv = value.shape[2:]

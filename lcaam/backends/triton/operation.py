@@ -30,7 +30,7 @@ def fused_attention(
     seed: of the dropout pattern, (), on the CPU.
     """
     tensors = computable(query, key, value, left, right, bias)
-    call = Call(*tensors, keep, Fusion.parse(fusion), scale, causal, dropout, softcap, int(seed))
+    call = Call(tensors, keep, Fusion.parse(fusion), scale, causal, dropout, softcap, int(seed))
     out, lse = call.forward()
     return out.to(query.dtype), lse
 
@@ -65,10 +65,10 @@ def fused_attention_backward(
     """The gradients of query, key, value and, if the mask learns, of those of left, right and bias that are given."""
     inputs = (query, key, value, left, right, bias)
     tensors = computable(*inputs)
-    call = Call(*tensors, keep, Fusion.parse(fusion), scale, causal, dropout, softcap, int(seed))
+    call = Call(tensors, keep, Fusion.parse(fusion), scale, causal, dropout, softcap, int(seed))
     like = tensors[0].dtype
     grads = call.gradients(out.to(like), lse, grad_out.to(like), grad_lse, learns)
-    return [grad.to(of.dtype) for grad, of in zip(grads, inputs, strict=True) if grad is not None]
+    return [grad.to(of.dtype) for grad, of in zip(grads, inputs, strict=True) if not (grad is None or of is None)]
 
 
 @fused_attention_backward.register_fake
@@ -77,9 +77,13 @@ def _(query, key, value, left, right, bias, keep, seed, out, lse, grad_out, grad
     return [t.new_empty(t.shape) for t in (query, key, value, *mask)]
 
 
-def computable(query, key, value, left, right, bias) -> tuple[Tensor | None, ...]:
-    """The tensors in what the kernels multiply: the factors as wide as the queries, the bias as it is. Triton's
-    interpreter multiplies the bits of bfloat16 instead of the numbers, so there it is float32."""
+def computable(
+    query: Tensor, key: Tensor, value: Tensor, left: Tensor | None, right: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The tensors in what the kernels multiply: the factors as wide as the queries, the bias as it is.
+
+    Triton's interpreter multiplies the bits of bfloat16 instead of the numbers, so there it is float32.
+    """
     dtype = torch.float32 if INTERPRETED and query.dtype == torch.bfloat16 else query.dtype
     left, right = (None if t is None else t.to(dtype) for t in (left, right))
     bias = bias.float() if INTERPRETED and bias is not None else bias

@@ -59,7 +59,7 @@ OTHER_NAMES = {  # torch and Python call one operation by several names
 NUMBERS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "maximum": 2, "minimum": 2, "clamp_max": 2, "clamp_min": 2}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def device_functions(fusion: Fusion) -> tuple[Any, Any]:
     """The fusion's term and slope as functions of a kernel. NoForm if an operation of theirs has no form in Triton."""
     if fusion.term is None:
@@ -114,12 +114,14 @@ def expression(name: str, node: fx.Node, known: dict[fx.Node, str]) -> str:
     """One operation in Triton."""
     called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
     called = OTHER_NAMES.get(called.strip("_"), called.strip("_"))
-    arguments, options = list(node.args), dict(node.kwargs)
+    arguments: list[Any] = list(node.args)
+    options = dict(node.kwargs)
     if called == "clamp":
         return clamped(name, arguments, options, known)
     if called == "pow" and len(arguments) == 2 and arguments[1] in (2, 3, 0.5):
         base = value(name, arguments[0], known)
-        return {2: f"({base} * {base})", 3: f"({base} * {base} * {base})", 0.5: f"tl.sqrt({base})"}[arguments[1]]
+        powers = {2: "({0} * {0})", 3: "({0} * {0} * {0})", 0.5: "tl.sqrt({0})"}
+        return powers[arguments[1]].format(base)
     if called not in FORMS or options or len(arguments) != NUMBERS.get(called, 1):
         raise NoForm(f"fusion {name}: {node.format_node()} has no form in Triton; operations: {', '.join(FORMS)}")
     return FORMS[called].format(*(value(name, argument, known) for argument in arguments))

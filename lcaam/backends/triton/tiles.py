@@ -1,7 +1,7 @@
 """What every kernel works on: tiles of query rows and key columns, the mask of a tile, the places it may see.
 
-A tile is (rows, columns) = (BLOCK_M, BLOCK_N), or the other way round where `turned`. Exponentials are to the base 2, the
-one that the hardware has: scores carry a factor log2(e).
+A tile is (rows, columns) = (BLOCK_M, BLOCK_N), or the other way round where `turned`. Exponentials are to the base 2,
+the one that the hardware has: scores carry a factor log2(e).
 """
 
 import triton
@@ -103,16 +103,17 @@ def mask_values(
     PRECISION: tl.constexpr,
     TURNED: tl.constexpr,
 ):
-    """The learned mask of a tile, float32: left (BLOCK_M, R) right (BLOCK_N, R)^T + bias (BLOCK_N), or stored values."""
+    """The learned mask of a tile, float32: left (BLOCK_M, R) right (BLOCK_N, R)^T + bias, or stored values."""
     if MASK == VALUES:
-        return pair_values(BIAS, bias_q, rows, columns, n_q, n_k, TURNED).to(tl.float32)
-    if TURNED:
-        values = tl.dot(right, tl.trans(left), input_precision=PRECISION)
+        values = pair_values(BIAS, bias_q, rows, columns, n_q, n_k, TURNED).to(tl.float32)
     else:
-        values = tl.dot(left, tl.trans(right), input_precision=PRECISION)
-    if HAS_BIAS:
-        bias = tl.load(BIAS + columns, mask=columns < n_k, other=0.0).to(tl.float32)
-        values += bias[:, None] if TURNED else bias[None, :]
+        if TURNED:
+            values = tl.dot(right, tl.trans(left), input_precision=PRECISION)
+        else:
+            values = tl.dot(left, tl.trans(right), input_precision=PRECISION)
+        if HAS_BIAS:
+            bias = tl.load(BIAS + columns, mask=columns < n_k, other=0.0).to(tl.float32)
+            values += bias[:, None] if TURNED else bias[None, :]
     return values
 
 
