@@ -14,16 +14,21 @@ from lcaam.backends.triton.columns import columns_gradient
 from lcaam.backends.triton.delta import row_deltas
 from lcaam.backends.triton.forward import forward
 from lcaam.backends.triton.rows import rows_gradient
-from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Tile, share, tiles
+from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Choice, Tile, choice
 from lcaam.backends.triton.terms import device_functions
 from lcaam.backends.triton.tiles import ALL_KEYS, BY_KEY, BY_PAIR, DENSE, FACTORS, NO_MASK
 from lcaam.backends.triton.values import values_gradient
 from lcaam.fusion import Fusion
 
-KERNELS = {"forward": forward, "rows": rows_gradient, "columns": columns_gradient, "values": values_gradient}
+KERNELS: dict[str, Any] = {
+    "forward": forward,
+    "delta": row_deltas,
+    "rows": rows_gradient,
+    "columns": columns_gradient,
+    "values": values_gradient,
+}
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}  # torch.get_float32_matmul_precision
 TUNED_APART = ("D", "DV", "R", "MASK", "MULTIPLIES", "CAUSAL", "KEEP", "DROPOUT")  # kinds of call
-ROWS = 32  # of a program of row_deltas
 
 
 def padded(width: int) -> int:
@@ -51,23 +56,27 @@ def hides(arguments: dict[str, Any]) -> bool:
 
 
 @functools.cache
-def prepared(name: str, choice: tuple[Tile, ...], size: int) -> Any:
-    """The kernel with its tile: the only one, or the fastest of several, timed once for each kind of call and size."""
-    kernel = triton.heuristics({"HIDES": hides})(KERNELS[name])
-    configs = [triton.Config({"BLOCK_M": t.rows, "BLOCK_N": t.columns}, t.warps, t.stages) for t in choice]
-    if INTERPRETED or os.environ.get("LCAAM_AUTOTUNE") == "0":
-        return Fixed(kernel, choice[0])
-    key = [word for word in TUNED_APART if word in KERNELS[name].arg_names]
-    return triton.autotune(configs, key, cache_results=True)(kernel)
+def prepared(name: str, tiles: tuple[Tile, ...], size: int) -> Any:
+    """The kernel with its tile: the first, or the fastest of several, timed once for each kind of call and size."""
+    names = KERNELS[name].arg_names
+    kernel = triton.heuristics({"HIDES": hides})(KERNELS[name]) if "HIDES" in names else KERNELS[name]
+    if INTERPRETED or len(tiles) == 1 or os.environ.get("LCAAM_AUTOTUNE") == "0":
+        return Fixed(kernel, blocks(names, tiles[0]), tiles[0])
+    configs = [triton.Config(blocks(names, tile), num_warps=tile.warps, num_stages=tile.stages) for tile in tiles]
+    return triton.autotune(configs, [word for word in TUNED_APART if word in names], cache_results=True)(kernel)
+
+
+def blocks(names: list[str], tile: Tile) -> dict[str, int]:
+    """A tile's constants of a kernel with these arguments."""
+    return {key: value for key, value in (("BLOCK_M", tile.rows), ("BLOCK_N", tile.columns)) if key in names}
 
 
 class Fixed:
     """A kernel whose tile is given: launched like one that is tuned, without timing (which needs a device)."""
 
-    def __init__(self, kernel: Any, tile: Tile):
+    def __init__(self, kernel: Any, sizes: dict[str, int], tile: Tile):
         self.kernel = kernel
-        self.options = {"BLOCK_M": tile.rows, "BLOCK_N": tile.columns}
-        self.options |= {} if INTERPRETED else {"num_warps": tile.warps, "num_stages": tile.stages}
+        self.options = sizes if INTERPRETED else {**sizes, "num_warps": tile.warps, "num_stages": tile.stages}
 
     def __getitem__(self, grid: Callable) -> Callable:
         return functools.partial(self.kernel[grid], **self.options)
@@ -93,6 +102,7 @@ class Call:
         seed: int,
     ):
         query, key, value, left, right, bias = tensors
+        self.architecture = architecture_of(query.device)
         self.query, self.key, self.value = (side_by_side(t) for t in (query, key, value))
         self.batch, self.heads, self.n_q, d = query.shape
         self.n_k, dv = value.shape[2:]
@@ -121,83 +131,78 @@ class Call:
             "D": d, "DV": dv, "R": rank, "BLOCK_D": padded(d), "BLOCK_DV": padded(dv), "BLOCK_R": padded(rank),
         }  # fmt: skip
 
-    def sharing(self, gradients: int) -> int:
-        """How many heads a program takes."""
-        constants = self.arguments
-        width = max(constants["BLOCK_D"], constants["BLOCK_DV"])
-        rank = constants["BLOCK_R"] if self.left is not None else 0
-        return share(self.heads, self.one_mask, width, rank, gradients)
+    def choice(self, name: str) -> Choice:
+        """The tiles of a kernel, and how many heads its programs take."""
+        widths = [self.arguments["BLOCK_D"], self.arguments["BLOCK_DV"]]
+        size = max([*widths, self.arguments["BLOCK_R"]]) * self.query.element_size() // 2
+        return choice(name, self.architecture, size, self.heads, self.one_mask)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Output (B, H, N_q, d_v) and log-sum-exp (B, H, N_q), float32."""
         out = self.query.new_empty(*self.query.shape[:3], self.value.shape[-1])
         lse = self.query.new_empty(self.query.shape[:3], dtype=torch.float32)
-        self.launch("forward", self.n_q, self.sharing(1), OUT=out, LSE=lse, **strides("out", out, "bhn"))
+        self.launch("forward", self.n_q, OUT=out, LSE=lse, **strides("out", out, "bhn"))
         return out, lse
 
     def gradients(self, out: Tensor, lse: Tensor, grad: Tensor, grad_lse: Tensor | None, learns: bool):
         """Gradients of query, key, value, left, right and bias; None for what is None, and for a mask if not learns."""
-        grad = side_by_side(grad)
-        delta = torch.empty_like(lse)
-        dv = self.arguments["DV"]
-        row_deltas[(self.batch * self.heads * triton.cdiv(self.n_q, ROWS),)](
-            out, grad, lse if grad_lse is None else grad_lse.contiguous(), delta,
-            *strides("out", out, "bhn").values(), *strides("grad", grad, "bhn").values(), self.heads, self.n_q,
-            HAS_LSE=grad_lse is not None, DV=dv, BLOCK_DV=padded(dv), BLOCK_M=ROWS,
-        )  # fmt: skip
+        grad, delta = side_by_side(grad), torch.empty_like(lse)
+        of_lse = {"GRAD_LSE": lse if grad_lse is None else grad_lse.contiguous(), "HAS_LSE": grad_lse is not None}
+        places = {**strides("out", out, "bhn"), **strides("grad", grad, "bhn")}
+        self.launch("delta", self.n_q, OUT=out, GRAD=grad, DELTA=delta, **of_lse, **places)
+
         given = {"GRAD": grad, "LSE": lse, "DELTA": delta, **strides("grad", grad, "bhn")}
-        d_query, d_key, d_value = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in self.qkv)
+        d_query, d_key, d_value = (
+            torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (self.query, self.key, self.value)
+        )
         factored = learns and self.left is not None
-        count = self.sharing(1)
-        d_left = self.partial(factored, count, self.n_q, self.arguments["R"])
-        self.launch("rows", self.n_q, count, LEARNS=factored, D_Q=d_query, D_LEFT=d_left, **given)
-        count = self.sharing(2)
-        d_right = self.partial(factored, count, self.n_k, self.arguments["R"])
-        d_bias = self.partial(factored and self.bias is not None, count, 1, self.n_k)
+        d_left = self.partial("rows", factored, self.n_q, self.arguments["R"])
+        self.launch("rows", self.n_q, LEARNS=factored, D_Q=d_query, D_LEFT=d_left, **given)
+        d_right = self.partial("columns", factored, self.n_k, self.arguments["R"])
+        d_bias = self.partial("columns", factored and self.bias is not None, 1, self.n_k)
         written = {"D_K": d_key, "D_V": d_value, "D_RIGHT": d_right, "D_BIAS": d_bias}
-        self.launch("columns", self.n_k, count, LEARNS=factored, **written, **given)
+        self.launch("columns", self.n_k, LEARNS=factored, **written, **given)
         if learns and self.left is None and self.bias is not None:
             d_bias = self.query.new_empty(self.bias.shape, dtype=torch.float32)
-            self.launch_values(d_bias, given)
+            matrices = {"OF_SAMPLE": d_bias.shape[0] > 1, "OF_HEAD": d_bias.shape[1] > 1}
+            self.launch("values", self.n_q, D_VALUES=d_bias, **matrices, **given)
         mask = zip((d_left, d_right, d_bias), (self.left, self.right, self.bias), strict=True)
         sums = (None if t is None or not learns else d.sum_to_size(t.shape).to(t.dtype) for d, t in mask)
         return [d_query, d_key, d_value, *sums]
 
-    @property
-    def qkv(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.query, self.key, self.value
-
-    def partial(self, wanted: bool, count: int, rows: int, width: int) -> Tensor:
-        """What each program of `count` heads adds to a part of the mask; they are summed in order."""
+    def partial(self, name: str, wanted: bool, rows: int, width: int) -> Tensor:
+        """What each program of a kernel, for its heads, adds to a part of the mask; they are summed in order."""
         if not wanted:
             return self.query  # no kernel writes to it
-        return self.query.new_empty(self.batch, self.heads // count, rows, width, dtype=torch.float32)
+        strands = self.heads // self.choice(name).share
+        return self.query.new_empty(self.batch, strands, rows, width, dtype=torch.float32)
 
-    def launch(self, name: str, length: int, count: int, **more: Any) -> None:
-        """One program for each block of `length` places of each sample and `count` heads."""
-        strands = self.batch * self.heads // count
-        over = "BLOCK_N" if name == "columns" else "BLOCK_M"
+    def launch(self, name: str, length: int, **more: Any) -> None:
+        """A program for each block of `length` rows or columns, of each sample and each share of the heads; of `values`
+        for each tile of the mask."""
+        choice = self.choice(name)
+        strands = self.batch * self.heads // choice.share
+        if name == "values":
+            strands = more["D_VALUES"].shape[0] * more["D_VALUES"].shape[1]
 
-        def grid(meta: dict[str, Any]) -> tuple[int]:
-            return (strands * triton.cdiv(length, meta[over]),)
+        def grid(sizes: dict[str, int]) -> tuple[int]:
+            block = sizes["BLOCK_N" if name == "columns" else "BLOCK_M"]
+            across = triton.cdiv(self.n_k, sizes["BLOCK_N"]) if name == "values" else 1
+            return (strands * triton.cdiv(length, block) * across,)
 
-        self.run(name, grid, count, SHARE=count, **more)
+        arguments = self.arguments | more | {"SHARE": choice.share}
+        self.run(name, choice, grid, {key: arguments[key] for key in KERNELS[name].arg_names if key in arguments})
 
-    def launch_values(self, d_values: Tensor, given: dict[str, Any]) -> None:
-        """One program for each tile of the mask."""
-        of_sample, of_head = d_values.shape[0] > 1, d_values.shape[1] > 1
-        matrices = d_values.shape[0] * d_values.shape[1]
-
-        def grid(meta: dict[str, Any]) -> tuple[int]:
-            return (matrices * triton.cdiv(self.n_q, meta["BLOCK_M"]) * triton.cdiv(self.n_k, meta["BLOCK_N"]),)
-
-        self.run("values", grid, 1, OF_SAMPLE=of_sample, OF_HEAD=of_head, D_VALUES=d_values, **given)
-
-    def run(self, name: str, grid: Callable, count: int, **more: Any) -> None:
-        arguments = self.arguments | more
-        wanted = {key: arguments[key] for key in KERNELS[name].arg_names if key in arguments}
-        width, rank = max(arguments["BLOCK_D"], arguments["BLOCK_DV"]), arguments["BLOCK_R"]
-        choice = tiles(name, width, rank, self.query.element_size(), count)
-        size = (max(self.n_q, self.n_k) - 1).bit_length() // 2  # lengths that differ by less than four are alike
+    def run(self, name: str, choice: Choice, grid: Callable, arguments: dict[str, Any]) -> None:
+        """Launches a kernel."""
+        size = (max(self.n_q, self.n_k) - 1).bit_length() // 2  # lengths that differ by less than four times are alike
         with torch.cuda.device(self.query.device) if self.query.is_cuda else nullcontext():
-            prepared(name, choice, size)[grid](**wanted)
+            prepared(name, choice.tiles, size)[grid](**arguments)
+
+
+def architecture_of(device: torch.device) -> int:
+    """90 for sm_90; 0 where there is none."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
