@@ -38,7 +38,7 @@ def gpu_costs() -> dict[str, list[dict[str, Any]]]:
 def fastest(
     known: list[dict[str, Any]], able: list[str], length: int, pairs: int, fusion: Fusion, learns: bool
 ) -> tuple[str, str]:
-    """Of the backends that are able, the one that was fastest at the nearest size that was measured; and in words."""
+    """The able backend that was fastest at the nearest size that was measured; and the reason in words."""
     alike = "mul" if fusion.multiplies else "add"
     names = {row["fusion"] for row in known}
     rows = [row for row in known if row["fusion"] == (fusion.name if fusion.name in names else alike)]

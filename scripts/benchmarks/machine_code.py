@@ -171,7 +171,7 @@ def read(cubin: bytes) -> tuple[dict[str, int], str]:
 
 
 def loop_of(text: str) -> Counter:
-    """Opcodes of the loop with most tensor-core instructions: what lies between a jump back and where it goes."""
+    """Opcodes of the loop with most tensor-core instructions: what lies between a jump back and its target."""
     lines = [(int(place, 16), opcode, rest) for place, opcode, rest in LINE.findall(text)]
     best: Counter = Counter()
     for place, opcode, rest in lines:
@@ -245,7 +245,7 @@ def options(command: argparse.ArgumentParser) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises ValueError where nothing can be compiled."""
+    """Raises ValueError if nothing can be compiled here."""
     try:
         from lcaam.backends.triton.settings import INTERPRETED
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The gradients of what belongs to key columns: of keys and values, of `right` and of the bias.
+"""Gradients of what belongs to key columns: keys and values, `right` and the bias.
 
 A program owns BLOCK_N key columns of SHARE heads and walks over the query rows; its tiles are turned: (BLOCK_N,
 BLOCK_M). As in rows.py the gradient of a tile of the mask is summed over its heads in registers, without atomics.

@@ -201,7 +201,7 @@ class Call:
 
 
 def architecture_of(device: torch.device) -> int:
-    """90 for sm_90; 0 where there is none."""
+    """90 for sm_90; 0 for a device without one."""
     if device.type != "cuda":
         return 0
     major, minor = torch.cuda.get_device_capability(device)

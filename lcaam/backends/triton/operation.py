@@ -27,7 +27,7 @@ def fused_attention(
 ) -> tuple[Tensor, Tensor]:
     """Output (B, H, N_q, d_v) and log-sum-exp (B, H, N_q), float32. bias alone: a mask of values (rank 0).
 
-    seed: of the dropout pattern, (), on the CPU.
+    seed: the dropout pattern's, a tensor () on the CPU.
     """
     tensors = computable(query, key, value, left, right, bias)
     call = Call(tensors, keep, Fusion.parse(fusion), scale, causal, dropout, softcap, int(seed))

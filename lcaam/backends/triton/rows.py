@@ -1,4 +1,4 @@
-"""The gradients of what belongs to query rows: of the queries and of `left`.
+"""Gradients of what belongs to query rows: the queries and `left`.
 
 A program owns BLOCK_M query rows of SHARE heads and walks over the keys. The gradient of a tile of the mask is summed
 over its heads in registers, so it meets `right` once. What programs of other heads add to `left` is summed afterwards,

@@ -77,7 +77,7 @@ def seen(
 
 @triton.jit
 def pattern(seed, rows, columns, n_k, dropout, TURNED: tl.constexpr):
-    """1 / (1 - dropout) where a weight stays and 0 where it goes: a function of the seed and of the place alone."""
+    """1 / (1 - dropout) for a weight that stays and 0 for one that goes: a function of seed and place alone."""
     place = rows[None, :] * n_k + columns[:, None] if TURNED else rows[:, None] * n_k + columns[None, :]
     return tl.where(tl.rand(seed, place) >= dropout, 1.0 / (1.0 - dropout), 0.0)
 
