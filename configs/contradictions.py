@@ -81,7 +81,12 @@ def backend_computes_the_fusion(cfg: dict[str, Any]) -> Iterator[str]:
     if backend == "sdpa" and used and Fusion.parse(mask["fusion"]).multiplies:
         yield (
             f"task.backend: sdpa cannot compute mask.fusion={mask['fusion']}, which multiplies scores; allowed: auto, "
-            "reference, chunked"
+            "reference, chunked, triton"
+        )
+    if backend == "triton" and cfg["trainer"].get("accelerator") == "cpu":
+        yield (
+            "task.backend: triton runs on CUDA devices, and trainer.accelerator=cpu; allowed: auto, reference, sdpa, "
+            "chunked"
         )
 
 

@@ -110,8 +110,9 @@ def attention(
              row. A mask may have 1, H or H_k groups; H_k groups go with the keys.
     return_lse: True also returns the logarithm of each softmax's denominator, (B, H, N_q), float32 or wider, with
              gradients; -inf for a query without keys. It is what partial results over parts of the keys are joined by.
-    backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory)
-             and "sdpa" (torch's fused attention; fusions that add to the score, such as add and gate).
+    backend: "auto", or one of "reference" (the equation), "chunked" (blocks of rows, little memory), "sdpa" (torch's
+             fused attention; fusions that add to the score, such as add and gate) and "triton" (fused, any fusion, on
+             CUDA devices; its products have the precision of the query's type).
 
     `keep` and `causal` come after the fusion and always win over any finite number; keys and values at dropped places
     must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. Scores, mask and softmax are

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from lcaam.backends.triton import refusal
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.gpu_costs import architecture, fastest, rows_of
+from lcaam.transforms import only_the_equation
 
 SEVERAL_BLOCKS = 2**15  # pairs of a query and a key, in one head of one sample
 ADDING, MULTIPLYING = 2**22, 2**21  # pairs in all, up to which the equation is faster than blocks
@@ -58,16 +59,23 @@ def cheapest(
             "reference", "a transform, a trace or a tensor subclass is active: the equation supports them all"
         )
     bias = None if fusion.multiplies or needs_scores else mask  # that torch's kernel can add
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if query.device.type == "cpu":
-        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         return cheapest_on_a_cpu(query, key, None if learns or dropout > 0.0 else bias, fusion)
+    known = rows_of(query.device)
+    if known and mask is not None:
+        able = ["chunked", "reference"] if everything <= LARGE else ["chunked"]
+        able += ["sdpa"] if bias is not None else []
+        able += ["triton"] if refusal(query, key, value, mask, fusion, dropout) is None else []
+        return Choice(*fastest(known, able, query.shape[2], everything, fusion, learns))
+    remark = "" if query.device.type != "cuda" else f" (no costs of {architecture(query.device)} are known)"
     if bias is not None and fusion.adds_the_mask and bias.factored:
-        return Choice("sdpa", "an additive mask with factors is folded into longer features of torch's kernel")
+        return Choice("sdpa", f"an additive mask with factors is folded into longer features of torch's kernel{remark}")
     if everything > LARGE:
-        return Choice("chunked", "the scores of all heads would not fit in memory comfortably")
+        return Choice("chunked", f"the scores of all heads would not fit in memory comfortably{remark}")
     if bias is not None:
-        return Choice("sdpa", "the mask is a bias of torch's kernel")
-    return Choice("reference", "no kernel of torch multiplies scores by a mask")
+        return Choice("sdpa", f"the mask is a bias of torch's kernel{remark}")
+    return Choice("reference", f"no kernel of torch multiplies scores by a mask{remark}")
 
 
 def cheapest_on_a_cpu(query: Tensor, key: Tensor, bias: Mask | None, fusion: Fusion) -> Choice:
@@ -80,14 +88,3 @@ def cheapest_on_a_cpu(query: Tensor, key: Tensor, bias: Mask | None, fusion: Fus
     if pairs < SEVERAL_BLOCKS or everything <= (MULTIPLYING if fusion.multiplies else ADDING):
         return Choice("reference", f"{sizes} are few: the equation's passes over all of them cost less than blocks do")
     return Choice("chunked", f"{sizes} are several blocks: scores stay in the cache, memory flat")
-
-
-def only_the_equation(tensors: list[Tensor]) -> bool:
-    """True if something looks into the computation that only plain operations let it see: torch.func transforms,
-    forward-mode derivatives, tracing (torch.jit, ONNX), or tensors that are wrappers of others (DTensor)."""
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-        or any(is_traceable_wrapper_subclass(tensor) for tensor in tensors)
-    )

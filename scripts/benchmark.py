@@ -25,6 +25,8 @@ BENCHMARKS = {
     "qd_detr": "one training step of QD-DETR beside the original's schedule",
     "vit": "one training step of ViT-B/16 with masks beside the step without",
     "captions": "caption scores beside pycocoevalcap's own calls",
+    "decoding": "one step of decoding behind a long prompt, with masks beside the same model without",
+    "machine_code": "the fused kernels, compiled for GPUs that need not be there: registers and instructions",
     "captioning": "SwinBERT: decoding with and without the cache, memory of a training step with masks",
 }
 

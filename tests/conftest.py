@@ -1,11 +1,14 @@
 """What every test gets: one thread, nothing online, and a way to compose a run that writes into the test's folder."""
 
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; read when Triton is imported
 
 from tests import programs  # noqa: F401  before any code under test starts the server of processes
 

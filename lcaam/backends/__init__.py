@@ -1,11 +1,12 @@
 """Backends: different ways to compute the same attention.
 
-Each is a function `backend(query, key, value, mask, fusion, keep, causal, dropout, scale)`; `keep` is None, or bool and
-broadcasts to (B, H, N_q, N_k).
+Each is a function `backend(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse)`; `keep`
+is None, or bool and broadcasts to (B, H, N_q, N_k).
 """
 
 from lcaam.backends.chunked import chunked
 from lcaam.backends.reference import reference
 from lcaam.backends.sdpa import sdpa
+from lcaam.backends.triton import triton
 
-BACKENDS = {"reference": reference, "sdpa": sdpa, "chunked": chunked}
+BACKENDS = {"reference": reference, "sdpa": sdpa, "chunked": chunked, "triton": triton}

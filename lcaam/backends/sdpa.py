@@ -48,7 +48,8 @@ def sdpa(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=
 def folded(
     query: Tensor, key: Tensor, left: Tensor, right: Tensor, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Query and key features that contain the additive mask: (B, H, N_q, d + R + 1) and (B, H, N_k, d + R + 1)."""
+    """Query and key features that contain the additive mask: (B, H, N_q, d + R + 1) and (B, H, N_k, d + R + 1), with
+    zeros behind them up to a multiple of 8, the widths that flash kernels take."""
     b, h, n_q, _ = query.shape
     n_k = key.shape[2]
     left, right = left.to(query.dtype).expand(b, h, -1, -1), right.to(key.dtype).expand(b, h, -1, -1)
@@ -56,4 +57,7 @@ def folded(
     if bias is not None:
         queries.append(query.new_ones(()).expand(b, h, n_q, 1))
         keys.append(bias.to(key.dtype).transpose(-2, -1).expand(b, h, n_k, 1))
+    if rest := -sum(part.shape[-1] for part in queries) % 8:
+        queries.append(query.new_zeros(()).expand(b, h, n_q, rest))
+        keys.append(key.new_zeros(()).expand(b, h, n_k, rest))
     return torch.cat(queries, -1), torch.cat(keys, -1)

@@ -3,13 +3,16 @@ r"""Time and peak memory of attention with masks, beside what a user could write
     python -m scripts.benchmark attention --out docs/results/benchmark_attention_cpu.json \
         --page docs/results/benchmarks.md
     python -m scripts.benchmark attention --lengths 197 --batches 1 --fusions mul --rivals eager auto
+    python -m scripts.benchmark attention --device cuda --minutes 8 --costs \
+        --out docs/results/benchmark_attention_cuda.json
 
 Rivals take turns; the median of the repeats counts, as a ratio to plain SDPA (no mask) in the same turns. The clock of
 a CPU run is the process's CPU time. Compiled rivals compile at their first call, which does not count. Memory: how far
 one forward and backward pass raises the peak, in a process of its own (CPU) or by CUDA's allocator.
 
 A run that is started again with the same --out goes on after the last finished cell. What would take too much memory
-or time is a row with the reason. Absolute times belong to the machine that the JSON names.
+or time is a row with the reason. Absolute times belong to the machine that the JSON names. On a GPU numbers are
+bfloat16 unless --dtype says otherwise, and --costs also keeps the seconds in lcaam/gpu_costs.json, for `auto`.
 """
 
 import argparse
@@ -24,31 +27,58 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lcaam import Mask, explain
+from lcaam import Mask, explain, gpu_costs
 from scripts.benchmarks import attention_page
-from scripts.benchmarks.attention_rivals import ADDING, BATCHES, COMPILED, FUSIONS, LENGTHS, RIVALS, Rival, build
+from scripts.benchmarks.attention_rivals import (
+    ADDING,
+    BACKENDS,
+    BATCHES,
+    COMPILED,
+    CPU_RIVALS,
+    FUSIONS,
+    GPU_BATCHES,
+    GPU_LENGTHS,
+    GPU_RIVALS,
+    LENGTHS,
+    RIVALS,
+    Rival,
+    build,
+)
 from scripts.benchmarks.common import about, at_least_one, write_result
 
 KEYS = ("length", "batch", "fusion", "gradients", "rival")  # what makes a row
-SETTINGS = ("torch", "threads", "machine", "heads", "width", "rank", "device")  # in which all rows of a file agree
-ENOUGH = 2**31  # bytes that a rival may take
+SETTINGS = (
+    "torch",
+    "threads",
+    "machine",
+    "heads",
+    "width",
+    "rank",
+    "device",
+    "dtype",
+)  # in which all rows of a file agree
+ENOUGH = {"cpu": 2**31, "cuda": 2**35}  # bytes that a rival may take
 COPIES = {True: 5, False: 3}  # of all scores that the equation holds at once, with and without gradients
 SLOW = 60_000_000  # pairs of queries and keys over all heads, from which one call takes seconds
-MOST = 12 * 8192**2  # pairs over all heads that are measured at all
+MOST = {"cpu": 12 * 8192**2, "cuda": 8 * 12 * 8192**2 * 2}  # pairs over all heads that are measured at all
+BITS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 COMPILED_LENGTHS = (197, 400, 834, 2048)  # each size is compiled for itself
 COMPILED_SAMPLES = {1: 2048, 8: 400}  # batches and their longest sequences that are compiled
+HEADS = 12  # unless --heads
 IN_ALL = 1.5  # seconds that the repeats of one rival should take together
 ONCE = 6.0  # a call that takes longer is not repeated
 
 
-def make(batch: int, heads: int, length: int, width: int, rank: int, device: str) -> list[Tensor]:
+def make(
+    batch: int, heads: int, length: int, width: int, rank: int, device: str, dtype: str = "float32"
+) -> list[Tensor]:
     """query, key, value, left, right, bias of one mask for all heads, with values near the neutral 1 of fusion mul."""
     torch.manual_seed(0)
     shapes = [(batch, heads, length, width)] * 3 + [(batch, 1, length, rank), (1, 1, length, rank), (1, 1, 1, length)]
     leaves = [torch.randn(shape, device=device) for shape in shapes]
     spread = 0.2 * (64 / rank) ** 0.5  # the mask's deviation stays the same at any rank
     leaves[3:] = [leaves[3] * spread, leaves[4] * 0.2, 1 + leaves[5] * 0.2]
-    return [leaf.requires_grad_() for leaf in leaves]
+    return [leaf.to(BITS[dtype]).requires_grad_() for leaf in leaves]
 
 
 def step(rival: Rival, leaves: list[Tensor], gradients: bool) -> None:
@@ -65,21 +95,27 @@ def step(rival: Rival, leaves: list[Tensor], gradients: bool) -> None:
 
 def refusal(rival: str, length: int, batch: int, fusion: str, gradients: bool, heads: int, device: str) -> str | None:
     """Why a rival is not measured; None if it is."""
-    if batch * heads * length**2 > MOST:
-        return f"more than {MOST / 2**20:.0f} Mi pairs over all heads"
     pairs = batch * heads * length**2
+    if pairs > MOST[device]:
+        return f"more than {MOST[device] / 2**20:.0f} Mi pairs over all heads"
+    if rival == "triton" and device == "cpu":
+        return "the fused kernels run on CUDA devices"
     if rival in ("dense", "sdpa") and fusion not in ADDING:
         return "torch's fused attention only adds to the score"
     if rival == "flex" and gradients and device == "cpu":
         return "FlexAttention has no gradients on a CPU"
-    if pairs > SLOW and fusion not in ("add", "mul"):
+    if pairs > SLOW and device == "cpu" and fusion not in ("add", "mul"):
         return "one call takes seconds: add and mul stand for the others"
     if rival in COMPILED and fusion not in ("add", "mul"):
         return "compiling takes long: add and mul stand for the others"
-    if rival in COMPILED and (length not in COMPILED_LENGTHS or length > COMPILED_SAMPLES.get(batch, 0)):
+    if (
+        rival in COMPILED
+        and device == "cpu"
+        and (length not in COMPILED_LENGTHS or length > COMPILED_SAMPLES.get(batch, 0))
+    ):
         return "compiling takes long: other sizes stand for this one"
     whole = rival in ("eager", "reference", "compiled", "compiled lcaam") or (rival in ("dense", "sdpa") and gradients)
-    if whole and 4 * pairs * COPIES[gradients] > ENOUGH:
+    if whole and 4 * pairs * COPIES[gradients] > ENOUGH[device]:
         return f"about {4 * pairs * COPIES[gradients] / 2**30:.1f} GiB of scores"
     return None
 
@@ -96,8 +132,8 @@ def seconds(rivals: dict[str, Rival], leaves: list[Tensor], gradients: bool, rep
         start = clock()
         try:
             step(rival, leaves, gradients)
-        except RuntimeError as error:  # what a compiler raises is one
-            if name not in COMPILED:
+        except RuntimeError as error:  # what a compiler raises is one, and a GPU without room
+            if name not in COMPILED and not leaves[0].is_cuda:
                 raise
             failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
             continue
@@ -196,7 +232,11 @@ def benchmark(arguments: argparse.Namespace) -> dict:
     result = start(arguments)
     command = result.pop("command")
     there = {tuple(row[key] for key in KEYS) for row in result["rows"]}
+    began = time.monotonic()
     for cell in cells(arguments):
+        if arguments.minutes and time.monotonic() - began > 60 * arguments.minutes:
+            print(f"{arguments.minutes} minutes are over; the same command goes on", flush=True)
+            break
         length, batch, fusion, gradients = cell
         wanted = [name for name in RIVALS if name in {"plain", *arguments.rivals}]
         if all((*cell, name) in there for name in wanted):
@@ -229,7 +269,28 @@ def benchmark(arguments: argparse.Namespace) -> dict:
             print(describe(row), flush=True)
         if arguments.out:  # so that a run that is stopped can go on
             write_result(arguments.out, result)
+        if arguments.costs:
+            keep_costs(result["rows"])
     return result
+
+
+def keep_costs(rows: list[dict]) -> None:
+    """Puts the seconds of lcaam's backends on this GPU into lcaam/gpu_costs.json."""
+    found: dict[tuple, dict[str, float]] = {}
+    for row in rows:
+        if row["rival"] in BACKENDS and row["rival"] != "auto" and row["seconds"] is not None:
+            found.setdefault(tuple(row[key] for key in KEYS[:-1]), {})[row["rival"]] = row["seconds"]
+    kept = [
+        {
+            "length": length,
+            "pairs": batch * HEADS * length**2,
+            "fusion": fusion,
+            "gradients": gradients,
+            "seconds": times,
+        }
+        for (length, batch, fusion, gradients), times in found.items()
+    ]
+    write_result(gpu_costs.FILE, gpu_costs.gpu_costs() | {gpu_costs.architecture(torch.device("cuda")): kept})
 
 
 def measures_memory(rival: str, batch: int, gradients: bool) -> bool:
@@ -257,20 +318,32 @@ def page(result: dict, figure: str) -> str:
 
 
 def options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="cpu", help="cpu or cuda")
-    command.add_argument("--lengths", type=at_least_one, nargs="+", default=list(LENGTHS), help="numbers of tokens")
-    command.add_argument("--batches", type=at_least_one, nargs="+", default=list(BATCHES))
+    command.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    command.add_argument("--dtype", choices=list(BITS), help="default: float32 on a CPU, bfloat16 on a GPU")
+    command.add_argument("--lengths", type=at_least_one, nargs="+", help="numbers of tokens")
+    command.add_argument("--batches", type=at_least_one, nargs="+")
     command.add_argument("--fusions", nargs="+", default=list(FUSIONS), choices=FUSIONS)
-    command.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=list(RIVALS), help="beside plain")
-    command.add_argument("--heads", type=at_least_one, default=12)
+    command.add_argument("--rivals", nargs="+", choices=list(RIVALS), help="beside plain")
+    command.add_argument("--heads", type=at_least_one, default=HEADS)
     command.add_argument("--width", type=at_least_one, default=64, help="width of a head")
     command.add_argument("--rank", type=at_least_one, default=64, help="rank of the mask")
     command.add_argument("--repeats", type=at_least_one, default=25, help="at most")
     command.add_argument("--no-memory", action="store_true", help="times only")
+    command.add_argument("--minutes", type=float, help="start no cell after so many")
+    command.add_argument("--costs", action="store_true", help="keep the seconds of this GPU for auto")
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for what cannot be measured here."""
+    """Raises ValueError for what cannot be measured here; fills in what the device decides."""
+    on_gpu = arguments.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device")
+    if arguments.costs and not (on_gpu and arguments.heads == HEADS):
+        raise ValueError(f"--costs is about a GPU: it needs --device cuda, and {HEADS} heads")
+    arguments.dtype = arguments.dtype or ("bfloat16" if on_gpu else "float32")
+    arguments.lengths = arguments.lengths or list(GPU_LENGTHS if on_gpu else LENGTHS)
+    arguments.batches = arguments.batches or list(GPU_BATCHES if on_gpu else BATCHES)
+    arguments.rivals = arguments.rivals or list(GPU_RIVALS if on_gpu else CPU_RIVALS)
     if arguments.device == "cpu" and not arguments.no_memory and not Path("/proc/self/clear_refs").exists():
         raise ValueError("peak memory on a CPU is read from Linux' /proc; use --no-memory")
     torch.set_num_threads(arguments.threads)

@@ -5,17 +5,19 @@
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lcaam import Mask, attention
 
 Rival = Callable[..., Tensor]
-BACKENDS = ("reference", "chunked", "sdpa", "auto")
+BACKENDS = ("reference", "chunked", "sdpa", "triton", "auto")
 RIVALS = {
-    "plain": "torch's SDPA without a mask, the limit",
+    "plain": "torch's SDPA without a mask, the limit; on a GPU its flash kernel where the type allows it",
     "dense": "torch's SDPA with the mask as a dense bias",
     "eager": "the equation in torch",
     "compiled": "torch.compile of the equation",
@@ -24,14 +26,19 @@ RIVALS = {
     **{name: f"lcaam.attention, backend {name!r}" for name in BACKENDS},
 }
 COMPILED = ("compiled", "flex", "compiled lcaam")
-EAGER = ("dense", "eager", "reference", "chunked", "sdpa")  # what auto could have been
-LENGTHS, BATCHES = (50, 128, 197, 300, 400, 834, 2048, 8192), (1, 8)  # what a whole run goes through
+EAGER = ("dense", "eager", "reference", "chunked", "sdpa", "triton")  # what auto could have been
+LENGTHS, BATCHES = (50, 128, 197, 300, 400, 834, 2048, 8192), (1, 8)  # what a whole run goes through on a CPU
+CPU_RIVALS = tuple(name for name in RIVALS if name != "triton")
+GPU_LENGTHS, GPU_BATCHES = (50, 197, 834, 2048, 8192, 32768), (8, 1)
+GPU_RIVALS = ("plain", "dense", "reference", "chunked", "sdpa", "triton", "flex", "auto")
 FUSIONS = ("add", "mul", "gate", "temper")
 ADDING = ("add", "gate")  # fusions that a bias can express
 
 
 def plain(query, key, value, left, right, bias) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value)
+    flash = query.is_cuda and query.dtype != torch.float32
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if flash else nullcontext():
+        return F.scaled_dot_product_attention(query, key, value)
 
 
 def dense(left: Tensor, right: Tensor, bias: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class AudioDescription(WithoutBase, Task):
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,
         schedule: Schedule = "cosine",
-        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "chunked", "triton"] = "auto",
         validate_text: bool = False,
         blind: bool = False,
         tokenizer: str | None = None,

@@ -57,7 +57,7 @@ class ImageClassification(Task):
         model_options: dict[str, Any] | None = None,
         drop_path: Share = 0.0,
         grad_checkpointing: bool = False,
-        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "chunked", "triton"] = "auto",
         weight_decay: NotNegative = 0.05,
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.0,

@@ -76,7 +76,7 @@ class LanguageModel(Task):
         dropout: Share = 0.0,
         bias: bool = False,
         tied: bool = True,
-        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "chunked", "triton"] = "auto",
         weight_decay: NotNegative = 0.1,
         betas: Betas = (0.9, 0.99),
         warmup: Share = 0.05,

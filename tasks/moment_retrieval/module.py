@@ -98,7 +98,7 @@ class MomentRetrieval(Task):
         warmup: Share = 0.0,
         schedule: Schedule = "constant",
         decay: Literal["matrices", "all"] = "all",
-        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "chunked", "triton"] = "auto",
         blind: bool = False,
     ):
         super().__init__()

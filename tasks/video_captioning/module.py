@@ -90,7 +90,7 @@ class VideoCaptioning(Task):
         betas: Betas = (0.9, 0.999),
         warmup: Share = 0.1,
         schedule: Schedule = "linear",
-        backend: Literal["auto", "reference", "sdpa", "chunked"] = "auto",
+        backend: Literal["auto", "reference", "sdpa", "chunked", "triton"] = "auto",
         validate_text: bool = False,
         meteor: Literal["never", "test", "always"] = "test",
         blind: bool = False,

@@ -5,11 +5,10 @@ import torch
 
 from lcaam import Fusion, Mask, attention
 from lcaam.attention import check_mask
-from lcaam.backends import BACKENDS
-from tests.lcaam.loop import gradients, inputs, padding
+from tests.lcaam.loop import EXACT, gradients, inputs, padding
 
 SHAPES = [(1, 1, 1), (2, 1, 3), (2, 2, 5)]  # batch, groups, queries
-PAIRS = [(b, f) for b in (*BACKENDS, "auto") for f in Fusion if b != "sdpa" or not f.multiplies]
+PAIRS = [(b, f) for b in (*EXACT, "auto") for f in Fusion if b != "sdpa" or not f.multiplies]
 
 
 def factors(batch, groups, queries, keys=7):

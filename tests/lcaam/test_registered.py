@@ -11,7 +11,6 @@ from configs.errors import ConfigError
 from configs.schema import validate
 from lcaam import Encoder, Fusion, LayerMasks, Mask, attention
 from lcaam.analysis import record
-from lcaam.backends import BACKENDS
 from lcaam.choice import cheapest
 from lcaam.controls import count
 from lcaam.fusion import FUSIONS, register
@@ -20,7 +19,7 @@ from lcaam.module import MaskModule
 from lcaam.plan import mask_options
 from lcaam.stack import KINDS
 from tests.lcaam.integrations.small_vit import TOKENS, images, random_masks, small_vit, written_out
-from tests.lcaam.loop import attention_loop, gradients, inputs, padding
+from tests.lcaam.loop import EXACT, attention_loop, gradients, inputs, padding
 
 ADDED = {  # the record, and the equation in other words
     "bound": (
@@ -65,7 +64,7 @@ def window(monkeypatch):
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["factors", "dense"])
-@pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
+@pytest.mark.parametrize("backend", [*EXACT, "auto"])
 def test_a_new_fusion_equals_the_loop_with_its_gradients_in_every_backend(added, backend, dense):
     n_q, n_k = 5, 7
     fusion, exact, leaves = Fusion.parse(added), inputs(n_q, n_k), inputs(n_q, n_k)

@@ -1,0 +1,120 @@
+"""Gradients of what belongs to key columns: keys and values, `right` and the bias.
+
+A program owns BLOCK_N key columns of SHARE heads and walks over the query rows; its tiles are turned: (BLOCK_N,
+BLOCK_M). As in rows.py the gradient of a tile of the mask is summed over its heads in registers, without atomics.
+"""
+
+import triton
+import triton.language as tl
+
+from lcaam.backends.triton.tiles import (
+    FACTORED,
+    LOG2E,
+    NONE,
+    bounded,
+    fused,
+    mask_values,
+    pattern,
+    put,
+    seen,
+    strip,
+)
+
+
+@triton.jit
+def columns_gradient(
+    Q, K, V, LEFT, RIGHT, BIAS, KEEP_AT, GRAD, LSE, DELTA, D_K, D_V, D_RIGHT, D_BIAS,
+    q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n,
+    left_b, left_h, left_n, right_b, right_h, right_n, bias_b, bias_h, bias_q,
+    keep_b, keep_h, keep_q, keep_k,
+    heads, n_q, n_k, scale, softcap, dropout, seed,
+    TERM: tl.constexpr, SLOPE: tl.constexpr, MULTIPLIES: tl.constexpr, MASK: tl.constexpr, HAS_BIAS: tl.constexpr,
+    KEEP: tl.constexpr, CAUSAL: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr, HIDES: tl.constexpr,
+    LEARNS: tl.constexpr, PRECISION: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, R: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_R: tl.constexpr,
+    SHARE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    blocks = tl.cdiv(n_k, BLOCK_N)
+    first = tl.program_id(0) % blocks * BLOCK_N
+    columns = first + tl.arange(0, BLOCK_N)
+    strand = tl.program_id(0) // blocks
+    sample, head = (strand // (heads // SHARE)).to(tl.int64), (strand % (heads // SHARE) * SHARE).to(tl.int64)
+    BIAS += sample * bias_b + head * bias_h
+    KEEP_AT += sample * keep_b + head * keep_h
+    LEFT += sample * left_b + head * left_h
+    right = 0.0
+    if MASK == FACTORED:
+        right = strip(RIGHT + sample * right_b + head * right_h, right_n, columns, n_k, R, BLOCK_R)
+        if LEARNS:
+            d_right = tl.zeros((BLOCK_N, BLOCK_R), tl.float32)
+            d_bias = tl.zeros((BLOCK_N,), tl.float32)
+    unit = LOG2E if SOFTCAP else scale * LOG2E
+    keys, values_of, d_keys, d_values_of = (), (), (), ()
+    for h in tl.static_range(SHARE):
+        keys = keys + (strip(K + sample * k_b + (head + h) * k_h, k_n, columns, n_k, D, BLOCK_D),)
+        values_of = values_of + (strip(V + sample * v_b + (head + h) * v_h, v_n, columns, n_k, DV, BLOCK_DV),)
+        d_keys = d_keys + (tl.zeros((BLOCK_N, BLOCK_D), tl.float32),)
+        d_values_of = d_values_of + (tl.zeros((BLOCK_N, BLOCK_DV), tl.float32),)
+
+    begin = 0
+    if CAUSAL:
+        begin = tl.maximum(first - (n_k - n_q), 0) // BLOCK_M * BLOCK_M
+    for start in tl.range(begin, n_q, BLOCK_M):
+        rows = start + tl.arange(0, BLOCK_M)
+        term = 0.0
+        if MASK != NONE:
+            left = strip(LEFT, left_n, rows, n_q, R, BLOCK_R) if MASK == FACTORED else 0.0
+            values = mask_values(
+                left, right, BIAS, bias_q, rows, columns, n_q, n_k, MASK, HAS_BIAS, PRECISION, TURNED=True
+            )
+            term = TERM(values) * (unit if MULTIPLIES else LOG2E)
+        if HIDES:
+            there = seen(KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, KEEP, CAUSAL, TURNED=True)
+        d_term = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
+        new_keys, new_values = (), ()
+        for h in tl.static_range(SHARE):
+            at = (sample * heads + head + h) * n_q + rows
+            norm = tl.load(LSE + at, mask=rows < n_q, other=float("inf")) * LOG2E
+            delta = tl.load(DELTA + at, mask=rows < n_q, other=0.0)
+            query = strip(Q + sample * q_b + (head + h) * q_h, q_n, rows, n_q, D, BLOCK_D)
+            score = tl.dot(keys[h], tl.trans(query), input_precision=PRECISION)
+            if SOFTCAP:
+                score = bounded(score * scale, softcap)
+            weight = tl.exp2(fused(score, term, unit, MASK, MULTIPLIES) - norm[None, :])
+            if HIDES:
+                weight = tl.where(there, weight, 0.0)
+            grad = strip(GRAD + sample * grad_b + (head + h) * grad_h, grad_n, rows, n_q, DV, BLOCK_DV)
+            d_weight = tl.dot(values_of[h], tl.trans(grad), input_precision=PRECISION)
+            used = weight
+            if DROPOUT:
+                kept = pattern(seed + sample * heads + head + h, rows, columns, n_k, dropout, TURNED=True)
+                used = weight * kept
+                d_weight *= kept
+            d_value = tl.dot(used.to(grad.dtype), grad, d_values_of[h], input_precision=PRECISION)
+            new_values = new_values + (d_value,)
+            d_fused = weight * (d_weight - delta[None, :])
+            if MULTIPLIES:
+                d_term += d_fused * score
+                d_fused *= term
+            else:
+                d_term += d_fused
+            if SOFTCAP:
+                d_fused *= 1.0 - (score / softcap) * (score / softcap)
+            d_key = tl.dot(d_fused.to(query.dtype), query, d_keys[h], input_precision=PRECISION)
+            new_keys = new_keys + (d_key,)
+        d_keys, d_values_of = new_keys, new_values
+        if MASK == FACTORED and LEARNS:
+            d_values = d_term * SLOPE(values)
+            d_right = tl.dot(d_values.to(left.dtype), left, d_right, input_precision=PRECISION)
+            if HAS_BIAS:
+                d_bias += tl.sum(d_values, 1)
+
+    for h in tl.static_range(SHARE):
+        d_key = d_keys[h] * ((scale if SOFTCAP else 1.0) / LOG2E if MULTIPLIES else scale)  # as in rows.py
+        put(D_K + (sample * heads + head + h) * n_k * D, D, columns, n_k, d_key, D, BLOCK_D)
+        put(D_V + (sample * heads + head + h) * n_k * DV, DV, columns, n_k, d_values_of[h], DV, BLOCK_DV)
+    if MASK == FACTORED and LEARNS:
+        factor = scale if MULTIPLIES and not SOFTCAP else 1.0
+        put(D_RIGHT + strand.to(tl.int64) * n_k * R, R, columns, n_k, d_right * factor, R, BLOCK_R)
+        if HAS_BIAS:
+            tl.store(D_BIAS + strand.to(tl.int64) * n_k + columns, d_bias * factor, mask=columns < n_k)

@@ -1,0 +1,49 @@
+"""How large a tile is, how many heads share one of the mask, how many warps work on it: a small table by architecture.
+
+Its entries hold all their numbers in registers: they were chosen from machine code (docs/fused.md), with `temper`, the
+fusion that needs most. On a GPU those of a kind of call are timed once and the fastest is kept, also on disk
+(triton.autotune); LCAAM_AUTOTUNE=0 takes the first without timing.
+"""
+
+import os
+from dataclasses import dataclass
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself asks, when its functions are made
+WIDEST = 256  # of heads and of factors; wider factors are multiplied out
+NARROWEST = 16  # what a tensor core multiplies at least
+SHARED_BY_INTERPRETER = 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """BLOCK_M query rows by BLOCK_N key columns; warps and stages as Triton's."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How many heads share a tile of the mask, if all heads have one mask; and the tiles to try."""
+
+    share: int
+    tiles: tuple[Tile, ...]
+
+
+def choice(kernel: str, architecture: int, size: int, heads: int, one_mask: bool) -> Choice:
+    """For a kernel on an architecture (90 for sm_90). size: of the widest of keys, values and factors, in halves."""
+    if kernel == "delta":
+        return Choice(1, (Tile(32, 1, 4, 1),))
+    if INTERPRETED:
+        found = Choice(SHARED_BY_INTERPRETER, (Tile(32, 32, 4, 1),))
+    else:
+        table = TABLE[max([known for known in TABLE if known <= architecture], default=min(TABLE))]
+        found = table[kernel][min(known for known in table[kernel] if known >= min(size, max(table[kernel])))]
+    share = found.share if one_mask and heads % found.share == 0 else 1
+    return Choice(share, found.tiles)
+
+
+# architecture -> kernel -> largest size -> what to try
+TABLE: dict[int, dict[str, dict[int, Choice]]] = {}

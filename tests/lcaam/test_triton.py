@@ -1,0 +1,345 @@
+"""The fused kernels against the equation in float64: on a CPU in Triton's interpreter, on a GPU compiled.
+
+TRITON_INTERPRET=0 python -m pytest tests/lcaam/test_triton.py -m ""     # on a GPU, everything
+"""
+
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lcaam import Fusion, Mask, attention, explain
+from lcaam.backends.triton import refusal
+from lcaam.choice import Choice
+from lcaam.fusion import FUSIONS, register
+from lcaam.gpu_costs import fastest
+
+pytest.importorskip("triton")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+if not (INTERPRETED or torch.cuda.is_available()):
+    pytest.skip("no CUDA device, and TRITON_INTERPRET is not 1", allow_module_level=True)
+FUSED = [fusion.name for fusion in Fusion if not fusion.ignores_mask]
+LIMITS = {torch.float32: (1e-4, 1e-3), torch.float16: (2e-2, 2e-2), torch.bfloat16: (2e-2, 4e-2)}
+
+
+def leaves(b=2, h=2, n_q=17, n_k=17, d=16, d_v=16, rank=5, groups=1, of="batch", kind="factors", seed=0):
+    """float64 query, key, value and the tensors of a mask. of: whether samples have masks of their own."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    found = [drawn(b, h, n_q, d), drawn(b, h, n_k, d), drawn(b, h, n_k, d_v)]
+    samples = b if of == "batch" else 1
+    if kind == "dense":
+        return [*found, drawn(samples, groups, n_q, n_k)]
+    found += [drawn(samples, 1, n_q, rank) / rank**0.5, drawn(1, groups, n_k, rank)]
+    return found if kind == "no bias" else [*found, 1 + drawn(1, groups, 1, n_k)]
+
+
+def kept(structure, b, h, n_q, n_k):
+    """Padding with a sample that has no key at all; a matrix with a query that has none; a matrix for each head."""
+    generator = torch.Generator().manual_seed(7)
+    if structure == "padding":
+        keep = torch.rand(b, 1, 1, n_k, generator=generator) < 0.7
+        keep[0] = False
+        return keep
+    if structure == "pairs":
+        keep = torch.rand(b, 1, n_q, n_k, generator=generator) < 0.7
+        keep[:, :, n_q // 2] = False
+        return keep
+    return torch.rand(b, h, n_q, n_k, generator=generator) < 0.7 if structure == "heads" else None
+
+
+def outcome(tensors, backend, fusion, dtype=torch.float64, keep=None, causal=False, **options):
+    """Output, log-sum-exp and the gradients of all tensors, of a fixed random function of both outputs."""
+    device = DEVICE if backend == "triton" else "cpu"
+    inputs = [t.to(device, dtype).detach().requires_grad_() for t in tensors]
+    mask = Mask.from_dense(inputs[3]) if len(inputs) == 4 else Mask(*inputs[3:])
+    keep = None if keep is None else keep.to(device)
+    how = dict(fusion=fusion, keep=keep, causal=causal, backend=backend, return_lse=True, **options)
+    out, lse = attention(*inputs[:3], mask, **how)
+    lse = torch.where(lse.isinf(), 0.0, lse)  # of queries without keys
+    weights = torch.Generator().manual_seed(1)
+    total = (out.double() * torch.randn(out.shape, generator=weights, dtype=torch.float64).to(device)).sum()
+    total = total + (lse.double() * torch.randn(lse.shape, generator=weights, dtype=torch.float64).to(device)).sum()
+    return [t.detach().cpu().double() for t in (out, lse, *torch.autograd.grad(total, inputs))]
+
+
+def check(tensors, fusion, dtype=torch.float32, **options):
+    """Values and gradients equal the equation's, relative to the largest number."""
+    expected = outcome(tensors, "reference", fusion, **options)
+    found = outcome(tensors, "triton", fusion, dtype, **options)
+    for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        limit = LIMITS[dtype][0 if number < 2 else 1] * max(theirs.abs().max().item(), 1e-2)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=limit)
+
+
+CASES = {  # what the kernels branch on, each at least once
+    "one mask": dict(),
+    "a mask per head": dict(groups=2),
+    "without bias": dict(kind="no bias", of="one"),
+    "dense": dict(kind="dense"),
+    "dense for all samples and each head": dict(kind="dense", of="one", groups=2),
+    "padding": dict(keep="padding"),
+    "a matrix per head, causal": dict(keep="heads", causal=True),
+    "cross-attention, causal": dict(n_q=37, n_k=50, causal=True, keep="pairs"),
+    "more queries than keys, causal": dict(n_q=50, n_k=17, causal=True),
+    "one query": dict(n_q=1, n_k=50),
+    "one key": dict(n_q=17, n_k=1),
+    "odd widths": dict(d=24, d_v=20, rank=33),
+    "softcap": dict(softcap=2.0),
+    "softcap, dense, a scale": dict(softcap=2.0, kind="dense", of="one", scale=0.3, keep="padding"),
+}
+
+
+# fusions in turn; the slow tier has all pairs
+TURNS = [*zip(CASES, 4 * FUSED, strict=False), *(("padding", fusion) for fusion in FUSED)]
+
+
+@pytest.mark.parametrize("name, fusion", TURNS)
+def test_values_and_gradients_equal_the_equation(name, fusion):
+    sizes, options = split(CASES[name])
+    check(leaves(**sizes), fusion, **options)
+
+
+def split(case):
+    """The sizes of the tensors, and the options of the call."""
+    options = {key: value for key, value in case.items() if key in ("causal", "softcap", "scale")}
+    sizes = {key: value for key, value in case.items() if key not in (*options, "keep")}
+    whole = dict(b=2, h=2, n_q=17, n_k=17) | sizes
+    options["keep"] = kept(case.get("keep"), *(whole[key] for key in ("b", "h", "n_q", "n_k")))
+    return sizes, options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("fusion", FUSED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_all_pairs_of_cases_fusions_and_precisions(name, fusion, dtype):
+    sizes, options = split(CASES[name])
+    check(leaves(**sizes), fusion, dtype, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("fusion", ["add", "mul"])
+def test_half_precision_is_as_exact_as_its_numbers(dtype, fusion):
+    check([t.to(dtype).double() for t in leaves(n_q=37, n_k=50)], fusion, dtype)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(
+    fusion=st.sampled_from(FUSED),
+    kind=st.sampled_from(["factors", "no bias", "dense"]),
+    of=st.sampled_from(["batch", "one"]),
+    groups=st.sampled_from([1, "heads"]),
+    lengths=st.tuples(*[st.sampled_from([1, 17, 50, 127, 197])] * 2),
+    widths=st.tuples(*[st.sampled_from([8, 16, 20, 64, 96])] * 2),
+    rank=st.sampled_from([1, 7, 16, 64, 130]),
+    heads=st.integers(1, 3),
+    structure=st.sampled_from([None, "padding", "pairs", "heads"]),
+    causal=st.booleans(),
+)
+def test_any_sizes(fusion, kind, of, groups, lengths, widths, rank, heads, structure, causal):
+    n_q, n_k = lengths
+    sizes = dict(b=2, h=heads, n_q=n_q, n_k=n_k, d=widths[0], d_v=widths[1], rank=rank, kind=kind, of=of)
+    tensors = leaves(**sizes, groups=heads if groups == "heads" else 1)
+    check(tensors, fusion, keep=kept(structure, 2, heads, n_q, n_k), causal=causal)
+
+
+@pytest.mark.parametrize("fusion", ["add", "mul"])
+def test_a_factor_wider_than_the_kernels_is_multiplied_out(fusion):
+    check(leaves(n_q=17, n_k=20, rank=300), fusion)
+
+
+def test_backward_twice_gives_the_same_bits():
+    tensors = leaves(h=4, n_q=34, n_k=37)
+    first, second = (outcome(tensors, "triton", "mul", torch.float32) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_a_mask_that_does_not_learn_costs_no_gradient_of_it():
+    q, k, v, left, right, bias = (t.float().to(DEVICE) for t in leaves())
+    q.requires_grad_()
+    out = attention(q, k, v, Mask(left, right, bias), fusion="mul", backend="triton")
+    (found,) = torch.autograd.grad(out.sum(), q)
+    expected = attention(q, k, v, Mask(left, right, bias), fusion="mul", backend="reference")
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), q)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_no_mask_is_plain_attention():
+    q, k, v, *_ = (t.float().to(DEVICE) for t in leaves(n_q=37, n_k=50))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(attention(q, k, v, backend="triton"), expected, rtol=0, atol=1e-5)
+
+
+# -- fusions of a user ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sixth():
+    """A fusion that is registered at run time."""
+    fusion = register(Fusion("bound", "s + tanh(m)", torch.tanh, lambda m: 1 - m.tanh() ** 2))
+    yield fusion.name
+    del FUSIONS[fusion.name]
+
+
+def test_a_fusion_that_is_registered_at_run_time_is_fused(sixth):
+    check(leaves(), sixth)
+    check(leaves(kind="dense", of="one"), sixth, causal=True)
+
+
+@pytest.mark.parametrize(
+    "term, why",
+    [
+        (torch.special.i0, "special_i0.*has no form in Triton"),
+        (lambda m: m if m.sum() > 0 else -m, "cannot be traced"),
+        (lambda m: 3.0, "returns 3.0, not a function of the mask value"),
+    ],
+)
+def test_a_fusion_without_a_form_is_refused_by_name(term, why):
+    fusion = Fusion("odd", "?", term)
+    q, k, v, left, right, bias = (t.float().to(DEVICE) for t in leaves())
+    with pytest.raises(ValueError, match=rf"backend 'triton' cannot compute this: fusion odd term: .*{why}"):
+        attention(q, k, v, Mask(left, right, bias), fusion=fusion, backend="triton")
+
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+
+def dropped_weights(seed, tensors, p):
+    """The attention weights after dropout, by values that are the unit vectors; and the output's function of inputs."""
+    torch.manual_seed(seed)
+    q, k, _, left, right, bias = (t.float().to(DEVICE) for t in tensors)
+    unit = torch.eye(k.shape[2], device=DEVICE).expand(*k.shape[:2], -1, -1)
+    return attention(q, k, unit, Mask(left, right, bias), fusion="mul", dropout=p, backend="triton")
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    tensors, p = leaves(n_q=60, n_k=60), 0.3
+    plain = dropped_weights(0, tensors, 0.0)
+    one, again, other = (dropped_weights(seed, tensors, p) for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    gone = one == 0
+    assert abs(gone.float().mean() - p) < 0.02
+    assert abs((gone[0, 0] & gone[1, 1]).float().mean() - p * p) < 0.03, "samples and heads have patterns of their own"
+    torch.testing.assert_close(one[~gone], plain[~gone] / (1 - p), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_with_dropout_are_those_of_the_same_pattern():
+    tensors, p = leaves(n_q=17, n_k=17), 0.4
+    pattern = (dropped_weights(5, tensors, p) != 0).double().cpu() / (1 - p)
+    exact = [t.clone().requires_grad_() for t in tensors]
+    q, k, v, left, right, bias = exact
+    score = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 * (left @ right.transpose(-2, -1) + bias)
+    expected = torch.autograd.grad(((score.softmax(-1) * pattern) @ v).square().sum(), exact)
+    ours = [t.float().to(DEVICE).requires_grad_() for t in tensors]
+    torch.manual_seed(5)
+    out = attention(*ours[:3], Mask(*ours[3:]), fusion="mul", dropout=p, backend="triton")
+    for found, other in zip(torch.autograd.grad(out.square().sum(), ours), expected, strict=True):
+        torch.testing.assert_close(found.cpu().double(), other, rtol=1e-3, atol=1e-4)
+
+
+# -- as an operation of torch -----------------------------------------------------------------------------------------
+
+
+def test_it_is_an_operation_that_torch_understands():
+    from lcaam.backends.triton.operation import fused_attention
+
+    q, k, v, left, right, bias = (t.float().to(DEVICE).requires_grad_() for t in leaves(n_q=5, n_k=7))
+    seed = torch.zeros((), dtype=torch.long)
+    for tensors in ((q, k, v, left, right, bias, None), (q, k, v, None, None, None, None)):
+        tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+        torch.library.opcheck(fused_attention, (*tensors, seed, "mul", 0.25, False, 0.0, None), test_utils=tests)
+
+
+@pytest.mark.slow
+def test_compiled_in_one_graph_it_is_the_same():
+    tensors = [t.float().to(DEVICE).requires_grad_() for t in leaves(n_q=17, n_k=17)]
+
+    def run(*inputs):
+        return attention(*inputs[:3], Mask(*inputs[3:]), fusion="mul", backend="triton")
+
+    results = []
+    for function in (run, torch.compile(run, fullgraph=True)):
+        out = function(*tensors)
+        results.append([out, *torch.autograd.grad(out.square().sum(), tensors)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_second_derivatives_are_those_of_the_equation():
+    found = []
+    for backend in ("triton", "reference"):
+        inputs = [t.float().to(DEVICE).requires_grad_() for t in leaves(n_q=5, n_k=7)]
+        out = attention(*inputs[:3], Mask(*inputs[3:]), fusion="mul", backend=backend)
+        slope = torch.autograd.grad(out.square().sum(), inputs, create_graph=True)
+        found.append(torch.autograd.grad(sum(t.square().sum() for t in slope), inputs))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_what_it_cannot_do_is_refused_by_name():
+    tensors = [t.float().to(DEVICE) for t in leaves()]
+    q, k, v, mask = *tensors[:3], Mask(*tensors[3:])
+    wide = torch.zeros(1, 1, 3, 300, device=DEVICE)
+    cases = [
+        ((q.double(), k.double(), v.double()), {}, "must all be float16, bfloat16 or float32, are float64"),
+        ((q, k.half(), v), {}, "are float32, float16, float32"),
+        ((wide, wide, wide), {}, "heads are at most 256 wide, are 300 and 300"),
+        ((q, k, v), {"dropout": 1.0}, "dropout=1 drops every weight"),
+    ]
+    for inputs, options, why in cases:
+        with pytest.raises(ValueError, match=why):
+            attention(*inputs, mask if inputs[0].shape == q.shape else None, backend="triton", **options)
+
+    def run(q):
+        return attention(q[None], k[:1], v[:1], Mask(tensors[3][:1], tensors[4]), backend="triton")
+
+    with pytest.raises(ValueError, match="a transform, a trace or a tensor subclass is active"):
+        torch.func.vmap(run)(q)
+    meta = [t.to("meta") for t in (q, k, v)]
+    assert refusal(*meta, None, Fusion.parse("mul")) == "its kernels run on CUDA devices, the tensors are on meta"
+
+
+def test_nothing_to_do_is_not_an_error():
+    q, k, v, left, right, bias = (t.float().to(DEVICE) for t in leaves())
+    out = attention(q, k[:, :, :0], v[:, :, :0], Mask(left, right, bias), fusion="mul", backend="triton")
+    assert torch.equal(out, torch.zeros_like(out))
+
+
+# -- auto on a GPU ----------------------------------------------------------------------------------------------------
+
+
+ROWS = [
+    {"length": 834, "pairs": 2**26, "fusion": "mul", "gradients": True, "seconds": {"reference": 9.0, "triton": 2.0}},
+    {"length": 50, "pairs": 2**16, "fusion": "mul", "gradients": True, "seconds": {"reference": 1.0, "triton": 2.0}},
+    {"length": 834, "pairs": 2**26, "fusion": "mul", "gradients": False, "seconds": {"chunked": 1.0, "triton": 2.0}},
+    {"length": 834, "pairs": 2**26, "fusion": "add", "gradients": True, "seconds": {"sdpa": 1.0, "triton": 2.0}},
+]
+
+
+@pytest.mark.parametrize(
+    "able, length, fusion, learns, best",
+    [
+        (["reference", "triton"], 800, "mul", True, "triton"),
+        (["reference"], 800, "mul", True, "reference"),
+        (["reference", "triton"], 60, "temper", True, "reference"),
+        (["chunked", "triton"], 800, "mul", False, "chunked"),
+        (["sdpa", "triton"], 20, "gate", True, "sdpa"),
+    ],
+)
+def test_of_measured_backends_the_fastest_that_is_able_is_taken(able, length, fusion, learns, best):
+    backend, reason = fastest(ROWS, able, length, 100 * length**2, Fusion.parse(fusion), learns)
+    assert backend == best and "the nearest size that was measured" in reason
+
+
+def test_a_gpu_that_was_not_measured_never_gets_the_kernels():
+    q, k, v, left, right, bias = (torch.empty_like(t, device="meta") for t in leaves())
+    for fusion in FUSED:
+        choice = explain(q, k, v, Mask(left, right, bias), fusion=fusion)
+        assert isinstance(choice, Choice) and choice.backend != "triton"
