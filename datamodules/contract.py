@@ -65,6 +65,13 @@ class Data(pl.LightningDataModule):
     @abstractmethod
     def test_dataloader(self) -> DataLoader: ...
 
+    def only_test(self, facts: Mapping[str, Any]) -> None:
+        """Called before `prepare_data` if trained weights are only tested; `facts` are those of their training.
+
+        A data module that can then compares with them what it reads, and needs no training file.
+        """
+        return
+
     def oracle(self) -> dict[Any, Any] | None:
         """The answers, per row of the test split, of a reader that is told more than any model may know. None if there
         are none, as for real data."""

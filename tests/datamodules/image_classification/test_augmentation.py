@@ -91,7 +91,7 @@ def squares(tmp_path) -> Path:
         for name in ("a", "b"):
             (tmp_path / split / name).mkdir(parents=True)
             for index in range(3):
-                data = encoded(picture(index, 20, 20), "PNG")
+                data = encoded(picture(index + 3 * (split == "val"), 20, 20), "PNG")
                 (tmp_path / split / name / f"{index}.png").write_bytes(data)
     return tmp_path
 
