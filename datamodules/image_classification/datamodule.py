@@ -293,6 +293,11 @@ class Images(Data):
             "skipped": dict(self.skipped),
         }
 
+    def tested_classes(self) -> torch.Tensor:
+        """The numbers of the classes that test images have, sorted, int64."""
+        self.setup()
+        return self.pictures["test"].labels.unique()
+
     def oracle(self) -> dict[str, int] | None:
         """name -> the answer of a classifier that is told where to look (mini, test split). None for real data."""
         if self.mini is None:

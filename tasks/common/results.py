@@ -80,6 +80,7 @@ class RunRecord:
             "error": None,
             **settings_of(plain),
             "metrics": {},
+            "details": {},
             "optimized": {},
             "floors": {},
             "analysis": {},
