@@ -14,6 +14,7 @@ from typing import Any
 
 from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
+from datamodules.formats.names import file_name
 from datamodules.formats.text import read_text
 
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -68,4 +69,4 @@ def of_lines(text: str, path: Path) -> list[str]:
     lines = [line.split()[0] for line in text.splitlines() if line.strip()]
     if lines and all(line.isdigit() for line in lines):
         raise DataError(f"{path}: numbers in the development kit's own order; give --labels the kit, which has {META} too.")
-    return lines
+    return [file_name(line, str(path)) for line in lines]

@@ -30,6 +30,7 @@ from rich.console import Console
 from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
 from datamodules.formats.names import file_name
+from datamodules.formats.tar_files import files_in
 from datamodules.image_classification.folder import is_image
 from scripts.arguments import parser_for
 from scripts.extracting import progress
@@ -54,10 +55,10 @@ def folder_of(out: Path, name: str) -> Iterator[Path]:
 def unpack(archive: IO[bytes], where: str, folder: Path) -> int:
     """Writes the images of a class's tar file into `folder`; returns their number. DataError: damaged, or no image."""
     count = 0
-    with reading(f"{where} cannot be unpacked"), tarfile.open(fileobj=archive, mode="r|*") as members:
-        for member in members:
+    with reading(f"{where} cannot be unpacked"), tarfile.open(fileobj=archive, mode="r:") as members:
+        for member in files_in(members):
             name = Path(member.name).name
-            if member.isreg() and is_image(name):
+            if is_image(name):
                 with (folder / file_name(name, where)).open("wb") as file:
                     shutil.copyfileobj(members.extractfile(member), file)
                 count += 1
@@ -76,8 +77,8 @@ def class_archives(source: Path) -> Iterator[tuple[str, str, IO[bytes]]]:
                 yield file_name(path.stem, str(source)), str(path), file
     else:
         with reading(f"{source} cannot be read as an archive"), tarfile.open(source) as outer:
-            for member in outer:
-                if member.isreg() and member.name.endswith(".tar"):
+            for member in files_in(outer):
+                if member.name.endswith(".tar"):
                     found += 1
                     stem = Path(member.name).stem
                     yield file_name(stem, str(source)), f"{source}:{member.name}", outer.extractfile(member)
@@ -105,7 +106,7 @@ def sort_val(source: Path, out: Path, labels: dict[str, str] | list[str], consol
         names = sorted(entry.name for entry in os.scandir(source) if entry.is_file() and is_image(entry.name))
     else:
         with reading(f"{source} cannot be read as an archive"), tarfile.open(source) as archive:
-            names = sorted(Path(m.name).name for m in archive if m.isreg() and is_image(Path(m.name).name))
+            names = sorted(name for m in files_in(archive) if is_image(name := Path(m.name).name))
     done = {path.name for path in out.glob("*/*") if is_image(path.name)} if out.is_dir() else set()
     if not names and not done:
         raise DataError(f"{source}: no image in it.")
@@ -129,8 +130,8 @@ def flat_images(source: Path, out: Path) -> Iterator[tuple]:
             yield path.name, (path.rename if move else lambda target, path=path: whole(target, path.open("rb")))
         return
     with reading(f"{source} cannot be read as an archive"), tarfile.open(source) as archive:
-        for member in archive:
-            if member.isreg() and is_image(name := Path(member.name).name):
+        for member in files_in(archive):
+            if is_image(name := Path(member.name).name):
                 yield name, lambda target, member=member: whole(target, archive.extractfile(member))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from datamodules.errors import DataError, some
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
+from datamodules.formats.tar_files import files_in
 from datamodules.image_classification.folder import SUFFIXES
 from datamodules.image_classification.layout import files
 
@@ -81,7 +82,7 @@ class TarShards:
     def _samples(self, path: Path) -> Iterator[tuple[str, int | str, int, int]]:
         """Key, label, first byte and number of bytes of every image of an archive. Raises DataError."""
         with tarfile.open(path, "r:") as archive:  # not compressed: images are read where they lie
-            members = ({"fname": m.name, "data": m, "__url__": str(path)} for m in archive if m.isreg())
+            members = ({"fname": m.name, "data": m, "__url__": str(path)} for m in files_in(archive))
             for sample in webdataset().group_by_keys(members):
                 key = sample["__key__"]
                 parts = {name: part for name, part in sample.items() if not name.startswith("__")}

@@ -274,6 +274,14 @@ def test_archives_of_another_form_are_described(tars, members, message):
         open_images(tars, **AUTO)
 
 
+def test_an_archive_that_was_cut_off_is_named(tars):
+    path = tars / "val-000001.tar"
+    for size in (3400, 2000, 1536, 700):  # within a header, within an image, between them
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(DataError, match=rf"{path} cannot be read as a WebDataset archive"):
+            open_images(tars, **AUTO)
+
+
 def test_without_webdataset_the_error_says_how_to_get_it(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "webdataset", None)
     root = write_tars(folder, tmp_path / "tars")
