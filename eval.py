@@ -7,8 +7,8 @@
 
 The settings are those of configs/eval.yaml, taken literally; any other `key=value` changes the run's config.yaml,
 except what the weights were trained for (mask, data.tokens). Only the test's files are needed where the data module can
-do without the others. Writes metrics.json, predictions/test.jsonl and, for some tasks, details.json to <run>/eval/<time>/
-(<time>-<intervention>/ with one), and leaves the run's own files alone.
+do without the others. Writes metrics.json, predictions/test.jsonl and, for some tasks, details.json to
+<run>/eval/<time>/ (<time>-<intervention>/ with one), and leaves the run's own files alone.
 
 The folder may be a stranger's: no code of it runs, none of its callbacks and loggers is built, and nothing is written
 outside <run>/eval/ (generated data that are not there are made only if data.root=... or paths.data_dir=... says where).

@@ -3,9 +3,9 @@
     image = decode(path.read_bytes(), str(path))    # PIL, mode RGB
 
 Grey, palette, CMYK and the like are converted; transparency is laid over white; 16-bit grey is scaled to 8 bits (PIL's
-own conversion cuts it at 255 in some versions). Cameras of 12 bits write 16-bit files whose largest value is 4,095: such
-an image would be black, so the first one is named in the log, and `white` says which value is white. Pixels stay as stored: a camera's orientation tag is not applied, as in
-the usual ImageNet pipelines.
+own conversion cuts it at 255 in some versions). Cameras of 12 bits write 16-bit files whose largest value is 4,095:
+such an image would be black, so the first one is named in the log, and `white` says which value is white. Pixels stay
+as stored: a camera's orientation tag is not applied, as in the usual ImageNet pipelines.
 """
 
 import io

@@ -32,7 +32,9 @@ def run(source: Path, output: Path) -> list[str]:
     module = load_module(ImageClassification, checkpoint)
     export(module, output)
     facts, data = module.hparams.facts, OmegaConf.to_container(cfg.data, resolve=True)
-    told = {name: facts.get(name) for name in ("class_names", "class_folders")} | {name: data[name] for name in PREPARED}
+    told = {name: facts.get(name) for name in ("class_names", "class_folders")} | {
+        name: data[name] for name in PREPARED
+    }
     write_json(output.with_suffix(".json"), {"checkpoint": str(checkpoint), **told})
     worst = worst_difference(module, output)
     if worst > CLOSE:

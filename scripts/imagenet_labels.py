@@ -68,5 +68,7 @@ def of_lines(text: str, path: Path) -> list[str]:
     """One class per line. The kit's ground truth alone has numbers, which mean nothing without its meta.mat."""
     lines = [line.split()[0] for line in text.splitlines() if line.strip()]
     if lines and all(line.isdigit() for line in lines):
-        raise DataError(f"{path}: numbers in the development kit's own order; give --labels the kit, which has {META} too.")
+        raise DataError(
+            f"{path}: numbers in the development kit's own order; give --labels the kit, which has {META} too."
+        )
     return [file_name(line, str(path)) for line in lines]

@@ -1,7 +1,8 @@
 """Sorts what image-net.org gives into one folder per class, as data=imagenet1k reads it.
 
     python -m scripts.prepare_imagenet1k train ILSVRC2012_img_train.tar data/imagenet1k/train
-    python -m scripts.prepare_imagenet1k val ILSVRC2012_img_val.tar data/imagenet1k/val --labels ILSVRC2012_devkit_t12.tar.gz
+    python -m scripts.prepare_imagenet1k val ILSVRC2012_img_val.tar data/imagenet1k/val \\
+        --labels ILSVRC2012_devkit_t12.tar.gz
     python -m scripts.prepare_imagenet1k val data/imagenet1k/val data/imagenet1k/val --labels LOC_val_solution.csv
 
 train: the archive with one tar file per class inside, or a folder of such tar files (any data set's): each becomes a
@@ -119,7 +120,8 @@ def sort_val(source: Path, out: Path, labels: dict[str, str] | list[str], consol
         for name, write in bar.track(flat_images(source, out), total=len(names), description="images"):
             if name not in done:
                 write(out / label[name] / name)
-    return f"{out}: {len(set(names) - done):,} images sorted into {len(set(label.values()))} classes, {len(done):,} were there"
+    new, classes = len(set(names) - done), len(set(label.values()))
+    return f"{out}: {new:,} images sorted into {classes} classes, {len(done):,} were there"
 
 
 def flat_images(source: Path, out: Path) -> Iterator[tuple]:

@@ -81,8 +81,8 @@ def agree(index: Path, classes: Classes, place: str, folders: list[str], may_be_
     if lacking and not (may_be_empty and len(lacking) < len(classes)):
         raise DataError(
             f"class index {index} lists {some(lacking)}, of which {place} has no folder ({len(lacking)} of "
-            f"{len(classes)} classes). data.class_index=null takes the folders that are there; data.empty_classes=allow "
-            "keeps the others as classes without images."
+            f"{len(classes)} classes). data.class_index=null takes the folders that are there; "
+            "data.empty_classes=allow keeps the others as classes without images."
         )
     known(sorted(set(folders) - set(classes.folders)), place, f"class index {index}", classes.folders)
 

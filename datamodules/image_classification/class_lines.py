@@ -11,8 +11,8 @@
 | `0 tench`, `0,tench` | a number from 0 on, then the folder or the name |
 | `tench` | a folder or a name, which may have spaces and commas |
 
-Which one is meant is seen from ImageNet's ids, and else from the class folders that are there. A first line that is no
-class while all others are is the heading of a table.
+Which one is meant is seen from ImageNet's ids, and else from the class folders that are there. A first line that names
+none of them while all others do is the heading of a table.
 """
 
 import re

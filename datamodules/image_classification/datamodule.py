@@ -31,9 +31,19 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader
 
-from configs.knobs import Colour, ColourSpread, Count, Inside, Interval, Natural, NotNegative, PositiveShare, Probability, Seed
+from configs.knobs import (
+    Colour,
+    ColourSpread,
+    Count,
+    Inside,
+    Interval,
+    Natural,
+    NotNegative,
+    PositiveShare,
+    Probability,
+    Seed,
+)
 from datamodules.contract import Data
-from datamodules.errors import DataError
 from datamodules.formats.guard import reading
 from datamodules.image_classification.layout import Layout, for_test, found
 from datamodules.image_classification.linear import linear_answers
@@ -158,7 +168,11 @@ class Images(Data):
         self.need(missing, self.root, note=f" (data.format={self.format}: {what})")
         need_library(layout.kind)  # ImportError before anything is built
         val, test = layout.val_split, layout.test
-        if isinstance(val, str) and isinstance(test, str) and (self.root / val).resolve() == (self.root / test).resolve():
+        if (
+            isinstance(val, str)
+            and isinstance(test, str)
+            and (self.root / val).resolve() == (self.root / test).resolve()
+        ):
             log.warning("validation and test images are the same (%s): choices are made on the test images", test)
         if self.corrupt == "skip":
             for name in layout.names():
@@ -200,7 +214,9 @@ class Images(Data):
                 self.classes, source = classes_of(self.trained), splits["test"].source
                 splits = {"test": splits["test"]._replace(labels=by_name(self.classes, source, index))}
         self.skipped = usable.skipped
-        self.pictures = {name: self._pictures(name, splits[name]) for name in ("train", "val", "test") if name in splits}
+        self.pictures = {
+            name: self._pictures(name, splits[name]) for name in ("train", "val", "test") if name in splits
+        }
         self._hold()
 
     def _test_alone(self, test: Source, index: Path | None, usable: Usable) -> dict[str, Split]:
@@ -247,21 +263,10 @@ class Images(Data):
         """The training transform, or None if training uses the transform of evaluation."""
         if self.augment != "timm":
             return None
-        return augmented(
-            self.image_size,
-            self.mean,
-            self.std,
-            scale=tuple(self.scale),
-            ratio=tuple(self.ratio),
-            hflip=self.hflip,
-            vflip=self.vflip,
-            color_jitter=self.color_jitter,
-            auto_augment=self.auto_augment,
-            interpolation=self.train_interpolation,
-            re_prob=self.reprob,
-            re_mode=self.remode,
-            re_count=self.recount,
-        )
+        alike = {name: getattr(self, name) for name in ("hflip", "vflip", "color_jitter", "auto_augment")}
+        erasing = {"re_prob": self.reprob, "re_mode": self.remode, "re_count": self.recount}
+        areas = {"scale": tuple(self.scale), "ratio": tuple(self.ratio), "interpolation": self.train_interpolation}
+        return augmented(self.image_size, self.mean, self.std, **areas, **alike, **erasing)
 
     def _hold(self) -> None:
         chosen = [self.pictures[split] for split in self.pictures if split != "train" or self.augment != "timm"]

@@ -21,8 +21,8 @@ SUFFIXES = (
 LEFT_BEHIND = ("__macosx", "lost+found", "@eadir", "$recycle.bin", "system volume information")  # of file systems
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 FLAT = (
-    "holds images but no class folders. The official validation archive is flat: `python -m scripts.prepare_imagenet1k` "
-    "moves its images into one folder per class (docs/datasets.md#imagenet-1k). Images without labels get answers from "
+    "holds images but no class folders. The official validation archive is flat: "
+    "`python -m scripts.prepare_imagenet1k` moves its images into one folder per class (docs/datasets.md#imagenet-1k). Images without labels get answers from "
     "`python -m scripts.predict images`."
 )
 PACKED = (
@@ -93,8 +93,8 @@ class ImageFolder:
         if self.empty and not (may_be_empty and names):
             raise DataError(
                 f"{path}: no image in {some(self.empty)} ({len(self.empty)} of {len(self.folders)} class folders). "
-                f"Images end in {', '.join(SUFFIXES)}; fill the folders or remove them, or keep them as classes without "
-                "images: data.empty_classes=allow."
+                f"Images end in {', '.join(SUFFIXES)}; fill the folders or remove them, or keep them as classes "
+                "without images: data.empty_classes=allow."
             )
         self.names, self.labels = np.array(names, dtype=bytes), np.concatenate(labels)
         order = np.argsort(self.names, kind="stable")

@@ -24,7 +24,7 @@ Place = str | float
 
 @dataclass(frozen=True)
 class Layout:
-    """kind: folder | parquet | webdataset. train, val_split, test: folders or patterns relative to the root, or numbers."""
+    """kind: folder | parquet | webdataset. train, val_split, test: folders or patterns below the root, or numbers."""
 
     kind: str
     train: str
@@ -45,7 +45,9 @@ def found(root: Path, format: str, train: str, val_split: Place, test: Place) ->
     if format != AUTO:
         return Layout(format, train, val_split, test)
     if train == AUTO:
-        train = next((name for name in _present(root, WORDS["train"])), "." if class_folders(root) else WORDS["train"][0])
+        train = next(
+            (name for name in _present(root, WORDS["train"])), "." if class_folders(root) else WORDS["train"][0]
+        )
     kind = "folder" if is_folder(root / train) else _kind(root, train)
     if kind is None:  # nothing is there: the message names the pattern of the shards
         return Layout("parquet", pattern_of(root, "parquet", train), val_split, _named(root, "parquet", test))

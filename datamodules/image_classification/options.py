@@ -50,7 +50,9 @@ def _check_pairs(given: Mapping[str, Any]) -> None:
             "holds the validation and test images alone."
         )
     if isinstance(given["test"], float) and not 0 < given["test"] < 1:
-        raise DataError(f"data.test={given['test']}: a folder, a pattern, or a share of the images, above 0 and below 1.")
+        raise DataError(
+            f"data.test={given['test']}: a folder, a pattern, or a share of the images, above 0 and below 1."
+        )
     if given["repeats"] > 1 and given["augment"] == "none":
         raise DataError(f"data.repeats={given['repeats']} shows an image so often, and data.augment=none changes none.")
     if given["mini"] is not None and given["format"] in ("parquet", "webdataset"):

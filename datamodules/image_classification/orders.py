@@ -1,7 +1,7 @@
 """Orders of training images that differ from a plain shuffle: by row groups, and each image several times.
 
-    GroupShuffle(groups, window=16, seed=0)      # Parquet: every row group is read once an epoch
-    Repeated(pictures, times=3, seed=0)          # repeated augmentation (arXiv 1901.09335), as DeiT uses it
+GroupShuffle(groups, window=16, seed=0)      # Parquet: every row group is read once an epoch
+Repeated(pictures, times=3, seed=0)          # repeated augmentation (arXiv 1901.09335), as DeiT uses it
 """
 
 from collections.abc import Iterator

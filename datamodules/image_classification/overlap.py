@@ -125,7 +125,7 @@ def warn_of_overlap(others: Mapping[str, Any]) -> None:
     pairs, compared = same_images(test, val)
     if len(pairs) > FEW * compared:
         log.warning(
-            "%d of the %d validation images that were compared are test images, too, such as %s, which is %s: choices are "
-            "made on the test images",
+            "%d of the %d validation images that were compared are test images, too, such as %s, which is %s: choices "
+            "are made on the test images",
             len(pairs), compared, val.where(pairs[0][0]), test.where(pairs[0][1]),
         )  # fmt: skip

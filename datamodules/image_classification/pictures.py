@@ -37,9 +37,7 @@ class Pictures(Dataset):
     datamodules/pixels.py.
     """
 
-    def __init__(
-        self, source, rows, labels, transform, mean, std, shift=0, flip=0.0, chance=False, white=DEEP
-    ):
+    def __init__(self, source, rows, labels, transform, mean, std, shift=0, flip=0.0, chance=False, white=DEEP):
         self.source, self.rows = source, rows
         self.labels = torch.from_numpy(labels[rows].astype(np.int64))  # (N,)
         self.transform, self.mean, self.std = transform, mean, std
@@ -97,7 +95,7 @@ class Pictures(Dataset):
 
 
 def key_of(draw: Draw) -> tuple[int, ...]:
-    """What the random choices for an image depend on besides its number; a first copy draws as if it were the only one."""
+    """What the random choices for an image depend on besides its number; a first copy draws as an only one does."""
     return (draw.seed, draw.epoch, *([draw.copy] if draw.copy else []))
 
 

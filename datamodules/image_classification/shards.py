@@ -44,7 +44,7 @@ class ImageShards:
 
     names    (N,) bytes: "<file>:<row>", the file relative to `root`; sorted
     labels   (N,) int64: class numbers, or indices into `folders` if the labels are names
-    folders  class names: those of the labels, sorted, or of the shards' metadata (the hub's ClassLabel); None if neither
+    folders  class names: those of the labels, sorted, or of the shards' metadata (the hub's ClassLabel), or None
     groups   (N,) int64: the row group that each image is stored in, numbered through all shards
     ignored, outside, empty    always empty
 
@@ -126,13 +126,15 @@ class ImageShards:
             image, kind = (schema.field(name).type if name in schema.names else None for name in (column, label))
             struct = image is not None and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
             if not struct and not (image is not None and _is_binary(image)):
-                raise DataError(f"{path} has the columns {', '.join(schema.names)}; needed are columns image: {NEEDED}.")
+                raise DataError(
+                    f"{path} has the columns {', '.join(schema.names)}; needed are columns image: {NEEDED}."
+                )
             kind = kind.value_type if kind is not None and pa.types.is_dictionary(kind) else kind
             words = kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
             if not words and not (kind is not None and pa.types.is_integer(kind)):
                 raise DataError(
-                    f"{path}: the column {label or 'label'} is {kind}, of the columns {', '.join(schema.names)}; needed "
-                    f"are {NEEDED}."
+                    f"{path}: the column {label or 'label'} is {kind}, of the columns {', '.join(schema.names)}; "
+                    f"needed are {NEEDED}."
                 )
             self._column.append(f"{column}.bytes" if struct else column)
             labels = file.read(columns=[label], use_threads=False).column(label)

@@ -65,7 +65,7 @@ def in_numbers_of(classes: Classes, source: Source, trained_on: Path, index: Pat
 
 
 def by_name(trained: Classes, source: Source, index: Path | None) -> np.ndarray:
-    """The number, among the classes that weights were trained on, of the class of every image, (N,). Raises DataError."""
+    """The number of every image's class, (N,), among the classes that weights were trained on. Raises DataError."""
     listed = None if index is None else read_class_index(index, source.folders if source.by_folder else None)
     if source.by_folder:
         names = dict(zip(listed.folders, listed.names, strict=True)) if listed else {}
@@ -108,8 +108,8 @@ def shared_out(
 ) -> dict[str, Split]:
     """Training images shared out among the splits that are held out of them: test, then val, then a fraction is kept.
 
-    test, val: None if their images come from elsewhere; below 1 a share, else a number of images. may_be_few: of too few
-    images a tenth is held out instead, which is said. Raises DataError: a class without an image.
+    test, val: None if their images come from elsewhere; below 1 a share, else a number of images. may_be_few: of too
+    few images a tenth is held out instead, which is said. Raises DataError: a class without an image.
     """
     source, rows, labels = train
     orders = [rows[order] for order in class_orders(labels[rows], source.names[rows], len(classes), seed)]
@@ -134,6 +134,8 @@ def how_many(held: float, orders: Orders, setting: str, may_be_few: bool) -> int
     if 0 < held < 1:
         return max(1, int(held * total + 0.5))
     if held > most and may_be_few:
-        log.warning("%s=%d is more than the %d training images can spare: a tenth of them is held out", setting, held, total)
+        log.warning(
+            "%s=%d is more than the %d training images can spare: a tenth of them is held out", setting, held, total
+        )
         return max(1, int(0.1 * total + 0.5))
     return int(held)

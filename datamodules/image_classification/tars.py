@@ -5,7 +5,7 @@
     split.read(0)        # the image's bytes
 
 The library webdataset says which members belong together; only the headers and the labels are read for that. Images are
-then read where they lie, so any order is possible. The label is the member `cls` (a number, or the name of the class),
+then read in place, so any order is possible. The label is the member `cls` (a number, or the name of the class),
 or the key `label` of the member `json`.
 """
 
@@ -81,7 +81,7 @@ class TarShards:
 
     def _samples(self, path: Path) -> Iterator[tuple[str, int | str, int, int]]:
         """Key, label, first byte and number of bytes of every image of an archive. Raises DataError."""
-        with tarfile.open(path, "r:") as archive:  # not compressed: images are read where they lie
+        with tarfile.open(path, "r:") as archive:  # not compressed: images are read in place
             members = ({"fname": m.name, "data": m, "__url__": str(path)} for m in files_in(archive))
             for sample in webdataset().group_by_keys(members):
                 key = sample["__key__"]
@@ -105,8 +105,8 @@ class TarShards:
                     raise DataError(f"{path}:{key}.{name}: label {text}; class numbers start at 0.")
                 return int(text) if text.isdigit() else text
         raise DataError(
-            f"{path}: the sample {key} has {some(parts)} and no label; it is the member cls (a number or a name), txt, or "
-            "the key label of the member json."
+            f"{path}: the sample {key} has {some(parts)} and no label; it is the member cls (a number or a name), txt, "
+            "or the key label of the member json."
         )
 
     def __len__(self) -> int:

@@ -21,8 +21,8 @@ CHUNK = 256  # images in memory at a time
 def check_images(source, threads: int | None = None, white: int = DEEP) -> dict[str, str]:
     """name -> what is wrong, for every image that cannot be read and decoded completely, in order of the names.
 
-    source: ImageFolder, ImageShards or TarShards; threads: None is one per processor. Decodes every image once (ImageNet-1K: a few
-    CPU hours).
+    source: ImageFolder, ImageShards or TarShards; threads: None is one per processor. Decodes every image once
+    (ImageNet-1K: a few CPU hours).
     """
 
     def attempt(step):
@@ -39,7 +39,9 @@ def check_images(source, threads: int | None = None, white: int = DEEP) -> dict[
             indices = range(start, min(start + CHUNK, len(source)))
             files = list(read(lambda i: attempt(lambda: source.read(i)), indices))
             told = pool.map(
-                lambda i, data: data if isinstance(data, str) else attempt(lambda: decode(data, source.where(i), white)),
+                lambda i, data: (
+                    data if isinstance(data, str) else attempt(lambda: decode(data, source.where(i), white))
+                ),
                 indices, files,
             )  # fmt: skip
             found |= {os.fsdecode(source.names[i]): t for i, t in zip(indices, told, strict=True) if isinstance(t, str)}

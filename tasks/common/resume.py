@@ -33,7 +33,7 @@ AUTO, FROM_BRANCH = "auto", "branch"
 class Resumed:
     """The checkpoint that a run goes on from. state: what ExactResume put into it. step: its number of updates.
 
-    facts: of the data that it was trained on.
+    facts: those of the data that it was trained on.
     """
 
     path: Path

@@ -75,14 +75,16 @@ def calibration(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write_details(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """predictions/classes.csv and confusion.csv, and the figures of them and of the calibration. Nothing without rows."""
+    """predictions/classes.csv and confusion.csv, and figures of them and of the calibration. Nothing without rows."""
     if not found:
         return
     from tasks.image_classification.detail_figures import figures  # matplotlib takes a second
 
     names = [each["class"] for each in found["classes"]]
     matrix = confusion(rows, len(names))
-    write_table(folder / "predictions" / "classes.csv", [[*found["classes"][0]], *(each.values() for each in found["classes"])])
+    write_table(
+        folder / "predictions" / "classes.csv", [[*found["classes"][0]], *(each.values() for each in found["classes"])]
+    )
     table = [[name, *counts] for name, counts in zip(names, matrix.tolist(), strict=True)]
     write_table(folder / "predictions" / "confusion.csv", [["label", *names], *table])
     (folder / "figures").mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """A trained classifier as a file that runs without this project: torch.export (.pt2) or ONNX.
 
->>> export(module, Path("model.onnx"))      # input "images" (B, 3, S, S), normalised, any B; output "logits" (B, classes)
+>>> export(module, Path("model.onnx"))      # input "images" (B, 3, S, S), normalised; output "logits" (B, classes)
 >>> worst_difference(module, Path("model.onnx"))
 """
 

@@ -40,14 +40,14 @@ class ImageClassification(Task):
     """A timm Vision Transformer with masks.
 
     mask: the configuration's mask node. facts: the data module's: classes, image_size, class_names, train_counts.
-    model_name, pretrained, weights, weights_masks, model_options, drop_path, grad_checkpointing, backend: see build_vit.
-        A checkpoint of this module holds all weights, so it asks for neither a download nor the file again.
+    model_name, pretrained, weights, weights_masks, model_options, drop_path, grad_checkpointing, backend: see
+        build_vit. A checkpoint of this module holds all weights, so it asks for neither a download nor the file again.
     trains: "all", "head" - a linear probe: everything else stays as it was loaded - or "head_and_masks".
     warmup: share of all steps. schedule: see tasks.common.optimisation.
     layer_decay: 1 gives all layers the same rate (optimisation.py).
     mixup, cutmix, mix_probability, mix_switch, mix_mode, smoothing: see Mixing. Only training targets are smoothed.
-    loss: of training. "bce" takes every class as a question of its own, with the targets of Mixing; with bce_threshold a
-        target above it is 1, else 0 (timm). Scores and test_loss are those of a softmax either way.
+    loss: that of training. "bce" takes every class as a question of its own, with the targets of Mixing; with
+        bce_threshold a target above it is 1, else 0 (timm). Scores and test_loss are those of a softmax either way.
     among: the classes that a test chooses among: all "trained" ones, or those that the test images have ("tested"), as
         is usual for ImageNet-A and -R.
     ema: decay of a moving average of the weights, updated once per optimiser step; None is without. If there is one,
@@ -271,7 +271,7 @@ class ImageClassification(Task):
 def rows(logits: Tensor, batch: dict, names: Sequence[str] | None = None) -> list[dict]:
     """The answers beside the labels: classes, best first, and the probability in [0, 1] of the best.
 
-    names: of the classes; if they are known, they stand beside the numbers.
+    names: those of the classes, put beside the numbers if they are known.
     """
     found = logits.softmax(-1).topk(min(BEST, logits.shape[-1]))
     each = zip(batch["name"], batch["label"].tolist(), found.indices.tolist(), found.values.tolist(), strict=True)

@@ -56,7 +56,9 @@ class Weights:
         with reading(f"task.weights: {path} holds no weights that can be read", CheckpointError):
             verify(Path(path))
             state = dict(load_state_dict(path).items())
-            state = unprefixed(next((dict(state[key]) for key in WRAPPED if isinstance(state.get(key), Mapping)), state))
+            state = unprefixed(
+                next((dict(state[key]) for key in WRAPPED if isinstance(state.get(key), Mapping)), state)
+            )
         about = hyper_parameters(path)
         masks = {key: value for key, value in state.items() if key.startswith(MASKS)}
         plain = {key: value for key, value in state.items() if not key.startswith(MASKS)}
@@ -113,9 +115,8 @@ class Weights:
     def hint(self, name: str) -> str:
         """What to do about weights that did not fit the model `name`, if the file shows it."""
         if "dist_token" in self.state and "distilled" not in name:
-            return (
-                "; the file is of a model with a distillation token: task.model_name=deit_<size>_distilled_patch16_<pixels>"
-            )
+            known = "deit_<size>_distilled_patch16_<pixels>"
+            return f"; the file is of a model with a distillation token: task.model_name={known}"
         return ""
 
     def take_masks(self, vit: VisionTransformer, mask: Mapping[str, Any], keep: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -29,8 +30,10 @@ from tests.datamodules.image_classification.small import encoded
 from train import train
 
 NAMES = ["red", "green", "blue", "dark red", "dark green", "dark blue"]
-SETTINGS = ["experiment=image_folder_lcaam", "scale=smoke", "floors.enabled=false", "callbacks=none", "logger=csv",
-            "data.augment=none", "data.shift=0", "task.mixup=0", "task.cutmix=0", "task.ema=null", "data.batch_size=12"]  # fmt: skip
+PLAIN = ["data.augment=none", "data.shift=0", "task.mixup=0", "task.cutmix=0", "task.ema=null", "data.batch_size=12"]
+SETTINGS = ["experiment=image_folder_lcaam", "scale=smoke", "floors.enabled=false", "callbacks=none", *PLAIN]
+ONNX = all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime")))
+WITH_ONNX = pytest.mark.skipif(not ONNX, reason="onnx is optional (extra export)")
 
 
 def coloured(number: int, seed: int) -> Image.Image:
@@ -102,7 +105,9 @@ def test_renamed_classes_are_refused_and_reordered_or_fewer_ones_scored_by_name(
     assert {row["predicted_name"] for row in found} <= {"red", "dark blue"}
 
     (few / "val" / "red").rename(few / "val" / "rde")
-    with pytest.raises(DataError, match=r"not trained on rde.*mean 'red'.*It has: blue, dark blue, .*have: dark blue, rde"):
+    with pytest.raises(
+        DataError, match=r"not trained on rde.*mean 'red'.*It has: blue, dark blue, .*have: dark blue, rde"
+    ):
         evaluated(finished, f"data.root={few}")
 
 
@@ -172,8 +177,12 @@ def test_what_cannot_be_predicted_is_said_in_a_line(finished, own, tmp_path, wor
 
 def test_a_picture_of_attention_names_classes_as_the_model_does(finished, own, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("scripts.attention_on_images.attention_on_pictures", lambda p, c, titles, captions: shown.append(
-        (titles, captions)) or __import__("matplotlib.figure").figure.Figure())  # fmt: skip
+
+    def drawn(pictures, columns, titles, captions) -> Figure:
+        shown.append((titles, captions))
+        return Figure()
+
+    monkeypatch.setattr("scripts.attention_on_images.attention_on_pictures", drawn)
     alone = write(tmp_path / "alone", "val", 1, ["red"])
     out = str(tmp_path / "attention.png")
     monkeypatch.setattr("sys.argv", ["x", str(finished), "--out", out, f"data.root={alone}"])
@@ -185,8 +194,7 @@ def test_a_picture_of_attention_names_classes_as_the_model_does(finished, own, t
     assert captions[0] == f"predicted: {found.answers[0].name}"
 
 
-@pytest.mark.parametrize("ending", [".pt2", pytest.param(".onnx", marks=pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="onnx is optional (extra export)"))])  # fmt: skip
+@pytest.mark.parametrize("ending", [".pt2", pytest.param(".onnx", marks=WITH_ONNX)])
 def test_an_exported_model_gives_the_same_outputs(finished, own, tmp_path, ending):
     path = tmp_path / f"model{ending}"
     assert "the largest difference of a logit is" in exported(finished, path)[0]

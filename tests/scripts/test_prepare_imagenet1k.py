@@ -102,7 +102,10 @@ def test_what_cannot_be_sorted_is_named(tmp_path, kit, images):
         (["val", str(tmp_path / "no.tar"), out], "no such file"),
         (["train", str(source), out], "no tar file of a class in it"),
         (["val", str(source), out, "--labels", str(tmp_path / "no.txt")], "no such file"),
-        (["val", str(source), out, "--labels", str(kit / "ILSVRC2012_devkit_t12/data/meta.mat")], "meta.mat: the id .* cannot be printed"),
+        (
+            ["val", str(source), out, "--labels", str(kit / "ILSVRC2012_devkit_t12/data/meta.mat")],
+            "meta.mat: the id .* cannot be printed",
+        ),
         (["val", str(source), out, "--labels", str(source)], "is it the development kit"),
     ):
         with pytest.raises(SystemExit, match=message):

@@ -52,7 +52,9 @@ def test_facts_of_older_checkpoints_have_names_alone():
 
 def test_an_unknown_class_is_refused_with_both_lists_unless_no_image_has_it():
     trained, found = Classes(("cat", "dog"), ("cat", "dog")), Classes(("dgo", "cat"), ("dgo", "cat"))
-    with pytest.raises(DataError, match=r"not trained on dgo \(1 of the 2.*mean 'dog'.*It has: cat, dog\..*have: dgo, cat"):
+    with pytest.raises(
+        DataError, match=r"not trained on dgo \(1 of the 2.*mean 'dog'.*It has: cat, dog\..*have: dgo, cat"
+    ):
         numbers_of(found, trained, "here")
     assert numbers_of(found, trained, "here", used=[1]).tolist() == [-1, 0]
 
@@ -73,7 +75,9 @@ def test_another_order_of_the_classes_is_undone_by_name(folder):
     facts = open_images(folder).facts()
     (folder / "rev.txt").write_text("n03\nn02\nn01\n")
     assert open_images(folder, class_index="rev.txt").facts()["class_names"] == ["n03", "n02", "n01"]
-    one, other = (joined(batches(opened_again(folder, facts, class_index=index), "test")) for index in (None, "rev.txt"))
+    one, other = (
+        joined(batches(opened_again(folder, facts, class_index=index), "test")) for index in (None, "rev.txt")
+    )
     assert one["label"].tolist() == other["label"].tolist() and one["name"] == other["name"]
 
 

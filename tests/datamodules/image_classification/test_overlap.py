@@ -31,7 +31,9 @@ def test_copies_under_other_names_are_found_by_their_content(folder):
     shutil.copytree(folder / "train", folder / "copy")
     for number, path in enumerate(sorted((folder / "copy").rglob("*.JPEG"))):
         path.rename(path.with_name(f"another_{number}.jpg"))
-    with pytest.raises(DataError, match=r"25 of the 25 images of data\.test .*copy/.*which is .*train/n0.*overlap=allow"):
+    with pytest.raises(
+        DataError, match=r"25 of the 25 images of data\.test .*copy/.*which is .*train/n0.*overlap=allow"
+    ):
         open_images(folder, test="copy")
     assert len(open_images(folder, test="copy", overlap="allow").pictures["test"]) == 25
 

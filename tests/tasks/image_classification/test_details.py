@@ -68,7 +68,9 @@ def test_tables_and_figures_are_written(predicted, tmp_path):
         table = list(csv.reader(file))
     assert table[0] == ["label", *NAMES] and [row[0] for row in table[1:]] == list(NAMES)
     assert [[int(cell) for cell in row[1:]] for row in table[1:]] == confusion(found, 4).tolist()
-    assert (tmp_path / "predictions" / "classes.csv").read_text().startswith("class,folder,images,accuracy\nant,ant,34,")
+    assert (
+        (tmp_path / "predictions" / "classes.csv").read_text().startswith("class,folder,images,accuracy\nant,ant,34,")
+    )
     for name in ("confusion", "calibration", "class_accuracy"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
 

@@ -64,6 +64,8 @@ def test_a_test_may_choose_among_the_tested_classes_alone(tmp_path):
     assert {row["predicted"] for row in module.predictions} <= {2, 5}
     logits = module.eval()(pictures(20)["image"])[:, [2, 5]]
     labels = torch.arange(20) % 2
-    assert module.test_metrics["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).double().mean().item(), abs=1e-4)
+    assert module.test_metrics["top1"] == pytest.approx(
+        100 * (logits.argmax(1) == labels).double().mean().item(), abs=1e-4
+    )
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
     assert module.test_metrics["test_loss"] == pytest.approx(loss, rel=1e-5)
