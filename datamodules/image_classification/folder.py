@@ -22,8 +22,8 @@ LEFT_BEHIND = ("__macosx", "lost+found", "@eadir", "$recycle.bin", "system volum
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 FLAT = (
     "holds images but no class folders. The official validation archive is flat: "
-    "`python -m scripts.prepare_imagenet1k` moves its images into one folder per class (docs/datasets.md#imagenet-1k). Images without labels get answers from "
-    "`python -m scripts.predict images`."
+    "`python -m scripts.prepare_imagenet1k` moves its images into one folder per class "
+    "(docs/datasets.md#imagenet-1k). Images without labels get answers from `python -m scripts.predict images`."
 )
 PACKED = (
     "holds no class folders but archives, such as {}: `python -m scripts.prepare_imagenet1k` unpacks one archive per "

@@ -108,8 +108,8 @@ class Weights:
         wanted = [name for name in vit.state_dict() if not name.startswith(STARTS_ANEW)]
         if missing := [name for name in wanted if name not in taken]:
             raise CheckpointError(
-                f"task.weights={self.path} has no weights for {len(missing)} of the model's {len(wanted)} tensors, such "
-                f"as {missing[0]}; it holds {', '.join(list(self.state)[:3]) or 'nothing'}, ..."
+                f"task.weights={self.path} has no weights for {len(missing)} of the model's {len(wanted)} tensors, "
+                f"such as {missing[0]}; it holds {', '.join(list(self.state)[:3]) or 'nothing'}, ..."
             )
 
     def hint(self, name: str) -> str:
