@@ -45,7 +45,7 @@ from configs.knobs import (
 )
 from datamodules.contract import Data
 from datamodules.formats.guard import reading
-from datamodules.image_classification.layout import Layout, for_test, found
+from datamodules.image_classification.layout import AUTO, Layout, for_test, found
 from datamodules.image_classification.linear import linear_answers
 from datamodules.image_classification.matching import classes_of
 from datamodules.image_classification.mini import generator as mini_imagenet1k
@@ -164,7 +164,7 @@ class Images(Data):
         if self.class_index is not None and not (self.root / self.class_index).is_file():
             missing.append(self.class_index)
         kinds = {"folder": "folders", "parquet": "shards", "webdataset": "archives"}
-        what = kinds.get(self.format, f"or a folder {self.train} of images")
+        what = kinds.get(self.format, f"or a folder {self.train.replace(AUTO, 'train')} of images")
         self.need(missing, self.root, note=f" (data.format={self.format}: {what})")
         need_library(layout.kind)  # ImportError before anything is built
         val, test = layout.val_split, layout.test

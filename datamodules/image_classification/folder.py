@@ -69,7 +69,7 @@ class ImageFolder:
     kind = "folder"
 
     def __init__(self, path: Path, may_be_empty: bool = False):
-        self.path, self.root = path, path
+        self.path = path
         with os.scandir(path) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         self.folders = [entry.name for entry in found if entry.is_dir() and not is_left_out(entry.name)]

@@ -45,13 +45,16 @@ def found(root: Path, format: str, train: str, val_split: Place, test: Place) ->
     if format != AUTO:
         return Layout(format, train, val_split, test)
     if train == AUTO:
-        train = next(
-            (name for name in _present(root, WORDS["train"])), "." if class_folders(root) else WORDS["train"][0]
-        )
+        train = _named_so(root, WORDS["train"]) or ("." if _alone(root) else WORDS["train"][0])
     kind = "folder" if is_folder(root / train) else _kind(root, train)
     if kind is None:  # nothing is there: the message names the pattern of the shards
-        return Layout("parquet", pattern_of(root, "parquet", train), val_split, _named(root, "parquet", test))
-    return _auto_tests(root, kind, train, val_split, test)
+        return Layout("parquet", pattern_of(root, "parquet", train), val_split, _pattern(root, "parquet", test))
+    if test == AUTO:
+        test = (train != "." and _named_so(root, (*WORDS["test"], *WORDS["val"]), kind)) or HELD_TEST
+    if val_split == AUTO:
+        rest = train != "." and _named_so(root, WORDS["val"], kind)
+        val_split = rest if rest and rest != test else HELD_VAL
+    return Layout(kind, *(_pattern(root, kind, place) for place in (train, val_split, test)))
 
 
 def for_test(root: Path, format: str, test: Place) -> Layout | None:
@@ -61,13 +64,10 @@ def for_test(root: Path, format: str, test: Place) -> Layout | None:
     if format != AUTO:
         return Layout(format, "", 0, test)
     if test == AUTO:
-        there = _present(root, (*WORDS["test"], *WORDS["val"]))
-        test = next((name for name in there if not (root / name).is_dir() or class_folders(root / name)), None)
-        if test is None:
-            if _present(root, WORDS["train"]) or not class_folders(root):
-                return None
-            test = "."
-    if (root / test).is_dir() and not _kind(root, test):
+        test = _named_so(root, (*WORDS["test"], *WORDS["val"])) or ("." if _alone(root) else AUTO)
+        if test == AUTO or (test == "." and not is_folder(root)):
+            return None
+    if is_folder(root / test):
         return Layout("folder", "", 0, test)
     kind = _kind(root, test) or "parquet"
     return Layout(kind, "", 0, pattern_of(root, kind, test))
@@ -93,33 +93,29 @@ def _kind(root: Path, name: str) -> str | None:
     return next((kind for kind in ENDINGS if next(root.glob(pattern_of(root, kind, name)), None)), None)
 
 
-def _present(root: Path, words: Iterable[str]) -> list[str]:
-    """Those names of a split of which there are images, as they are written: `Train` is `train`."""
-    if not root.is_dir():
-        return []
-    written = {path.name.lower(): path.name for path in sorted(root.iterdir()) if path.is_dir()}
-    return [written.get(word, word) for word in words if word in written or _kind(root, word)]
+def _named_so(root: Path, words: Iterable[str], kind: str | None = None) -> str | None:
+    """The first of the names of a split of which there are images: folders of class folders, however they are
+    capitalised, else shards. kind: of the training images; None: any."""
+    written = (
+        {path.name.lower(): path.name for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
+    )
+    folders = (written[word] for word in words if word in written)
+    if kind in (None, "folder"):  # without a search for shards among a million images
+        found = next((name for name in folders if is_folder(root / name) and class_folders(root / name)), None)
+        if found is not None or kind == "folder":
+            return found
+    return next((word for word in words if _kind(root, word) in (ENDINGS if kind is None else (kind,))), None)
 
 
-def _named(root: Path, kind: str, place: Place) -> Place:
+def _alone(root: Path) -> bool:
+    """Whether the folders in `root` are the classes themselves, and not splits."""
+    splits = {word for words in WORDS.values() for word in words}
+    there = class_folders(root)
+    return bool(there) and not splits & {name.lower() for name in there}
+
+
+def _pattern(root: Path, kind: str, place: Place) -> Place:
     return pattern_of(root, kind, place) if isinstance(place, str) and kind in ENDINGS else place
-
-
-def _auto_tests(root: Path, kind: str, train: str, val_split: Place, test: Place) -> Layout:
-    """A test is what is called a test, else a validation, else held out; a validation likewise."""
-
-    def labelled(words: Iterable[str]) -> str | None:
-        there = _present(root, words)
-        return next((name for name in there if kind != "folder" or class_folders(root / name)), None)
-
-    alone = train == "."  # the root's own folders are the classes
-    if test == AUTO:
-        test = HELD_TEST if alone else labelled((*WORDS["test"], *WORDS["val"])) or HELD_TEST
-    if val_split == AUTO:
-        rest = None if alone else labelled(WORDS["val"])
-        val_split = HELD_VAL if rest is None or rest == test else rest
-    places = (_named(root, kind, train), _named(root, kind, val_split), _named(root, kind, test))
-    return Layout(kind, *places)
 
 
 def files(root: Path, pattern: str) -> list[Path]:

@@ -254,7 +254,5 @@ def test_copies_of_an_image_go_to_different_ranks_and_a_stopped_run_goes_on(rank
 
 
 def test_repeats_without_augmentation_are_refused(pristine):
-    with pytest.raises(
-        DataError, match=r"data\.repeats=3 .*, and data\.augment=none changes none"
-    ):
+    with pytest.raises(DataError, match=r"data\.repeats=3 .*, and data\.augment=none changes none"):
         open_images(pristine, repeats=3)

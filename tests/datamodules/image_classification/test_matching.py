@@ -93,3 +93,19 @@ def test_a_test_that_was_held_out_of_the_training_images_is_the_same_again(folde
     again = opened_again(folder, data.facts(), test=0.3, val_split=2)
     assert names_of(again, "test") == names_of(data, "test") and len(names_of(data, "test")) == 8
     assert "train" not in again.pictures
+
+
+def test_the_same_list_of_names_is_the_same_classes_even_if_a_name_is_there_twice():
+    """ImageNet's two cranes, in a checkpoint whose facts have no folders."""
+    old = classes_of({"classes": 3, "class_names": ["crane", "tench", "crane"]})
+    assert matched(TRAINED, old) == matched(old, TRAINED) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("test", ["auto", "val"])
+def test_test_images_alone_are_found_by_themselves(folder, test):
+    facts = open_images(folder).facts()
+    shutil.rmtree(folder / "train")
+    auto = {"format": "auto", "train": "auto", "val_split": "auto", "test": test}
+    assert len(opened_again(folder, facts, **auto).pictures["test"]) == 7
+    if test == "auto":
+        assert len(opened_again(folder / "val", facts, **auto).pictures["test"]) == 7

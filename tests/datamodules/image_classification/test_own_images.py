@@ -295,3 +295,16 @@ def test_a_folder_that_may_be_empty_still_needs_an_image(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match="no image in a"):
         ImageFolder(tmp_path, may_be_empty=True)
+
+
+def test_folders_are_found_without_a_search_through_all_images(folder, monkeypatch):
+    monkeypatch.setattr("datamodules.image_classification.layout._kind", lambda *_: pytest.fail("searched for shards"))
+    assert found(folder, "auto", "auto", "auto", "auto").test == "val"
+    (folder / "train").rename(folder / "Training")
+    assert found(folder, "auto", "auto", "auto", "auto").train == "Training"
+
+
+def test_folders_of_splits_are_not_taken_for_classes(folder):
+    (folder / "train").rename(folder / "test")
+    with pytest.raises(DataError, match=r"missing \*\*/train-\*\.parquet.*or a folder train of images"):
+        open_images(folder, **AUTO)
