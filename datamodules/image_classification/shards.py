@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingLibraryError
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
 from datamodules.image_classification.layout import files
@@ -35,7 +35,7 @@ def parquet():
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError("data.format=parquet reads shards with pyarrow: pip install pyarrow.") from error
+        raise MissingLibraryError("data.format=parquet reads shards with pyarrow: pip install pyarrow.") from error
     return pyarrow.parquet
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError, some
+from datamodules.errors import DataError, MissingLibraryError, some
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
 from datamodules.formats.tar_files import files_in
@@ -31,7 +31,9 @@ def webdataset():
     try:
         from webdataset import tariterators
     except ImportError as error:
-        raise ImportError("data.format=webdataset reads archives with webdataset: pip install webdataset.") from error
+        raise MissingLibraryError(
+            "data.format=webdataset reads archives with webdataset: pip install webdataset."
+        ) from error
     return tariterators
 
 

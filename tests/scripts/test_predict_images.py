@@ -27,6 +27,7 @@ from tasks.common.errors import CheckpointError
 from tasks.image_classification.export import outputs
 from tests.composing import CONFIGS, composed
 from tests.datamodules.image_classification.small import encoded
+from tests.tiers import slow
 from train import train
 
 NAMES = ["red", "green", "blue", "dark red", "dark green", "dark blue"]
@@ -194,7 +195,7 @@ def test_a_picture_of_attention_names_classes_as_the_model_does(finished, own, t
     assert captions[0] == f"predicted: {found.answers[0].name}"
 
 
-@pytest.mark.parametrize("ending", [".pt2", pytest.param(".onnx", marks=WITH_ONNX)])
+@pytest.mark.parametrize("ending", [slow(".pt2"), pytest.param(".onnx", marks=WITH_ONNX)])
 def test_an_exported_model_gives_the_same_outputs(finished, own, tmp_path, ending):
     path = tmp_path / f"model{ending}"
     assert "the largest difference of a logit is" in exported(finished, path)[0]
