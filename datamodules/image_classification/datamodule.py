@@ -228,7 +228,7 @@ class Images(Data):
         train = self._open(layout, layout.train, trained_on=True)
         may_be_empty = self.empty_classes == "allow"
         self.classes = number_classes(train, index, may_be_empty)
-        labels = in_numbers_of(self.classes, train, train.path, index)
+        labels = in_numbers_of(self.classes, train, train)
         held = {"test": layout.test, "val": layout.val_split}
         others = {name: self._open(layout, place) for name, place in held.items() if isinstance(place, str)}
         if self.overlap == "refuse" and self.mini is None:
@@ -246,7 +246,7 @@ class Images(Data):
             may_be_few=self.format == "auto",
         )
         for name, other in others.items():
-            of_other = in_numbers_of(self.classes, other, train.path, index)
+            of_other = in_numbers_of(self.classes, other, train)
             splits[name] = Split(other, usable.rows(name, other), of_other)
         return splits
 

@@ -95,7 +95,7 @@ def _kind(root: Path, name: str) -> str | None:
 
 def _named_so(root: Path, words: Iterable[str], kind: str | None = None) -> str | None:
     """The first of the names of a split of which there are images: folders of class folders, however they are
-    capitalised, else shards. kind: of the training images; None: any."""
+    capitalised, else shards. kind: that of the training images; None: any."""
     written = (
         {path.name.lower(): path.name for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from datamodules.errors import DataError, some
 from datamodules.image_classification.class_index import Classes, agree, known, read_class_index
-from datamodules.image_classification.matching import numbers_of
+from datamodules.image_classification.matching import matched, numbers_of
 from datamodules.image_classification.sources import Source
 from datamodules.image_classification.subsets import Orders, class_orders, hold_out, take_fraction
 
@@ -46,19 +46,19 @@ def number_classes(train: Source, index: Path | None, may_be_empty: bool) -> Cla
     return classes
 
 
-def in_numbers_of(classes: Classes, source: Source, trained_on: Path, index: Path | None) -> np.ndarray:
+def in_numbers_of(classes: Classes, source: Source, train: Source) -> np.ndarray:
     """The class number of every image of a source, (N,), among the classes of training. DataError: unknown classes.
 
-    Shards whose metadata names the classes are compared by name; without names, and with a class index, which then says
-    what the numbers mean, their labels are numbers of `classes`.
+    Shards whose metadata names the classes are compared by name with the training shards; without names their labels
+    are numbers of `classes`.
     """
     if source.by_folder:
         number = {folder: label for label, folder in enumerate(classes.folders)}
         used = [source.folders[label] for label in np.unique(source.labels)]
-        known([folder for folder in used if folder not in number], str(source.path), str(trained_on), number)
+        known([folder for folder in used if folder not in number], str(source.path), str(train.path), number)
         return np.array([number.get(folder, -1) for folder in source.folders])[source.labels]
-    if source.folders is not None and index is None and tuple(source.folders) != classes.folders:
-        return by_name(classes, source, None)
+    if source.folders is not None and train.folders is not None and source.folders != train.folders:
+        return by_name(Classes(tuple(train.folders), tuple(train.folders)), source, None)
     if (most := int(source.labels.max())) >= len(classes):
         raise DataError(f"{source.path} has label {most}; the classes are 0 to {len(classes) - 1}.")
     return source.labels
@@ -71,7 +71,8 @@ def by_name(trained: Classes, source: Source, index: Path | None) -> np.ndarray:
         names = dict(zip(listed.folders, listed.names, strict=True)) if listed else {}
         found = Classes(tuple(source.folders), tuple(names.get(folder, folder) for folder in source.folders))
     elif listed is not None or source.folders is not None:
-        found = listed or Classes(tuple(source.folders), tuple(source.folders))
+        told = None if source.folders is None else Classes(tuple(source.folders), tuple(source.folders))
+        found = told if listed is None or (told and None not in matched(told, trained)) else listed
     else:
         found = Classes(tuple(str(label) for label in range(int(source.labels.max()) + 1)), None)
     used = np.unique(source.labels)

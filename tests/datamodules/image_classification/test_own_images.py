@@ -198,8 +198,11 @@ def test_a_test_whose_shards_number_the_classes_differently_is_mapped_by_name(sh
     files, words = zip(*rows(folder, "val"), strict=True)
     turned = ["n03", "n01", "n02"]
     write(root / "val-00000-of-00001.parquet", structs(files), [turned.index(word) for word in words], names=turned)
-    labels = [int(label) for batch in batches(open_images(root, **AUTO), "test") for label in batch["label"]]
-    assert labels == [int(word[1:]) - 1 for word in words]
+    (root / "names.txt").write_text("one\ntwo\nthree\n")
+    for index in (None, "names.txt"):
+        data = open_images(root, **AUTO, class_index=index)
+        labels = [int(label) for batch in batches(data, "test") for label in batch["label"]]
+        assert labels == [int(word[1:]) - 1 for word in words]
 
 
 def test_a_class_that_no_row_has_may_be_kept(shard_root):
