@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 # one stamp for each way to install, so that another way installs again
 STAMP := $(VENV)/.installed-$(subst /,_,$(or $(LOCK),newest)-$(EXTRAS))
 ALL := lab,dev,lora,quantization
-LOCKED := lab quantization lora parquet dashboard docs dev
+LOCKED := lab quantization lora parquet webdataset export dashboard docs dev
 # two processes; a file stays in one of them, so that what its tests share is made once. They and the programs that tests
 # start write bytecode, whatever the shell says: otherwise each process would compile the project again
 RUN := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1

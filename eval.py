@@ -6,7 +6,8 @@
     python eval.py run=logs/madv2_multi_lcaam/mini/seed0/<time> intervention=frozen   with other masks (docs/ladder.md)
 
 The settings are those of configs/eval.yaml, taken literally; any other `key=value` changes the run's config.yaml,
-except what the weights were trained for (mask, data.tokens). Writes metrics.json and predictions/test.jsonl to
+except what the weights were trained for (mask, data.tokens). Only the test's files are needed where the data module can
+do without the others. Writes metrics.json, predictions/test.jsonl and, for some tasks, details.json to
 <run>/eval/<time>/ (<time>-<intervention>/ with one), and leaves the run's own files alone.
 
 The folder may be a stranger's: no code of it runs, none of its callbacks and loggers is built, and nothing is written
@@ -62,7 +63,7 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     stamp = "-".join([run_stamp(), *([] if intervention is None else [intervention.name])])
     output = Path(settings.output or Path(cfg.paths.run_dir) / "eval" / stamp)
     with nothing_kept(unless=changes):
-        datamodule = build_datamodule(cfg)
+        datamodule = build_datamodule(cfg, module.hparams.get("facts"))
         trainer = build_trainer(only_testing(cfg, changes, output), *([] if intervention is None else [intervention]))
         try:
             trainer.test(module, datamodule=datamodule, verbose=False)
@@ -74,6 +75,9 @@ def evaluate(settings: DictConfig, cfg: DictConfig, changes: set[str]) -> Path:
     facts = {"checkpoint": str(path), "changes": sorted(changes), "evaluation": evaluated.record(tested), **made}
     write_json(output / "metrics.json", {**facts, **module.test_metrics})
     write_jsonl(output / "predictions" / "test.jsonl", module.predictions)
+    if details := module.details():
+        write_json(output / "details.json", details)
+        module.write_details(output)
     title = ", ".join([cfg.name, path.name, *([] if intervention is None else [intervention.title])])
     table = closing_table(title, module.headline, module.test_metrics, {}, published(cfg))
     show(table, output, [*evaluated.lines(tested), *module.remarks])

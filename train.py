@@ -65,6 +65,8 @@ def train(cfg: DictConfig) -> float | None:
         module = build_module(cfg, datamodule)
         if earlier is None:
             module.start()
+        else:
+            module.same_data(earlier.facts)
         record.update(parameters=module.parts())
         source = earlier and earlier.path
         trainer = build_trainer(cfg, ExactResume(record.facts(), record.lapsed, source), wandb=record.wandb)
@@ -88,6 +90,8 @@ def train(cfg: DictConfig) -> float | None:
         record.update(metrics=module.test_metrics, evaluation=evaluated.record(tested))
         if trainer.is_global_zero:
             write_jsonl(record.folder / "predictions" / "test.jsonl", module.predictions)
+            module.write_details(record.folder)
+            record.update(details=module.details())
             record.update(flops=module.flops(next(iter(datamodule.test_dataloader()))))
             if cfg.floors.enabled:
                 with record.timed("floors"):

@@ -72,6 +72,13 @@ class Data(pl.LightningDataModule):
         loaders = {"train": self.train_dataloader, "val": self.val_dataloader, "test": self.test_dataloader}
         return Evaluated("samples", {split: len(loader().dataset) for split, loader in loaders.items()})
 
+    def only_test(self, facts: Mapping[str, Any]) -> None:
+        """Called before `prepare_data` if trained weights are only tested; `facts` are those of their training.
+
+        A data module that can then compares with them what it reads, and needs no training file.
+        """
+        return
+
     def oracle(self) -> dict[Any, Any] | None:
         """The answers, per row of the test split, of a reader that is told more than any model may know. None if there
         are none, as for real data."""

@@ -9,6 +9,10 @@ class DataError(ValueError):
     """Data that cannot be used. The message names the file, the key and the row, and says what to do."""
 
 
+class MissingLibraryError(DataError, ImportError):
+    """Data of a kind whose reader is not installed. The message says how to get it."""
+
+
 def some(items, limit: int = 8) -> str:
     """The first `limit` items in words: "a, b, c and 5 more"."""
     items = [str(item) for item in items]

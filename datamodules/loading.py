@@ -39,6 +39,7 @@ class Draw(NamedTuple):
     index: int
     epoch: int
     seed: int
+    copy: int = 0  # of a sample that comes several times in an epoch
 
 
 class Draws(DistributedSampler):

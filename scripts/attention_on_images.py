@@ -18,6 +18,7 @@ import numpy as np
 from configs.errors import ConfigError
 from datamodules.errors import DataError
 from datamodules.formats.kept import nothing_kept
+from datamodules.image_classification.matching import classes_of, shown
 from scripts.arguments import parser_for
 from scripts.opened import opened
 from tasks.common.build import build_datamodule
@@ -43,11 +44,11 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
         own, others = (f"{c.name}\nseed {c.seed}, " for c in (cfg, other_cfg))
         modules = {others if others != own else f"{others}beside, ": other, own: module}
     with nothing_kept(unless=changed):
-        datamodule = build_datamodule(cfg)
+        datamodule = build_datamodule(cfg, module.hparams.facts)
         datamodule.setup()
     if arguments.images < 1:
         raise ConfigError(f"--images {arguments.images}: at least 1")
-    names = datamodule.facts()["class_names"] or [str(label) for label in range(datamodule.facts()["classes"])]
+    names = shown(classes_of(module.hparams.facts))
     pictured = datamodule.test_dataloader().dataset
     chosen = np.linspace(0, len(pictured) - 1, min(arguments.images, len(pictured))).astype(int)  # sorted by class
     batch = pictured.__getitems__(chosen.tolist())
@@ -59,7 +60,8 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
     for title, model in modules.items():
         found = looked_at(model.evaluated, images, arguments.layer)
         columns[f"{title}attention"] = found.attention
-        answers.append([f"predicted: {names[label]}" for label in found.logits.argmax(-1)])
+        its = shown(classes_of(model.hparams.facts))  # each model has an order of classes of its own
+        answers.append([f"predicted: {its[label]}" for label in found.logits.argmax(-1)])
         if found.mask is not None:
             columns[f"{title}mask"] = found.mask
             answers.append([""] * len(labels))

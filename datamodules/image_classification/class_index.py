@@ -3,18 +3,20 @@
     classes = read_class_index(Path("data/imagenet1k/imagenet_class_index.json"))
     classes.folders[0], classes.names[0]     # "n01440764", "tench"
 
-The file has one of two forms: JSON `{"0": ["n01440764", "tench"], ...}` (Keras, torchvision), or text with one line per
-class, in order: `n01440764 tench, Tinca tinca` (the ILSVRC development kit's and Kaggle's synset lists).
+The file is JSON, `{"0": ["n01440764", "tench"], ...}` (Keras, torchvision), or text with one line per class, in order
+(datamodules/image_classification/class_lines.py).
 """
 
 import difflib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import parse_json
 from datamodules.formats.text import last_byte, note_cut, read_text
+from datamodules.image_classification.class_lines import pairs_of
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Classes:
         return len(self.folders)
 
 
-def read_class_index(path: Path) -> Classes:
-    """The classes of a class index file. Raises DataError: another form, a number left out, a folder named twice."""
+def read_class_index(path: Path, there: Collection[str] | None = None) -> Classes:
+    """The classes of a class index file. there: the class folders of the images, which say how a line of text is meant;
+    None: there are none, so a line is a name. Raises DataError: another form, a number left out, a folder named twice.
+    """
     # some editors put a byte order mark before the text
     text = read_text(path, problem=f"class index {path} cannot be read")
-    pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
+    pairs = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text, there)
     if not pairs:
         raise DataError(f"class index {path} names no class.")
     folders = [folder for folder, _ in pairs]
@@ -62,18 +66,23 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _from_lines(path: Path, text: str) -> list[tuple[str, str]]:
+def _from_lines(path: Path, text: str, there: Collection[str] | None) -> list[tuple[str, str]]:
     note_cut(path, last_byte(path))
-    pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
-    return [(pair[0], pair[1].strip() if len(pair) > 1 else pair[0]) for pair in pairs]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return pairs_of([line for line in lines if not line.startswith("#")], there)
 
 
-def agree(index: Path, classes: Classes, place: str, folders: list[str]) -> None:
-    """DataError unless the class index and the training split's class folders are the same set."""
-    if lacking := sorted(set(classes.folders) - set(folders)):
+def agree(index: Path, classes: Classes, place: str, folders: list[str], may_be_empty: bool = False) -> None:
+    """DataError unless the class index and the training split's class folders are the same set.
+
+    may_be_empty: whether the index may list classes that have no folder.
+    """
+    lacking = sorted(set(classes.folders) - set(folders))
+    if lacking and not (may_be_empty and len(lacking) < len(classes)):
         raise DataError(
             f"class index {index} lists {some(lacking)}, of which {place} has no folder ({len(lacking)} of "
-            f"{len(classes)} classes). data.class_index=null takes the folders that are there."
+            f"{len(classes)} classes). data.class_index=null takes the folders that are there; "
+            "data.empty_classes=allow keeps the others as classes without images."
         )
     known(sorted(set(folders) - set(classes.folders)), place, f"class index {index}", classes.folders)
 

@@ -10,7 +10,7 @@ Batch contract (B images, S = `image_size`):
 
     data = Images(root="data/imagenet1k", ...)     # configs/data/imagenet1k.yaml explains every keyword
     data.prepare_data()                                # finds or generates the files; DataError says what is missing
-    data.facts()                                       # classes, image_size, class_names, train_counts, skipped
+    data.facts()                                       # classes, image_size, class_names, train_counts, ...
 
 Mixup and CutMix are applied by the task. The official validation images are the TEST split; validation images are held
 out of the training images, so that no choice is made on the images that are reported.
@@ -23,27 +23,39 @@ would have had. Another number of ranks deals the same images differently. Held-
 
 import csv
 import logging
-import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from configs.knobs import Colour, ColourSpread, Count, Interval, Natural, NotNegative, PositiveShare, Probability, Seed
+from configs.knobs import (
+    Colour,
+    ColourSpread,
+    Count,
+    Inside,
+    Interval,
+    Natural,
+    NotNegative,
+    PositiveShare,
+    Probability,
+    Seed,
+)
 from datamodules.contract import Data
-from datamodules.errors import DataError, some
-from datamodules.evaluated import Evaluated, added
+from datamodules.evaluated import Evaluated
 from datamodules.formats.guard import reading
-from datamodules.image_classification.class_index import Classes, agree, known, read_class_index
-from datamodules.image_classification.folder import ImageFolder
+from datamodules.image_classification.layout import AUTO, Layout, for_test, found
 from datamodules.image_classification.linear import linear_answers
+from datamodules.image_classification.matching import classes_of
 from datamodules.image_classification.mini import generator as mini_imagenet1k
-from datamodules.image_classification.options import check
+from datamodules.image_classification.options import HeldOut, check
+from datamodules.image_classification.orders import GroupShuffle, Repeated
+from datamodules.image_classification.overlap import refuse_overlap, warn_of_overlap
 from datamodules.image_classification.pictures import Pictures
-from datamodules.image_classification.shards import GroupShuffle, ImageShards, apart, parquet, shards
-from datamodules.image_classification.subsets import class_orders, hold_out, take_fraction
+from datamodules.image_classification.sources import Source, is_there, need_library, opened
+from datamodules.image_classification.splits import Split, Usable, by_name, in_numbers_of, number_classes, shared_out
 from datamodules.image_classification.transforms import augmented, plain
 from datamodules.image_classification.undecodable import undecodable
 from datamodules.loading import Draws, loader, ranks
@@ -66,15 +78,20 @@ class Images(Data):
         *,
         root: str,
         train: str,
-        val_split: str | Natural,
-        test: str,
+        val_split: str | HeldOut,
+        test: str | Inside,
         image_size: Count,
         batch_size: Count,
         eval_batch_size: Count,
-        format: Literal["folder", "parquet", "auto"] = "folder",
+        format: Literal["folder", "parquet", "webdataset", "auto"] = "folder",
+        image_column: str | None = None,
+        label_column: str | None = None,
         class_index: str | None = None,
+        empty_classes: Literal["refuse", "allow"] = "refuse",
+        overlap: Literal["refuse", "allow"] = "refuse",
         fraction: PositiveShare = 1.0,
         corrupt: Literal["refuse", "skip"] = "refuse",
+        white: Count = 65535,
         mean: Colour = (0.485, 0.456, 0.406),
         std: ColourSpread = (0.229, 0.224, 0.225),
         crop_pct: PositiveShare = 0.875,
@@ -91,6 +108,7 @@ class Images(Data):
         reprob: Probability = 0.25,
         remode: Literal["const", "rand", "pixel"] = "pixel",
         recount: Count = 1,
+        repeats: Count = 1,
         in_memory: bool | Literal["auto"] = "auto",
         shuffle_groups: Count = 16,
         num_workers: Natural = 0,
@@ -110,6 +128,8 @@ class Images(Data):
         self.check_arguments(locals())
         self.name, self.root, self.format, self.class_index = name, Path(root), format, class_index
         self.guide, self.maker = guide, maker
+        self.image_column, self.label_column, self.white = image_column, label_column, white
+        self.empty_classes, self.overlap, self.repeats = empty_classes, overlap, repeats
         self.train, self.val_split, self.test = train, val_split, test
         self.image_size, self.fraction, self.corrupt, self.in_memory = image_size, fraction, corrupt, in_memory
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -122,61 +142,59 @@ class Images(Data):
         self.folder = self.root
         self.pictures: dict[str, Pictures] = {}
         self.skipped = {"train": 0, "val": 0, "test": 0}
-        self._ignored: dict[str, dict[str, int]] = {}  # split -> reason -> files that are not images
+        self.trained: Mapping[str, Any] | None = None
+        self._left_out: dict[str, dict[str, int]] = {}  # split -> reason -> how many
         check(vars(self))
 
     # Files
 
+    def only_test(self, facts: Mapping[str, Any]) -> None:
+        """Its labels are then numbers of the classes that `facts` name, and no training image is needed."""
+        self.trained = facts
+
     def prepare_data(self) -> None:
         """Generates the mini set unless it is there; for real data checks that it is. Raises DataError.
 
-        Raises ImportError if shards are to be read without pyarrow. With corrupt=skip it also decodes every image once
-        and keeps the list of those that cannot be decoded.
+        Raises ImportError if shards are to be read without pyarrow, or archives without webdataset. With corrupt=skip
+        it also decodes every image once and keeps the list of those that cannot be decoded.
         """
         if self.mini is not None:
             self.folder = self._mini_folder()
             return
-        names = [self.train, self.test] + ([self.val_split] if isinstance(self.val_split, str) else [])
-        missing = [self._pattern(name) or name for name in names if not self._is_there(name)]
+        layout = self.layout()
+        missing = [name for name in layout.names() if not is_there(self.root, layout.kind, name)]
         if self.class_index is not None and not (self.root / self.class_index).is_file():
             missing.append(self.class_index)
-        what = {"folder": "folders", "parquet": "shards", "auto": f"or a folder {self.train} of images"}[self.format]
+        kinds = {"folder": "folders", "parquet": "shards", "webdataset": "archives"}
+        what = kinds.get(self.format, f"or a folder {self.train.replace(AUTO, 'train')} of images")
         self.need(missing, self.root, note=f" (data.format={self.format}: {what})")
-        if self._pattern(self.train):
-            parquet()  # ImportError before anything is built
-        if isinstance(self.val_split, str) and self.root / self.val_split == self.root / self.test:
-            log.warning("validation and test images are the same (%s): choices are made on the test images", self.test)
+        need_library(layout.kind)  # ImportError before anything is built
+        val, test = layout.val_split, layout.test
+        if (
+            isinstance(val, str)
+            and isinstance(test, str)
+            and (self.root / val).resolve() == (self.root / test).resolve()
+        ):
+            log.warning("validation and test images are the same (%s): choices are made on the test images", test)
         if self.corrupt == "skip":
-            for name in names:
-                undecodable(self._open(name), self.root)
+            for name in layout.names():
+                undecodable(self._open(layout, name), self.root, self.white)
+
+    def layout(self) -> Layout:
+        """Where the images of each split are. In a test of trained weights only the test has a name."""
+        if self.mini is not None:
+            return Layout("folder", self.train, self.val_split, self.test)
+        if self.trained is not None and (alone := for_test(self.root, self.format, self.test)) is not None:
+            return alone
+        return found(self.root, self.format, self.train, self.val_split, self.test)
 
     def _mini_folder(self) -> Path:
         return mini_imagenet1k.write_mini(self.root, self.mini, seed=self.seed)
 
-    def _pattern(self, name: str) -> str | None:
-        """The pattern of the shards that `name` stands for; None for a folder of images.
-
-        format=auto: folders if there is a folder data.train, else shards <name>-*.parquet at any depth, as on the hub.
-        """
-        if self.mini is not None or self.format == "folder":
-            return None
-        if self.format == "parquet":
-            return name
-        return None if (self.root / self.train).is_dir() else f"**/{name}-*.parquet"
-
-    def _is_there(self, name: str) -> bool:
-        pattern = self._pattern(name)
-        return (self.root / name).is_dir() if pattern is None else bool(shards(self.root, pattern))
-
-    def _open(self, name: str) -> ImageFolder | ImageShards:
-        if (pattern := self._pattern(name)) is not None:
-            return ImageShards(self.folder, pattern, cached=self.shuffle_groups)
-        source = ImageFolder(self.folder / name)
-        if source.ignored:
-            log.warning(
-                "%s: left out %d files that are not images: %s", source.path, len(source.ignored), some(source.ignored)
-            )
-        return source
+    def _open(self, layout: Layout, name: str, trained_on: bool = False) -> Source:
+        columns, empty = (self.image_column, self.label_column), self.empty_classes == "allow"
+        options = {"cached": self.shuffle_groups, "columns": columns, "may_be_empty": empty or not trained_on}
+        return opened(self.folder, layout.kind, name, **options)
 
     # Splits
 
@@ -186,90 +204,71 @@ class Images(Data):
             return
         if self.mini is not None:
             self.folder = self._mini_folder()  # another process may have generated it
-        train, test = self._open(self.train), self._open(self.test)
-        apart(train, test, "data.test")
-        self.classes = self._number_classes(train)
-        if len(self.classes) < 2:
-            raise DataError(f"{self._place(self.train)} has one class, {self.classes.folders[0]}; there is no choice.")
-        rows, labels = self._usable("train", train, self.train)
-        orders = [rows[order] for order in class_orders(labels[rows], train.names[rows], len(self.classes), self.seed)]
-        if empty := [name for name, order in zip(self.classes.folders, orders, strict=True) if not len(order)]:
-            raise DataError(f"{self._place(self.train)}: no usable training image of class {some(empty)}.")
-        if isinstance(self.val_split, int):
-            held, orders = hold_out(orders, self.val_split)
-            val, val_rows, val_labels = train, np.sort(np.concatenate(held)), labels
+        skip = self.corrupt == "skip" and self.mini is None
+        usable = Usable(partial(undecodable, keep=self.root, white=self.white) if skip else None)
+        index = None if self.class_index is None else self.folder / self.class_index
+        layout = self.layout()
+        if self.trained is not None and isinstance(layout.test, str):
+            splits = self._test_alone(self._open(layout, layout.test), index, usable)
         else:
-            val = self._open(self.val_split)
-            apart(train, val, "data.val_split")
-            val_rows, val_labels = self._usable("val", val, self.val_split)
-        train_rows = np.sort(np.concatenate(take_fraction(orders, self.fraction)))
-        test_rows, test_labels = self._usable("test", test, self.test)
-        look, augmentation = plain(self.image_size, self.crop_pct, self.interpolation), self._augmentation()
-        flip = self.hflip if self.augment == "shift_flip" else 0.0
-        chance = {"shift": self.shift, "flip": flip, "chance": augmentation is not None}
-        scale = (self.mean, self.std)
+            splits = self._all(layout, index, usable)
+            if self.trained is not None:  # the test is held out of the training images
+                self.classes, source = classes_of(self.trained), splits["test"].source
+                splits = {"test": splits["test"]._replace(labels=by_name(self.classes, source, index))}
+        self.skipped, self._left_out = usable.skipped, usable.left_out
         self.pictures = {
-            "train": Pictures(train, train_rows, labels, augmentation or look, *scale, **chance),
-            "val": Pictures(val, val_rows, val_labels, look, *scale),
-            "test": Pictures(test, test_rows, test_labels, look, *scale),
+            name: self._pictures(name, splits[name]) for name in ("train", "val", "test") if name in splits
         }
         self._hold()
 
-    def _place(self, name: str) -> str:
-        return str(self.folder / name)
+    def _test_alone(self, test: Source, index: Path | None, usable: Usable) -> dict[str, Split]:
+        self.classes = classes_of(self.trained)
+        labels = by_name(self.classes, test, index)
+        return {"test": Split(test, usable.rows("test", test), labels)}
 
-    def _number_classes(self, train: ImageFolder | ImageShards) -> Classes:
-        """The classes, from the class index file or from the training images. Raises DataError if they disagree."""
-        index = None if self.class_index is None else self.folder / self.class_index
-        classes = None if index is None else read_class_index(index)
-        if train.by_folder and classes is not None:
-            agree(index, classes, self._place(self.train), train.folders)
-        if classes is None and train.folders is not None:
-            classes = Classes(tuple(train.folders), tuple(train.folders))
-        if classes is None:
-            classes = Classes(tuple(str(label) for label in range(int(train.labels.max()) + 1)), None)
-        return classes
+    def _all(self, layout: Layout, index: Path | None, usable: Usable) -> dict[str, Split]:
+        train = self._open(layout, layout.train, trained_on=True)
+        may_be_empty = self.empty_classes == "allow"
+        self.classes = number_classes(train, index, may_be_empty)
+        labels = in_numbers_of(self.classes, train, train)
+        held = {"test": layout.test, "val": layout.val_split}
+        others = {name: self._open(layout, place) for name, place in held.items() if isinstance(place, str)}
+        if self.overlap == "refuse" and self.mini is None:
+            for name, other in others.items():
+                refuse_overlap(train, other, "data.test" if name == "test" else "data.val_split")
+            warn_of_overlap(others)
+        numbers = {name: None if isinstance(place, str) else place for name, place in held.items()}
+        splits = shared_out(
+            self.classes,
+            Split(train, usable.rows("train", train), labels),
+            **numbers,
+            fraction=self.fraction,
+            seed=self.seed,
+            may_be_empty=may_be_empty,
+            may_be_few=self.format == "auto",
+        )
+        for name, other in others.items():
+            of_other = in_numbers_of(self.classes, other, train)
+            splits[name] = Split(other, usable.rows(name, other), of_other)
+        return splits
 
-    def _usable(self, split: str, source: ImageFolder | ImageShards, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the images that can be used, and the class of every image. Raises DataError: unknown classes."""
-        place = self._place(name)
-        if source.by_folder:
-            number = {folder: label for label, folder in enumerate(self.classes.folders)}
-            known([f for f in source.folders if f not in number], place, self._place(self.train), number)
-            labels = np.array([number[folder] for folder in source.folders])[source.labels]
-        else:
-            labels = source.labels
-            if (most := int(labels.max())) >= len(self.classes):
-                raise DataError(f"{place} has label {most}; the classes are 0 to {len(self.classes) - 1}.")
-        if source.ignored:
-            self._ignored[split] = {"file that is not an image": len(source.ignored)}
-        rows = np.arange(len(source))
-        bad = undecodable(source, self.root) if self.corrupt == "skip" and self.mini is None else {}
-        if bad:
-            log.warning("%s: left out %d images that cannot be decoded: %s", place, len(bad), some(bad))
-            rows = rows[~np.isin(source.names, np.array([os.fsencode(name) for name in bad]))]
-        self.skipped[split] = len(bad)
-        return rows, labels
+    def _pictures(self, name: str, split: Split) -> Pictures:
+        look, scale = plain(self.image_size, self.crop_pct, self.interpolation), (self.mean, self.std)
+        if name != "train":
+            return Pictures(*split, look, *scale, white=self.white)
+        augmentation = self._augmentation()
+        flip = self.hflip if self.augment == "shift_flip" else 0.0
+        chance = {"shift": self.shift, "flip": flip, "chance": augmentation is not None}
+        return Pictures(*split, augmentation or look, *scale, **chance, white=self.white)
 
     def _augmentation(self):
         """The training transform, or None if training uses the transform of evaluation."""
         if self.augment != "timm":
             return None
-        return augmented(
-            self.image_size,
-            self.mean,
-            self.std,
-            scale=tuple(self.scale),
-            ratio=tuple(self.ratio),
-            hflip=self.hflip,
-            vflip=self.vflip,
-            color_jitter=self.color_jitter,
-            auto_augment=self.auto_augment,
-            interpolation=self.train_interpolation,
-            re_prob=self.reprob,
-            re_mode=self.remode,
-            re_count=self.recount,
-        )
+        alike = {name: getattr(self, name) for name in ("hflip", "vflip", "color_jitter", "auto_augment")}
+        erasing = {"re_prob": self.reprob, "re_mode": self.remode, "re_count": self.recount}
+        areas = {"scale": tuple(self.scale), "ratio": tuple(self.ratio), "interpolation": self.train_interpolation}
+        return augmented(self.image_size, self.mean, self.std, **areas, **alike, **erasing)
 
     def _hold(self) -> None:
         chosen = [self.pictures[split] for split in self.pictures if split != "train" or self.augment != "timm"]
@@ -281,16 +280,22 @@ class Images(Data):
     # What the task asks for
 
     def facts(self) -> dict[str, Any]:
-        """Plain values: classes, image_size, class_names (or None), train_counts (images of each class), skipped.
+        """Plain values: classes, image_size, class_names and class_folders (or None), train_counts (images of each
+        class), skipped.
 
+        In a test of trained weights they are those of the weights, but for `skipped`.
         skipped: split -> number of images that were left out since they cannot be decoded (corrupt=skip). If the
         validation images are held out of the training images, theirs count under "train".
         """
         self.setup()
+        if self.trained is not None:
+            return {**self.trained, "skipped": dict(self.skipped)}
+        named = self.classes.names is not None
         return {
             "classes": len(self.classes),
             "image_size": self.image_size,
-            "class_names": None if self.classes.names is None else list(self.classes.names),
+            "class_names": list(self.classes.names) if named else None,
+            "class_folders": list(self.classes.folders) if named else None,
             "train_counts": torch.bincount(self.pictures["train"].labels, minlength=len(self.classes)).tolist(),
             "skipped": dict(self.skipped),
         }
@@ -298,13 +303,13 @@ class Images(Data):
     def evaluated(self) -> Evaluated:
         self.setup()
         sizes = {split: len(pictures) for split, pictures in self.pictures.items()}
-        held = isinstance(self.val_split, int)
-        val = f"{self.val_split} images of {self.train}" if held else self.val_split
-        skipped = {split: {"image that cannot be decoded": count} for split, count in self.skipped.items()}
-        notes = ["validation and test are the same images: what is chosen by validation is chosen on the test"]
-        same = not held and self.root / self.val_split == self.root / self.test
-        origin = f"folders or shards (train: {self.train}, val: {val}, test: {self.test})"
-        return Evaluated("images", sizes, origin, added(skipped, self._ignored), tuple(notes * same))
+        layout = self.layout()
+        return Evaluated("images", sizes, layout.origin(), self._left_out, layout.notes(self.root))
+
+    def tested_classes(self) -> torch.Tensor:
+        """The numbers of the classes that test images have, sorted, int64."""
+        self.setup()
+        return self.pictures["test"].labels.unique()
 
     def oracle(self) -> dict[str, int] | None:
         """name -> the answer of a classifier that is told where to look (mini, test split). None for real data."""
@@ -320,7 +325,7 @@ class Images(Data):
 
         None for real data. Takes a few seconds and draws nothing from the run's random numbers.
         """
-        if self.mini is None:
+        if self.mini is None or self.trained is not None:
             return None
         self.setup()
         train, test = self.pictures["train"], self.pictures["test"]
@@ -331,7 +336,9 @@ class Images(Data):
         """Order and augmentation depend on torch's seed and the epoch alone. Parquet: shuffled by row groups."""
         pictures, seed = self.pictures["train"], torch.initial_seed()
         draws = Draws(pictures, seed, *ranks())
-        if pictures.held is None and pictures.source.groups is not None:
+        if self.repeats > 1:
+            draws = Repeated(pictures, self.repeats, seed, *ranks())
+        elif pictures.held is None and pictures.source.groups is not None:
             draws = GroupShuffle(pictures.source.groups[pictures.rows], self.shuffle_groups, seed, *ranks())
         return loader(pictures, self.batch_size, workers=self.num_workers, draws=draws)
 

@@ -18,7 +18,9 @@ PER_CLASS = 12
 def write(folder: Path, data: Mapping[str, Any]) -> Fake:
     """ImageNet's layout: train/<class>/<image>.JPEG; shards of Parquet are not faked, the folders take their place."""
     random = np.random.default_rng(0)
-    names = ("train", data["val_split"] if isinstance(data["val_split"], str) else None, "val")
+    val = data["val_split"]
+    val = 0.1 if val == "auto" else val
+    names = ("train", val if isinstance(val, str) else None, "val")
     for name in filter(None, names):
         for label in CLASSES:
             place = folder / name / label
@@ -26,7 +28,7 @@ def write(folder: Path, data: Mapping[str, Any]) -> Fake:
             for number in range(PER_CLASS):
                 pixels = random.integers(0, 256, (375, 500, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{label}_{number}.JPEG", quality=50)
-    held = data["val_split"] if isinstance(data["val_split"], int) else 0
+    held = 0 if isinstance(val, str) else round(val * IMAGES["train"]) if 0 < val < 1 else val
     settings = {"format": "folder", "train": "train", "test": "val", "class_index": None}
     if held:
         settings["val_split"] = 4

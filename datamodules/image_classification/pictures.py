@@ -23,7 +23,9 @@ from torch.utils.data import Dataset
 from datamodules.image_classification.transforms import shifted
 from datamodules.loading import Draw
 from datamodules.normalise import normalise
-from datamodules.pixels import decode
+from datamodules.pixels import DEEP, decode
+
+COPIES = 8  # tables of random choices that are kept: of an epoch, and of each copy of its images
 
 
 class Pictures(Dataset):
@@ -31,16 +33,15 @@ class Pictures(Dataset):
 
     rows (N,): positions in `source`; labels: the class of every image of `source`; transform: image -> (3, S, S),
     uint8 pixels or normalised float32; shift: uint8 images are moved by up to so many pixels along each axis; flip: the
-    probability that they are mirrored, left to right; chance: whether the transform draws at random.
+    probability that they are mirrored, left to right; chance: whether the transform draws at random; white: see
+    datamodules/pixels.py.
     """
 
-    def __init__(
-        self, source, rows: np.ndarray, labels: np.ndarray, transform, mean, std, shift=0, flip=0.0, chance=False
-    ):
+    def __init__(self, source, rows, labels, transform, mean, std, shift=0, flip=0.0, chance=False, white=DEEP):
         self.source, self.rows = source, rows
         self.labels = torch.from_numpy(labels[rows].astype(np.int64))  # (N,)
         self.transform, self.mean, self.std = transform, mean, std
-        self.shift, self.flip, self.chance = shift, flip, chance
+        self.shift, self.flip, self.chance, self.white = shift, flip, chance, white
         self.held: Tensor | None = None  # (N, 3, S, S) uint8
 
     def __len__(self) -> int:
@@ -59,10 +60,10 @@ class Pictures(Dataset):
         pixels = self.held[indices] if self.held is not None else torch.stack([self._decoded(draw) for draw in draws])
         if pixels.dtype == torch.uint8:
             if self.shift:
-                table = [moves(len(self), self.shift, draw.seed, draw.epoch)[draw.index] for draw in draws]
+                table = [moves(len(self), self.shift, *key_of(draw))[draw.index] for draw in draws]
                 pixels = shifted(pixels, torch.from_numpy(np.stack(table)))
             if self.flip:
-                table = [mirrored(len(self), self.flip, draw.seed, draw.epoch)[draw.index] for draw in draws]
+                table = [mirrored(len(self), self.flip, *key_of(draw))[draw.index] for draw in draws]
                 pixels = torch.where(torch.tensor(table)[:, None, None, None], pixels.flip(-1), pixels)
             pixels = normalise(pixels, self.mean, self.std)
         return {"image": pixels, "label": self.labels[indices], "name": [self.name(i) for i in indices]}
@@ -70,10 +71,10 @@ class Pictures(Dataset):
     def _decoded(self, draw: Draw) -> Tensor:
         """One transformed image, (3, S, S). Raises DataError that names an image which cannot be decoded."""
         row = self.rows[draw.index]
-        image = decode(self.source.read(row), self.source.where(row))
+        image = decode(self.source.read(row), self.source.where(row), self.white)
         if not self.chance:
             return self.transform(image)
-        with drawn_from(draw.seed, draw.epoch, draw.index):
+        with drawn_from(*key_of(draw), draw.index):
             return self.transform(image)
 
     def look(self, transform) -> "Pictures":
@@ -93,13 +94,18 @@ class Pictures(Dataset):
         self.held = self.pixels()
 
 
-@functools.lru_cache(maxsize=2)
+def key_of(draw: Draw) -> tuple[int, ...]:
+    """What the random choices for an image depend on besides its number; a first copy draws as an only one does."""
+    return (draw.seed, draw.epoch, *([draw.copy] if draw.copy else []))
+
+
+@functools.lru_cache(maxsize=COPIES)
 def moves(count: int, most: int, *key: int) -> np.ndarray:
     """(count, 2): how far each image is moved down and to the right in the epoch that `key` names."""
     return np.random.default_rng(key).integers(-most, most + 1, (count, 2))
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=COPIES)
 def mirrored(count: int, probability: float, *key: int) -> np.ndarray:
     """(count,) bool: which images are mirrored in the epoch that `key` names. Its numbers are not those of `moves`."""
     return np.random.default_rng([*key, 0xF11B]).random(count) < probability

@@ -1,27 +1,33 @@
 """A split as Parquet shards as on the Hugging Face hub: one row per image, with `image: {bytes, path}` and `label`.
 
+The bytes may also be the column itself, and labels may be names instead of numbers.
+
     split = ImageShards(Path("data/imagenet1k"), "data/train-*.parquet")    # needs pyarrow
     split.names[0]       # b"data/train-00000-of-00294.parquet:00000000"
     split.read(0)        # the image's bytes
 
 A shard is read one row group at a time (those of the hub hold 100 images), so that reading images at random costs a
-hundred times the bytes. Training therefore shuffles groups, then rows within a window of groups (`GroupShuffle`).
+hundred times the bytes. Training therefore shuffles groups, then rows within a window of groups (orders.py).
 """
 
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError, some
+from datamodules.errors import DataError, MissingLibraryError
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
-from datamodules.loading import Draw, Draws
+from datamodules.image_classification.layout import files
 
-NEEDED = "columns image or img (a struct with the member bytes) and label (an integer)"
-IMAGE = ("image", "img")  # names of the column of images: the hub's CIFAR-10 has the second
+IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")  # names of the columns; the hub's CIFAR sets differ
+NEEDED = (
+    "an image (a struct with the member bytes, or binary) and a label (an integer, or a string that names the class). "
+    "Other names of the columns: data.image_column, data.label_column"
+)
 
 
 def parquet():
@@ -29,80 +35,121 @@ def parquet():
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError("data.format=parquet reads shards with pyarrow: pip install pyarrow.") from error
+        raise MissingLibraryError("data.format=parquet reads shards with pyarrow: pip install pyarrow.") from error
     return pyarrow.parquet
-
-
-def shards(root: Path, pattern: str) -> list[Path]:
-    """The files below `root` that match a pattern, in the order of the names of their rows. Raises DataError."""
-    if not pattern or Path(pattern).is_absolute():
-        raise DataError(f"{pattern!r} is not a pattern relative to data.root, such as data/train-*.parquet.")
-    return sorted((path for path in root.glob(pattern) if path.is_file()), key=lambda path: f"{path.as_posix()}:")
 
 
 class ImageShards:
     """The rows of all shards that match `pattern` below `root`, in the order of the files' names.
 
     names    (N,) bytes: "<file>:<row>", the file relative to `root`; sorted
-    labels   (N,) int64: class numbers
-    folders  class names that the shards' metadata gives (the hub's ClassLabel), or None
+    labels   (N,) int64: class numbers, or indices into `folders` if the labels are names
+    folders  class names: those of the labels, sorted, or of the shards' metadata (the hub's ClassLabel), or None
     groups   (N,) int64: the row group that each image is stored in, numbered through all shards
-    ignored  always empty
+    ignored, outside, empty    always empty
 
-    Raises DataError: no shard; a file that is not Parquet, lacks the columns, or has a label that is null or below 0.
-    Raises ImportError without pyarrow.
+    image_column, label_column: names of the columns; None: the usual ones.
+    Raises DataError: no shard; a file that is not Parquet, lacks the columns, or has a label that is null or below 0;
+    shards that name other classes than the first one. Raises ImportError without pyarrow.
     """
 
-    by_folder = False  # labels are class numbers
+    kind = "parquet"
 
-    def __init__(self, root: Path, pattern: str, cached: int = 1):
+    def __init__(
+        self,
+        root: Path,
+        pattern: str,
+        cached: int = 1,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ):
         """cached: how many row groups each process keeps in memory."""
         parquet()
-        self.root, self.cached, self.ignored = root, max(cached, 1), []
-        self.files = shards(root, pattern)
+        self.root, self.path, self.cached = root, root / pattern, max(cached, 1)
+        self.ignored, self.outside, self.empty = [], [], []
+        self._asked = (image_column, label_column)
+        self.files = files(root, pattern)
         if not self.files:
             raise DataError(f"no Parquet shard matches {root / pattern}.")
-        names, labels, groups, self.folders = [], [], [], None
+        names, labels, groups, told = [], [], [], []
         self._column: list[str] = []  # of each file
         self._places: list[tuple[int, int]] = []  # (file, row group within it) of each group
         for number, path in enumerate(self.files):
-            file, label = self._labels(path)
-            if number == 0:
-                self.folders = class_names(file.schema_arrow)
+            file, label, named = self._labels(path)
+            told.append(named)
             names += [os.fsencode(f"{path.relative_to(root).as_posix()}:{row:08d}") for row in range(len(label))]
             labels.append(label)
             for group in range(file.num_row_groups):
                 groups.append(np.full(file.metadata.row_group(group).num_rows, len(self._places)))
                 self._places.append((number, group))
-        self.names, self.labels = np.array(names, dtype=bytes), np.concatenate(labels)
-        if len(self.names) == 0:
+        if not names:
             raise DataError(f"the {len(self.files)} Parquet shard(s) {root / pattern} hold no row.")
+        kinds = {label.dtype.kind for label in labels if len(label)}
+        if len(kinds) > 1:
+            raise DataError(f"{root / pattern}: labels are numbers in some shards and names in others.")
+        self.names, self.labels = np.array(names, dtype=bytes), np.concatenate([one for one in labels if len(one)])
+        self.by_folder = kinds == {"O"}  # labels are names
+        self.folders = self._same_names(told)
+        if self.by_folder:
+            folders, self.labels = np.unique(self.labels.astype(str), return_inverse=True)
+            self.folders = folders.tolist()
         self.groups = np.concatenate(groups)
         self._first = np.searchsorted(self.groups, np.arange(len(self._places)))  # first row of each group
         self._forget()
 
+    def _same_names(self, told: list[list[str] | None]) -> list[str] | None:
+        """The class names of the metadata. DataError unless all shards that name them name the same, in one order."""
+        named = [number for number, names in enumerate(told) if names is not None]
+        for number in named[1:]:
+            first, other = told[named[0]], told[number]
+            if other != first:
+                pairs = zip_longest(first, other, fillvalue="nothing")
+                place = next(i for i, (one, two) in enumerate(pairs) if one != two)
+                one, two = ((names[place] if place < len(names) else "nothing") for names in (first, other))
+                raise DataError(
+                    f"{self.files[number]} calls class {place} {two!r}, and {self.files[named[0]]} calls it {one!r} "
+                    f"({len(other)} and {len(first)} classes); one split has one list of classes."
+                )
+        return told[named[0]] if named else None
+
     def _labels(self, path: Path):
-        """The opened file and its label column. Raises DataError."""
+        """The opened file, its labels (numbers, or names as objects) and the classes' names. Raises DataError."""
         import pyarrow as pa
 
         with reading(f"{path} cannot be read as Parquet"):
             file = parquet().ParquetFile(path)
             schema = file.schema_arrow
-            column = next((name for name in IMAGE if name in schema.names), None)
-            image, label = (None if name not in schema.names else schema.field(name).type for name in (column, "label"))
-            if image is None or not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
-                raise DataError(f"{path} has the columns {', '.join(schema.names)}; needed are {NEEDED}.")
-            if label is None or not pa.types.is_integer(label):
-                raise DataError(f"{path}: the column label is {label}; needed are {NEEDED}.")
-            self._column.append(column)
-            labels = file.read(columns=["label"], use_threads=False).column("label")
-            values = labels.to_numpy().astype(np.float64)  # null becomes NaN
-        if len(bad := np.flatnonzero(~(values >= 0))):
+            column, label = (
+                asked or next((name for name in usual if name in schema.names), None)
+                for asked, usual in zip(self._asked, (IMAGE, LABEL), strict=True)
+            )
+            image, kind = (schema.field(name).type if name in schema.names else None for name in (column, label))
+            struct = image is not None and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
+            if not struct and not (image is not None and _is_binary(image)):
+                raise DataError(
+                    f"{path} has the columns {', '.join(schema.names)}; needed are columns image: {NEEDED}."
+                )
+            kind = kind.value_type if kind is not None and pa.types.is_dictionary(kind) else kind
+            words = kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+            if not words and not (kind is not None and pa.types.is_integer(kind)):
+                raise DataError(
+                    f"{path}: the column {label or 'label'} is {kind}, of the columns {', '.join(schema.names)}; "
+                    f"needed are {NEEDED}."
+                )
+            self._column.append(f"{column}.bytes" if struct else column)
+            labels = file.read(columns=[label], use_threads=False).column(label)
+            if words:
+                values = np.array(labels.to_pylist(), dtype=object)
+                wrong = np.array([not value for value in values], dtype=bool)
+            else:
+                values = labels.to_numpy().astype(np.float64)  # null becomes NaN
+                wrong = ~(values >= 0)
+        if len(bad := np.flatnonzero(wrong)):
             raise DataError(
                 f"{path}: label {labels[int(bad[0])]} in row {bad[0]} ({len(bad)} such rows). Class numbers start at "
                 "0; the hub's test shards are unlabelled, its validation shards are what is tested on."
             )
-        return file, values.astype(np.int64)
+        return file, values if words else values.astype(np.int64), class_names(schema, label)
 
     def _forget(self) -> None:
         self._process, self._open, self._held = os.getpid(), {}, OrderedDict()
@@ -137,13 +184,22 @@ class ImageShards:
             with reading(f"{path}, row group {inside}, cannot be read"):
                 if number not in self._open:
                     self._open = {number: parquet().ParquetFile(path)}
-                column = self._column[number]
-                table = self._open[number].read_row_group(inside, columns=[f"{column}.bytes"], use_threads=False)
-                self._held[group] = table.column(column).combine_chunks().field("bytes")
+                self._held[group] = self._bytes(self._open[number], number, inside)
             while len(self._held) > self.cached:
                 self._held.popitem(last=False)
         self._held.move_to_end(group)
         return self._held[group]
+
+    def _bytes(self, file, number: int, inside: int):
+        """The bytes of a row group's images, an array of pyarrow's."""
+        column, _, member = self._column[number].partition(".")
+        table = file.read_row_group(inside, columns=[self._column[number]], use_threads=False)
+        found = table.column(column).combine_chunks()
+        return found.field(member) if member else found
+
+    def places(self) -> list[Path]:
+        """The files, which no other split may share."""
+        return self.files
 
     def stamps(self) -> Iterator[tuple[int, int]]:
         """Size and time of change of every shard, which show if one was replaced."""
@@ -151,48 +207,32 @@ class ImageShards:
             about = path.stat()
             yield about.st_size, about.st_mtime_ns
 
+    def sizes(self) -> np.ndarray:
+        """Bytes of every image, (N,) int64; 0 if it has none. Reads all images."""
+        import pyarrow.compute
 
-def apart(train, other, setting: str) -> None:
-    """DataError if the pattern of `setting` matches a shard that is trained on, too. Folders have no shards."""
-    if shared := sorted(set(getattr(train, "files", ())) & set(getattr(other, "files", ()))):
-        raise DataError(f"{setting} matches shards of data.train: {some([str(path) for path in shared])}.")
+        found = []
+        for number, inside in self._places:
+            path = self.files[number]
+            with reading(f"{path}, row group {inside}, cannot be read"), parquet().ParquetFile(path) as file:
+                lengths = pyarrow.compute.binary_length(self._bytes(file, number, inside))
+                found.append(lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64))
+        return np.concatenate(found)
 
 
-def class_names(schema) -> list[str] | None:
-    """Names of a ClassLabel column `label` as the datasets library writes them into a shard's metadata, or None."""
+def _is_binary(kind) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def class_names(schema, label: str = "label") -> list[str] | None:
+    """Names of a ClassLabel column as the datasets library writes them into a shard's metadata, or None."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
         return None
     try:
-        names = parse_json(text, "the metadata of the datasets library")["info"]["features"]["label"]["names"]
+        names = parse_json(text, "the metadata of the datasets library")["info"]["features"][label]["names"]
         return [str(name) for name in names]
     except (DataError, KeyError, TypeError):
         return None  # another version's form; the class numbers are still there
-
-
-class GroupShuffle(Draws):
-    """Training order that reads every row group once: groups are shuffled, then rows within windows of groups.
-
-    groups (N,): the row group of each sample; window: number of groups that are mixed. A rank gets a run of groups, and
-    every rank the same number of samples (if they cannot be divided equally, the last ones are left out). The order
-    depends on (seed, epoch) and the number of ranks alone.
-    """
-
-    def __init__(self, groups: np.ndarray, window: int, seed: int, num_replicas: int = 1, rank: int = 0):
-        super().__init__(groups, seed, num_replicas, rank)
-        self.groups, self.window = np.asarray(groups), window
-
-    def order(self) -> np.ndarray:
-        """This rank's samples of the epoch, (num_samples,)."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        present, number = np.unique(self.groups, return_inverse=True)
-        turn = rng.permutation(len(present))[number]  # (N,) when each sample's group comes
-        order = np.resize(np.argsort(turn, kind="stable"), self.total_size)
-        order = order[self.rank * self.num_samples : (self.rank + 1) * self.num_samples]
-        change = np.diff(turn[order], prepend=turn[order[:1]]) != 0
-        window = np.cumsum(change) // self.window  # (num_samples,)
-        return order[np.lexsort((rng.random(len(order)), window))]
-
-    def __iter__(self) -> Iterator[Draw]:
-        skip, self.skip = self.skip, 0
-        return iter([Draw(index, self.epoch, self.seed) for index in self.order()[skip:].tolist()])

@@ -11,7 +11,7 @@ CLASSES = 1000  # of ImageNet-1K; another image folder's are in its files
 
 
 def facts_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    facts = {"classes": CLASSES, "image_size": data["image_size"], "class_names": None}
+    facts = {"classes": CLASSES, "image_size": data["image_size"], "class_names": None, "class_folders": None}
     return facts | {"train_counts": [1] * CLASSES, "skipped": NONE_SKIPPED}
 
 

@@ -26,16 +26,16 @@ def class_orders(labels: np.ndarray, names: np.ndarray, classes: int, seed: int)
     return np.split(order, np.searchsorted(labels[order], np.arange(1, classes)))
 
 
-def hold_out(orders: Orders, count: int) -> tuple[Orders, Orders]:
+def hold_out(orders: Orders, count: int, setting: str = "data.val_split") -> tuple[Orders, Orders]:
     """(held out, rest): `count` images in all, from every class in proportion to its size (largest remainders first).
 
-    Every class keeps an image for training. Raises DataError if that leaves too few.
+    Every class keeps an image for training. Raises DataError, which names the setting, if that leaves too few.
     """
     sizes = np.array([len(order) for order in orders])
     if count > (most := int((sizes - 1).clip(0).sum())):
         raise DataError(
-            f"data.val_split={count}: at most {most} of the {sizes.sum()} training images can be held out, as each of "
-            f"the {len(orders)} classes keeps one."
+            f"{setting}={count}: at most {most} of the {sizes.sum()} training images can be held out, as each of "
+            f"the {len(orders)} classes keeps one. A share, such as {setting}=0.1, holds a tenth out."
         )
     shares = count * sizes / sizes.sum()
     takes = np.minimum(shares.astype(np.int64), (sizes - 1).clip(0))

@@ -46,9 +46,14 @@ def derived(cfg: DictConfig, node: str, base: type) -> DictConfig:
     return cfg[node]
 
 
-def build_datamodule(cfg: DictConfig) -> Data:
-    """The data module, with its files found (or generated) and checked. Raises DataError for missing or bad data."""
+def build_datamodule(cfg: DictConfig, trained: Mapping[str, Any] | None = None) -> Data:
+    """The data module, with its files found (or generated) and checked. Raises DataError for missing or bad data.
+
+    trained: the facts of the weights that are to be tested (Data.only_test).
+    """
     datamodule = build(derived(cfg, "data", Data))
+    if trained is not None:
+        datamodule.only_test(trained)
     datamodule.prepare_data()
     return datamodule
 

@@ -82,6 +82,7 @@ class RunRecord:
             **settings_of(plain),
             "metrics": {},
             "evaluation": {},
+            "details": {},
             "optimized": {},
             "floors": {},
             "analysis": {},

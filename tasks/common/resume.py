@@ -12,7 +12,7 @@ cannot change results (configs/identity.py), or could only after the checkpoint'
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,15 @@ AUTO, FROM_BRANCH = "auto", "branch"
 
 @dataclass(frozen=True)
 class Resumed:
-    """The checkpoint that a run goes on from. state: what ExactResume put into it. step: its number of updates."""
+    """The checkpoint that a run goes on from. state: what ExactResume put into it. step: its number of updates.
+
+    facts: those of the data that it was trained on.
+    """
 
     path: Path
     step: int
     state: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -74,7 +78,7 @@ def resumed(cfg: DictConfig) -> Resumed | None:
             f"last.ckpt beside it (trainer.val_check_interval is not a multiple of trainer.accumulate_grad_batches)"
         )
     log.info("resuming %s, which is of step %s", path, content["global_step"])
-    return Resumed(path, content["global_step"], state)
+    return Resumed(path, content["global_step"], state, content.get("hyper_parameters", {}).get("facts", {}))
 
 
 def checkpoint_of(given: str) -> Path:

@@ -16,6 +16,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
@@ -118,6 +119,21 @@ class Task(pl.LightningModule):
 
         Tests and resumed trainings do not call it. Raises CheckpointError for weights that cannot be used.
         """
+
+    def same_data(self, before: Mapping[str, Any]) -> None:
+        """Before a training that goes on from a checkpoint: `before` are the facts of the data that it was trained on.
+
+        Raises ConfigError if its weights do not belong to the data of now, in a task that can tell.
+        """
+        return
+
+    def details(self) -> dict[str, Any]:
+        """What is known of the last test beside its metrics, as JSON values: the field `details` of results.json."""
+        return {}
+
+    def write_details(self, folder: Path) -> None:
+        """Writes them as tables and figures below a run's folder, in a task that has some."""
+        return
 
     def real_tokens(self, batch: dict) -> dict[LayerMasks, tuple[Tensor | None, Tensor | None]]:
         """Which queries (B, N_q) and keys (B, N_k) of a batch's masks are real tokens (True) and not padding.

@@ -5,34 +5,31 @@
 """
 
 import logging
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import timm
 import torch
-from timm.models import load_state_dict, split_model_name_tag
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models import split_model_name_tag
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from configs.errors import ConfigError, nearest
-from configs.guard import reading
 from lcaam.controls import count
 from lcaam.integrations.timm import graft, graft_options
 from lcaam.plan import mask_parameters
-from tasks.common.checkpoint_files import verify
 from tasks.common.errors import CheckpointError
+from tasks.image_classification.weights import Weights
 
 log = logging.getLogger(__name__)
 
 SOURCES = ("hf-hub", "local-dir")
-OWN_PREFIXES = ("average.module.", "vit.")  # prefixes of the model in this task's checkpoints; averaged weights win
 ELSEWHERE = {  # keywords of timm's models that have a setting of their own, or none
     "num_classes": "the data say how many",
     "img_size": "data.image_size",
     "drop_path_rate": "task.drop_path",
     "in_chans": "images have three channels",
 }
-STARTS_ANEW = ("head.", "head_dist.", "fc_norm.", "norm.", "attn_pool.")  # output layers: a file may lack them
 
 
 def build_vit(
@@ -43,6 +40,8 @@ def build_vit(
     mask: dict[str, Any],
     pretrained: bool = False,
     weights: str | None = None,
+    weights_masks: Literal["keep", "anew"] = "keep",
+    facts: Mapping[str, Any] | None = None,
     drop_path: float = 0.0,
     grad_checkpointing: bool = False,
     backend: str = "auto",
@@ -52,8 +51,10 @@ def build_vit(
 
     mask:       the configuration's mask node; its num_keys, if given, must be the model's number of tokens.
     pretrained: whether to load the weights that timm has for the name. weights: a file instead, either one that timm
-                reads (.pth, .safetensors, .npz) or a checkpoint of this task, whose masks are left out. Either way timm
-                fits the position embedding to the image size, and a head for another number of classes starts anew.
+                reads (.pth, .safetensors, .npz) or a checkpoint of this task. Either way timm fits the position
+                embedding to the image size, and a head for another number of classes starts anew; that of a checkpoint
+                of this task is taken by the names of the classes (`facts`), or starts anew if it lacks one of them.
+    weights_masks: "keep" takes the file's masks if they fit the model's, "anew" never; the log says what was done.
     options:    keywords of timm's model, e.g. {"patch_size": 8, "embed_dim": 64}.
 
     Raises ConfigError for a name or an option that timm does not have, for both `pretrained` and `weights`, for a model
@@ -66,9 +67,9 @@ def build_vit(
     if pretrained and weights is not None:
         raise ConfigError(f"task.pretrained=true and task.weights={weights}: the weights come from one place; choose")
     keywords = {"num_classes": classes, "img_size": image_size, "drop_path_rate": drop_path, **(options or {})}
-    if weights is not None:
-        overlay = from_file(weights)
-        keywords |= {"pretrained_cfg_overlay": overlay}
+    file = None if weights is None else Weights.read(weights)
+    if file is not None:
+        keywords |= {"pretrained_cfg_overlay": file.overlay({**(facts or {}), "classes": classes})}
     try:
         vit = timm.create_model(name, pretrained=pretrained or weights is not None, **keywords)
     except TypeError as error:
@@ -82,15 +83,18 @@ def build_vit(
                 f"{image_size} pixels: {first_line(error)}"
             ) from error
         source = f"task.weights={weights}" if weights else f"task.pretrained=true, task.model_name={name}"
-        raise CheckpointError(f"{source}: {first_line(error)}") from error
+        hint = "" if file is None else file.hint(name)
+        raise CheckpointError(f"{source}: {first_line(error)}{hint}") from error
     vit.pretrained_cfg.pop("state_dict", None)  # it would be copied with the model
-    if weights is not None and "state_dict" in overlay:
-        check_taken(vit, overlay["state_dict"], weights)
+    if file is not None and not str(weights).endswith(".npz"):
+        file.check_taken(vit)
 
     try:
         graft(vit, backend=backend, **graft_options(mask))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task.model_name={name}: {error}") from error
+    if file is not None:
+        file.take_masks(vit, mask, keep=weights_masks == "keep")
     check_patches(vit, image_size)
     tokens, wanted = vit.patch_embed.num_patches + vit.num_prefix_tokens, mask.get("num_keys")
     if wanted is not None and mask["scope"] != "none" and wanted != tokens:
@@ -120,40 +124,6 @@ def check_name(name: str) -> None:
         )
 
 
-def from_file(path: str) -> dict[str, Any]:
-    """What timm's pretrained_cfg_overlay says about weights in a file. Raises CheckpointError."""
-    if not Path(path).is_file():
-        raise CheckpointError(f"task.weights: there is no file {Path(path).resolve()}")
-    if Path(path).suffix == ".npz":
-        return {"file": path, "custom_load": True}
-    with reading(f"task.weights: {path} holds no weights that can be read", CheckpointError):
-        verify(Path(path))
-        state = dict(load_state_dict(path).items())
-    for prefix in OWN_PREFIXES:
-        if own := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:
-            state = own
-            break
-    state = {key: value for key, value in state.items() if not key.startswith("lcaam.")}
-    overlay: dict[str, Any] = {"state_dict": state}
-    if isinstance(head := state.get("head.weight"), Tensor):
-        overlay["num_classes"] = len(head)  # as many as the model's: the head is kept
-    return overlay
-
-
-def check_taken(vit: VisionTransformer, state: dict[str, Any], path: str) -> None:
-    """CheckpointError if the file has no weights for a part of the model.
-
-    If the head differs, timm loads only what has a fitting name: nothing of a file with other names.
-    """
-    taken = checkpoint_filter_fn(dict(state), vit, adapt_layer_scale=True)  # timm's own renaming
-    wanted = [name for name in vit.state_dict() if not name.startswith(STARTS_ANEW)]
-    if missing := [name for name in wanted if name not in taken]:
-        raise CheckpointError(
-            f"task.weights={path} has no weights for {len(missing)} of the model's {len(wanted)} tensors, such as "
-            f"{missing[0]}; it holds {', '.join(list(state)[:3]) or 'nothing'}, ..."
-        )
-
-
 def check_patches(vit: VisionTransformer, image_size: int) -> None:
     """ConfigError for an image without a patch. Warns of a rim at the right and lower edge that no patch holds, which
     some of timm's models have."""
@@ -166,6 +136,22 @@ def check_patches(vit: VisionTransformer, image_size: int) -> None:
             "data.image_size=%d is not a multiple of the patches' %d pixels: the last %d rows and columns are not seen",
             image_size, embed.feat_ratio(), image_size - seen,
         )  # fmt: skip
+
+
+def train_only(vit: VisionTransformer, part: Literal["all", "head", "head_and_masks"]) -> None:
+    """Freezes what is not to be trained. Raises ConfigError if there are no masks to train."""
+    if part == "all":
+        return
+    classifier = vit.get_classifier()
+    heads = classifier if isinstance(classifier, tuple) else (classifier,)
+    masks = list(vit.lcaam.parameters())
+    if part == "head_and_masks" and not masks:
+        raise ConfigError("task.trains: head_and_masks, but mask=none has none to train; allowed: all, head")
+    vit.requires_grad_(False)
+    for head in heads:
+        head.requires_grad_(True)
+    for parameter in masks if part == "head_and_masks" else ():
+        parameter.requires_grad_(True)
 
 
 def first_line(error: Exception) -> str:

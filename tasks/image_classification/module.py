@@ -3,6 +3,9 @@
 datamodules/image_classification/datamodule.py says which keys and shapes a batch has.
 """
 
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,15 +16,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from configs.errors import ConfigError
 from configs.knobs import Betas, Inside, NotNegative, Positive, PositiveShare, Probability, Share
+from datamodules.errors import some
+from datamodules.image_classification.matching import classes_of, matched, shown
 from lcaam import LayerMasks
 from lcaam.analysis import record
 from tasks.common.measured import measured
 from tasks.common.optimisation import Schedule
 from tasks.common.task import Task
+from tasks.image_classification.details import details_of, write_details
 from tasks.image_classification.mixing import Mixing
-from tasks.image_classification.model import build_vit, flops, parts
+from tasks.image_classification.model import build_vit, flops, parts, train_only
 from tasks.image_classification.optimisation import adamw_by_layer
+
+log = logging.getLogger(__name__)
 
 BEST = 5  # classes of a prediction; top-5 means nothing with as few classes
 ANALYSED = 32  # images: attention of a ViT-B/16 takes 22 MB per image
@@ -31,11 +40,16 @@ class ImageClassification(Task):
     """A timm Vision Transformer with masks.
 
     mask: the configuration's mask node. facts: the data module's: classes, image_size, class_names, train_counts.
-    model_name, pretrained, weights, model_options, drop_path, grad_checkpointing, backend: see build_vit. A checkpoint
-        of this module holds all weights, so it asks for neither a download nor the file again.
+    model_name, pretrained, weights, weights_masks, model_options, drop_path, grad_checkpointing, backend: see
+        build_vit. A checkpoint of this module holds all weights, so it asks for neither a download nor the file again.
+    trains: "all", "head" - a linear probe: everything else stays as it was loaded - or "head_and_masks".
     warmup: share of all steps. schedule: see tasks.common.optimisation.
     layer_decay: 1 gives all layers the same rate (optimisation.py).
     mixup, cutmix, mix_probability, mix_switch, mix_mode, smoothing: see Mixing. Only training targets are smoothed.
+    loss: that of training. "bce" takes every class as a question of its own, with the targets of Mixing; with
+        bce_threshold a target above it is 1, else 0 (timm). Scores and test_loss are those of a softmax either way.
+    among: the classes that a test chooses among: all "trained" ones, or those that the test images have ("tested"), as
+        is usual for ImageNet-A and -R.
     ema: decay of a moving average of the weights, updated once per optimiser step; None is without. If there is one,
         it is what is validated, tested, analysed and counted, and checkpoints hold both.
     blind: the input-blind floor: every image is zeros.
@@ -54,6 +68,8 @@ class ImageClassification(Task):
         model_name: str = "vit_base_patch16_224",
         pretrained: bool = False,
         weights: str | None = None,
+        weights_masks: Literal["keep", "anew"] = "keep",
+        trains: Literal["all", "head", "head_and_masks"] = "all",
         model_options: dict[str, Any] | None = None,
         drop_path: Share = 0.0,
         grad_checkpointing: bool = False,
@@ -69,6 +85,9 @@ class ImageClassification(Task):
         mix_switch: Probability = 0.5,
         mix_mode: Literal["batch", "pair", "elem"] = "batch",
         smoothing: Share = 0.0,
+        loss: Literal["cross_entropy", "bce"] = "cross_entropy",
+        bce_threshold: Share | None = None,
+        among: Literal["trained", "tested"] = "trained",
         ema: Inside | None = None,
         blind: bool = False,
     ):
@@ -82,11 +101,16 @@ class ImageClassification(Task):
             mask=mask,
             pretrained=pretrained,
             weights=weights,
+            weights_masks=weights_masks,
+            facts=facts,
             drop_path=drop_path,
             grad_checkpointing=grad_checkpointing,
             backend=backend,
             options=model_options,
         )
+        if bce_threshold is not None and loss != "bce":
+            raise ConfigError(f"task.bce_threshold={bce_threshold} does nothing with task.loss={loss}; set it to null")
+        train_only(self.vit, trains)
         self.hparams["pretrained"], self.hparams["weights"] = False, None
         self.average = None
         if ema is not None:
@@ -98,6 +122,8 @@ class ImageClassification(Task):
         options = {"num_classes": facts["classes"], "average": "micro"}
         accuracies = {name: MulticlassAccuracy(top_k=k, **options) for name, k in ranks.items()}
         self.val_accuracy, self.test_accuracy = MetricCollection(accuracies).clone(), MetricCollection(accuracies)
+        self.names = shown(classes_of(facts)) if facts.get("class_names") else None  # of the classes
+        self.chosen_among: Tensor | None = None  # classes of a test, None: all
         self.val_loss, self.test_loss = MeanMetric(nan_strategy="error"), MeanMetric(nan_strategy="error")
 
     @property
@@ -118,7 +144,12 @@ class ImageClassification(Task):
     def training_loss(self, batch: dict, index: int) -> Tensor:
         draw = (torch.initial_seed(), self.current_epoch, index, self.global_rank)
         images, targets = self.mixing(self.seen(batch), batch["label"], draw)
-        return F.cross_entropy(self.vit(images).float(), targets)
+        logits = self.vit(images).float()
+        if self.hparams.loss == "cross_entropy":
+            return F.cross_entropy(logits, targets)
+        if (threshold := self.hparams.bce_threshold) is not None:
+            targets = (targets > threshold).to(targets)
+        return F.binary_cross_entropy_with_logits(logits, targets)
 
     def optimizer_step(self, *args, **kwargs) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -135,6 +166,10 @@ class ImageClassification(Task):
         number per rank, and the loss is off by the difference.
         """
         logits = self(self.seen(batch)).float()
+        if self.chosen_among is not None:
+            others = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+            others[self.chosen_among] = False
+            logits = logits.masked_fill(others, -torch.inf)
         accuracy.update(logits, batch["label"])
         loss.update(F.cross_entropy(logits, batch["label"], reduction="none"))
         return logits
@@ -151,8 +186,17 @@ class ImageClassification(Task):
         self.log_of_all(stage, found, prog_bar=stage == "val")
         return found
 
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        self.chosen_among = None
+        if self.hparams.among == "tested":
+            self.chosen_among = self.trainer.datamodule.tested_classes().to(self.device)
+
+    def on_test_end(self) -> None:
+        self.chosen_among = None
+
     def test_step(self, batch: dict, index: int) -> None:
-        self.predictions += rows(self.answer(batch, self.test_accuracy, self.test_loss), batch)
+        self.predictions += rows(self.answer(batch, self.test_accuracy, self.test_loss), batch, self.names)
 
     def on_test_epoch_end(self) -> None:
         self.predictions = sorted(self.gather_predictions(), key=lambda row: row["name"])
@@ -165,6 +209,25 @@ class ImageClassification(Task):
         return adamw_by_layer(self.vit, **recipe)
 
     # -- what a run reports -------------------------------------------------------------------------------------------
+
+    def same_data(self, before: Mapping[str, Any]) -> None:
+        """Raises ConfigError if the classes are not those of the checkpoint, in their order; warns of other images."""
+        now, old = (classes_of(facts) for facts in (self.hparams.facts, before))
+        if matched(now, old) != list(range(len(old))):
+            raise ConfigError(
+                f"resume: the classes of data.root are not those that the checkpoint was trained on. There: "
+                f"{some(shown(old), 12)} ({len(old)}). Here: {some(shown(now), 12)} ({len(now)}). task.weights=<the "
+                "checkpoint> begins a training on other classes from its weights"
+            )
+        if before.get("train_counts") != self.hparams.facts["train_counts"]:
+            log.warning("resume: the training images are %d; those of the checkpoint were %d, or other ones of a class",
+                        sum(self.hparams.facts["train_counts"]), sum(before.get("train_counts", [])))  # fmt: skip
+
+    def details(self) -> dict[str, Any]:
+        return details_of(self.predictions, classes_of(self.hparams.facts))
+
+    def write_details(self, folder: Path) -> None:
+        write_details(folder, self.details(), self.predictions)
 
     def reference_scores(self, datamodule) -> dict[str, dict[str, float]]:
         """Scores of answers that read no image, or more than any model may, on the rows of the last test.
@@ -205,14 +268,23 @@ class ImageClassification(Task):
         return measured({f"layer {number + 1}": r for number, r in enumerate(records)}) | {"tokens": tokens}
 
 
-def rows(logits: Tensor, batch: dict) -> list[dict]:
-    """The answers beside the labels: classes, best first, and the probability in [0, 1] of the best."""
+def rows(logits: Tensor, batch: dict, names: Sequence[str] | None = None) -> list[dict]:
+    """The answers beside the labels: classes, best first, and the probability in [0, 1] of the best.
+
+    names: those of the classes, put beside the numbers if they are known.
+    """
     found = logits.softmax(-1).topk(min(BEST, logits.shape[-1]))
     each = zip(batch["name"], batch["label"].tolist(), found.indices.tolist(), found.values.tolist(), strict=True)
     return [
         {"name": name, "label": label, "predicted": best[0], "top5": best, "probability": probabilities[0]}
+        | (named(names, label, best) if names else {})
         for name, label, best, probabilities in each
     ]
+
+
+def named(names: Sequence[str], label: int, best: list[int]) -> dict[str, Any]:
+    words = [names[number] for number in best]
+    return {"label_name": names[label], "predicted_name": words[0], "top5_names": words}
 
 
 def score(rows: list[dict], facts: dict[str, Any]) -> dict[str, float]:

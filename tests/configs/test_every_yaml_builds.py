@@ -33,6 +33,9 @@ PAPER_MASKS = {  # parameters at the paper's scale
     "cifar10_baseline": 0,
     "cifar10_lcaam": 34_145,
     "cifar10_multi_lcaam": 12 * 34_145,
+    "image_folder_baseline": 0,
+    "image_folder_lcaam": 148_997,
+    "image_folder_multi_lcaam": 12 * 148_997,
     "qvhighlights_baseline": 0,
     "qvhighlights_lcaam": 2_047_776,
     "qvhighlights_multi_lcaam": 2 * 2_047_776,
@@ -74,6 +77,8 @@ def tier(experiment: str, scale: str):
     """At the small scales one experiment per task with a mask and one without are enough for the fast tests, and one of
     a data set with a recipe of its own; of the language model, whose scales differ in sizes alone, one scale is."""
     fast = scale == "paper" or not experiment.endswith("_lcaam") or experiment.endswith("multi_lcaam")
+    if experiment.startswith("image_folder_"):
+        fast = (experiment, scale) == ("image_folder_multi_lcaam", "paper")
     if experiment.startswith("cifar10_"):
         fast = (experiment, scale) in (("cifar10_multi_lcaam", "mini"), ("cifar10_multi_lcaam", "paper"))
     if experiment.startswith("clip_moments_"):

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.errors import DataError
+from datamodules.image_classification.orders import Repeated
 from datamodules.image_classification.pictures import drawn_from, mirrored
 from datamodules.image_classification.transforms import augmented, shifted
 from datamodules.loading import Draw
@@ -91,7 +93,7 @@ def squares(tmp_path) -> Path:
         for name in ("a", "b"):
             (tmp_path / split / name).mkdir(parents=True)
             for index in range(3):
-                data = encoded(picture(index, 20, 20), "PNG")
+                data = encoded(picture(index + 3 * (split == "val"), 20, 20), "PNG")
                 (tmp_path / split / name / f"{index}.png").write_bytes(data)
     return tmp_path
 
@@ -217,3 +219,40 @@ def test_shift_by_a_whole_image_and_more():
     out = shifted(pixels, torch.tensor([[9, 0], [0, -9]]))
     assert torch.equal(out[0], pixels[0, :, :1].expand(3, 4, 5))
     assert torch.equal(out[1], pixels[1, :, :, -1:].expand(3, 4, 5))
+
+
+@pytest.mark.parametrize("augment, more", [("timm", {}), ("shift", {"shift": 2})])
+def test_repeated_augmentation_shows_a_third_of_the_images_three_times_each_time_anew(pristine, augment, more):
+    torch.manual_seed(2)
+    data = open_images(pristine, augment=augment, repeats=3, batch_size=3, val_split=1, **more)
+    usual = open_images(pristine, augment=augment, batch_size=3, val_split=1, **more)
+    found, once = joined(batches(data, "train", 1)), joined(batches(usual, "train", 1))
+    assert len(found["name"]) == len(once["name"]) == 24
+    assert sorted({found["name"].count(name) for name in found["name"]}) == [3]
+    by_name = dict(zip(once["name"], once["image"], strict=True))
+    different = 0
+    for name in set(found["name"]):
+        copies = [image for image, its in zip(found["image"], found["name"], strict=True) if its == name]
+        assert any(torch.equal(copy, by_name[name]) for copy in copies)  # the first copy is the only one of before
+        different += len({copy.numpy().tobytes() for copy in copies}) > 1
+    assert different >= 7
+    other = joined(batches(data, "train", 2))
+    assert set(other["name"]) != set(found["name"])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_copies_of_an_image_go_to_different_ranks_and_a_stopped_run_goes_on(ranks):
+    parts = [list(Repeated(range(30), 3, 7, ranks, rank)) for rank in range(ranks)]
+    assert len({len(part) for part in parts}) == 1
+    seen = [(draw.index, draw.copy) for part in parts for draw in part]
+    assert len(set(seen)) == len(seen) == 30 // ranks * ranks
+    if ranks >= 3:
+        assert all(len({draw.index for draw in part}) == len(part) for part in parts)
+    draws = Repeated(range(30), 3, 7, ranks, 0)
+    draws.skip = 4
+    assert list(draws) == parts[0][4:] and list(draws) == parts[0]
+
+
+def test_repeats_without_augmentation_are_refused(pristine):
+    with pytest.raises(DataError, match=r"data\.repeats=3 .*, and data\.augment=none changes none"):
+        open_images(pristine, repeats=3)

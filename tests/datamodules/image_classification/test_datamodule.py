@@ -79,6 +79,7 @@ def test_facts(pristine):
         "classes": 3,
         "image_size": 16,
         "class_names": ["n01", "n02", "n03"],
+        "class_folders": ["n01", "n02", "n03"],
         "train_counts": [7, 5, 13],
         "skipped": {"train": 0, "val": 0, "test": 0},
     }

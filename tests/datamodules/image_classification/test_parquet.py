@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from datamodules.errors import DataError
-from datamodules.image_classification.shards import GroupShuffle, ImageShards
+from datamodules.image_classification.orders import GroupShuffle
+from datamodules.image_classification.shards import ImageShards
 from tests.datamodules.image_classification.small import (
     batches,
     encoded,
@@ -245,10 +246,13 @@ def test_a_pattern_that_is_not_below_the_root(folder, pattern):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        (pa.table({"img": [b"x"], "label": [0]}), "has the columns img, label; needed are columns image"),
-        (pa.table({"image": [b"x"], "label": [0]}), "needed are columns image"),
+        (pa.table({"pixels": [b"x"], "label": [0]}), "has the columns pixels, label; needed are columns image"),
+        (pa.table({"image": ["x"], "label": [0]}), "needed are columns image.*data.image_column"),
         (table([b"x"], [0]).drop_columns(["label"]), "column label is None"),
-        (table([b"x"], [0]).set_column(1, "label", pa.array(["cat"])), "column label is string"),
+        (
+            table([b"x"], [0]).set_column(1, "label", pa.array([0.5])),
+            "column label is double, of the columns image, label",
+        ),
         (table([b"x"] * 3, [0, -1, -1]), r"label -1 in row 1 \(2 such rows\).*the hub's test shards are unlabelled"),
         (table([b"x"] * 2, [0, None]), r"label None in row 1 \(1 such rows\)"),
         (table([], []), r"hold no row"),

@@ -90,3 +90,38 @@ def test_a_sixteen_bit_image_through_the_whole_datamodule(folder):
 def test_floating_point_pixels_are_refused():
     with pytest.raises(DataError, match="image is a floating-point image"):
         decode(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "image")
+
+
+def tiff(values: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(values.astype(np.int32)), "TIFF")
+
+
+@pytest.mark.parametrize("high, bits", [(255, 8), (4095, 12), (16383, 14)])
+def test_images_that_use_fewer_bits_than_their_file_are_named_once(monkeypatch, caplog, high, bits):
+    monkeypatch.setattr("datamodules.pixels._told", set())
+    values = np.linspace(0, high, 256).round().reshape(16, 16)
+    for name in ("first.tif", "second.tif"):
+        decode(tiff(values), name)
+    assert f"first.tif: its largest value is {high} where 65535 is white" in caplog.text
+    assert f"have {bits} bits: data.white={high}" in caplog.text and "second.tif" not in caplog.text
+    caplog.clear()
+    found = np.asarray(decode(tiff(values), "told.tif", white=high))
+    assert found[..., 0].ravel().tolist() == [round(v * 255 / high) for v in values.ravel()] and not caplog.records
+
+
+def test_a_value_beyond_white_is_refused_and_bright_images_are_not_named(monkeypatch, caplog):
+    monkeypatch.setattr("datamodules.pixels._told", set())
+    decode(tiff(np.full((4, 4), 40000)), "bright.tif")
+    decode(tiff(np.zeros((4, 4))), "black.tif")
+    assert not caplog.records
+    with pytest.raises(DataError, match=r"values up to 5000, and 4095 is said to be white \(data\.white\)"):
+        decode(tiff(np.full((4, 4), 5000)), "over.tif", white=4095)
+
+
+def test_white_reaches_the_images_of_the_data_module(folder):
+    file = io.BytesIO()
+    Image.fromarray(np.full((16, 16), 2048, np.uint16)).save(file, "PNG")
+    (folder / "val/n01/zz.png").write_bytes(file.getvalue())
+    data = open_images(folder, mean=[0.0] * 3, std=[1.0] * 3, white=4095, corrupt="skip")
+    index = names_of(data, "test").index("n01/zz.png")
+    assert data.pictures["test"][index]["image"].unique().tolist() == pytest.approx([128 / 255])
