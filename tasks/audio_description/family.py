@@ -75,7 +75,7 @@ def family_of(name: str) -> tuple[type[PreTrainedModel], PretrainedConfig]:
             raise ValueError("it is made of several models")
         attentions(llm)
     except (ValueError, TypeError, AttributeError) as error:
-        raise refusal(name, config, error) from error
+        raise refusal(name, config, error) from None  # it explains itself
     return prefixed(family), config
 
 

@@ -227,4 +227,6 @@ def prefixed(family: type[PreTrainedModel]) -> type[Any]:
     """The class of a causal language model with a prefix: prefixed(LlamaForCausalLM) is PrefixLlama."""
     if family is LlamaForCausalLM:
         return PrefixLlama
-    return type(f"Prefix{family.__name__}", (WithPrefix, family), {"__doc__": f"{family.__name__} with a prefix."})
+    # transformers reads the file of a class to know what the class supports
+    own = {"__module__": family.__module__, "__doc__": f"{family.__name__} with a prefix."}
+    return type(f"Prefix{family.__name__}", (WithPrefix, family), own)
