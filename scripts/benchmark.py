@@ -25,6 +25,7 @@ BENCHMARKS = {
     "qd_detr": "one training step of QD-DETR beside the original's schedule",
     "vit": "one training step of ViT-B/16 with masks beside the step without",
     "captions": "caption scores beside pycocoevalcap's own calls",
+    "describing": "audio description: generation from a prefix that is projected once, beside once per word",
     "captioning": "SwinBERT: decoding with and without the cache, memory of a training step with masks",
 }
 

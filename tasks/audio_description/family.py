@@ -1,8 +1,8 @@
 """Which language models can have the prefix, found out from a folder or hub id before its weights are read.
 
-    check_layout("models/llama-7b")         # a folder as transformers saves it
-    family_of("models/qwen3-8b")            # transformers' class of the model, with a prefix that its layers can read
-    check_tokenizer_files("models/qwen3-8b")
+check_layout("models/llama-7b")         # a folder as transformers saves it
+family_of("models/qwen3-8b")            # transformers' class of the model, with a prefix that its layers can read
+check_tokenizer_files("models/qwen3-8b")
 """
 
 from pathlib import Path

@@ -16,6 +16,7 @@ from configs.errors import ConfigError, listed, nearest
 from configs.knobs import Count, Positive, Share, out_of_range
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PROJECTIONS += ("qkv_proj", "gate_up_proj")  # Phi-3 has these in place of five of them
 
 
 @dataclass
@@ -55,7 +56,16 @@ class LoRA:
 
 
 def add_lora(llm: nn.Module, lora: LoRA) -> None:
-    """Puts trained adapters, in float32, into a frozen language model. Raises ConfigError if peft is not installed."""
+    """Puts trained adapters, in float32, into a frozen language model.
+
+    Raises ConfigError if the model lacks one of the layers to adapt, and if peft is not installed.
+    """
+    there = {name.rpartition(".")[2] for name, _ in llm.named_modules()} & {*PROJECTIONS}
+    if absent := [name for name in lora.targets if name not in there]:
+        raise ConfigError(
+            f"task.llm.lora.targets: this {llm.config.model_type!r} model has no {listed(absent)}; allowed: "
+            f"{listed(sorted(there))}"
+        )
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

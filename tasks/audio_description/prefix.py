@@ -179,7 +179,7 @@ class WithPrefix:
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
-        cls.forward = forward_of(super(WithPrefix, cls).forward)
+        cls.forward = forward_of(super().forward)
 
 
 def forward_of(parent: Callable) -> Callable:

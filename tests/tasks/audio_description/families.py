@@ -38,7 +38,11 @@ FAMILIES = {
 }
 BEGINS_NO_SENTENCE = ("qwen2", "qwen3")
 OTHERS = {  # decoders that the prefix does not fit, and why
-    "gpt2": (hf.GPT2LMHeadModel, hf.GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=20, **TOKENS), "it has .*c_attn"),
+    "gpt2": (
+        hf.GPT2LMHeadModel,
+        hf.GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=20, **TOKENS),
+        "it has .*c_attn",
+    ),
     "gpt_neox": (
         hf.GPTNeoXForCausalLM,
         hf.GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}, vocab_size=20),

@@ -251,11 +251,17 @@ def weights_alone(folder, base):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (as_meta_hands_it_out, r"as Meta hands it out \(it holds consolidated.00.pth, params.json\).*convert_llama_weights"),
+        (
+            as_meta_hands_it_out,
+            r"as Meta hands it out \(it holds consolidated.00.pth, params.json\).*convert_llama_weights",
+        ),
         (several_sizes_of_meta, r"as Meta hands it out \(it holds 7B, tokenizer.model\).*such as huggyllama/llama-7b"),
         (no_tokenizer, r"given has no tokenizer \(it holds config.json, .*\); add the tokenizer.json"),
         (tokenizer_without_its_vocabulary, r"given has no tokenizer \(it holds config.json, .*tokenizer_config.json\)"),
-        (weights_alone, r"given has no config.json \(it holds .*model.safetensors\); expected: a folder as transformers"),
+        (
+            weights_alone,
+            r"given has no config.json \(it holds .*model.safetensors\); expected: a folder as transformers",
+        ),
         (gpt2, r"is a 'gpt2' model; the prefix goes into LLaMA-family models"),
         (lacking_weights, r"no weights for 1 of the language model's parameters \(model.norm.weight\)"),
         (lambda folder, base: without(folder, base, bos_token=None), "no beginning-of-sentence token"),
