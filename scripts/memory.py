@@ -94,15 +94,10 @@ def layer_bytes(llm: nn.Module, quantization: str = "none", lora: LoRA | None = 
     """
     sizes, place = llm.config, places(llm)[-1]
     attention, layer = llm.get_submodule(place.attention), llm.get_submodule(place.layer)
-    width, feedforward, heads = (
-        sizes.hidden_size,
-        sizes.intermediate_size,
-        sizes.num_attention_heads * attention.head_dim,
-    )
+    width, feedforward = sizes.hidden_size, sizes.intermediate_size
+    heads = sizes.num_attention_heads * attention.head_dim
     normed = {"q_norm": heads, "k_norm": sizes.num_key_value_heads * attention.head_dim}
-    norms = (
-        name.rpartition(".")[2] for name, module in layer.named_modules() if type(module).__name__.endswith("Norm")
-    )
+    norms = [name.rpartition(".")[2] for name, part in layer.named_modules() if type(part).__name__.endswith("Norm")]
     found = 2 * width + 10 * heads + 6 * feedforward + 4 * sum(normed.get(name, width) for name in norms)
     if quantization == "int8":  # queries, keys and values share one input, and so do gate and up of the feed-forward
         found += 2 * (2 * width + heads + feedforward)

@@ -3,8 +3,8 @@
     python -m scripts.benchmark describing --out docs/results/benchmark_describing_cpu.json
 
 A LLaMA of --layers layers with LLaMA-7B's other sizes and random weights in bfloat16 writes --words words for each of
---batch samples, from --prompts prompts in every layer. The two take turns, the median counts; words that differ stop the
-benchmark. In a 7B model the ratio is the same up to its first two layers, which read no prefix, and its vocabulary.
+--batch samples, from --prompts prompts in every layer. The two take turns, the median counts; words that differ stop
+the benchmark. A whole LLaMA-7B differs in that its first two layers read no prefix, and its vocabulary weighs less.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def benchmark(arguments: argparse.Namespace) -> dict:
         row = {"batch": batch, "layers": arguments.layers, "prompts": arguments.prompts, "words": arguments.words}
         rows.append(row | {"seconds": once, "seconds_projecting_per_word": each, "as_fast": each / once})
         print(
-            f"batch {batch}, {arguments.words} words: {once:.2f} s with a prefix projected once, {each:.2f} s projected "
-            f"for each word: {each / once:.2f} x as fast",
+            f"batch {batch}, {arguments.words} words: {once:.2f} s with a prefix projected once, {each:.2f} s with one "
+            f"projected for each word: {each / once:.2f} x as fast",
             flush=True,
         )
     return about(arguments.device) | {"rows": rows}

@@ -49,15 +49,15 @@ def convert(content: Any, source: str, llm: str) -> Imported:
     if ours != theirs:
         expected, found = ("{} layers of width {} with {} heads".format(*given) for given in (ours, theirs))
         raise CheckpointError(
-            f"{source} belongs to a language model of {expected}; {llm!r} has {found}: give the one that it was trained on "
-            "(--llm)"
+            f"{source} belongs to a language model of {expected}; {llm!r} has {found}: give the one that it was "
+            "trained on (--llm)"
         )
     with torch.no_grad():
         module.model.bridge.prompts.copy_(prompts)
         module.model.gates.copy_(gates)
     remarks.append(
-        f"{count} prompts and {gates.shape[1]} gates for each of the last {layers} layers; the encoder is random and is "
-        "not read (task.blind=true)"
+        f"{count} prompts and {gates.shape[1]} gates for each of the last {layers} layers; the encoder is random and "
+        "is not read (task.blind=true)"
     )
     return Imported(module.eval(), cfg, remarks)
 
@@ -75,8 +75,8 @@ def released(content: Any, source: str) -> tuple[torch.Tensor, torch.Tensor, int
     if strange := [name for name in others if not BASE.fullmatch(name)]:
         raise CheckpointError(
             f"{source}: not prompts and gates alone: {', '.join(strange[:4])}{', ...' * (len(strange) > 4)}. Only "
-            "LLaMA-Adapter of the first version (adapter_query, gates) can be imported: V2 has a visual path of its own, "
-            "and changes LLaMA's weights"
+            "LLaMA-Adapter of the first version (adapter_query, gates) can be imported: V2 has a visual path of its "
+            "own, and changes LLaMA's weights"
         )
     if QUERY not in weights or not gates:
         raise CheckpointError(f"{source}: no LLaMA-Adapter: '{QUERY}' and 'layers.N.attention.gate' are expected")

@@ -28,13 +28,14 @@ def check_layout(name: str) -> None:
         return
     if any((*folder.glob(pattern), *folder.glob(f"*/{pattern}")) for pattern in META):
         raise CheckpointError(
-            f"{KEY}: {folder} is LLaMA as Meta hands it out ({holds(folder)}), which transformers does not read. Convert "
-            "it once, with src/transformers/models/llama/convert_llama_weights_to_hf.py of transformers' repository "
-            "(--input_dir, --model_size, --output_dir), or take converted weights, such as huggyllama/llama-7b"
+            f"{KEY}: {folder} is LLaMA as Meta hands it out ({holds(folder)}), which transformers does not read. "
+            "Convert it once, with src/transformers/models/llama/convert_llama_weights_to_hf.py of transformers' "
+            "repository (--input_dir, --model_size, --output_dir), or take converted weights, such as "
+            "huggyllama/llama-7b"
         )
     raise CheckpointError(
-        f"{KEY}: {folder} has no config.json ({holds(folder)}); expected: a folder as transformers saves a model and its "
-        "tokenizer (config.json, *.safetensors, tokenizer.json, tokenizer_config.json)"
+        f"{KEY}: {folder} has no config.json ({holds(folder)}); expected: a folder as transformers saves a model and "
+        "its tokenizer (config.json, *.safetensors, tokenizer.json, tokenizer_config.json)"
     )
 
 
@@ -45,8 +46,8 @@ def check_tokenizer_files(name: str) -> None:
         return
     if not any(any(folder.glob(pattern)) for pattern in VOCABULARIES):
         raise CheckpointError(
-            f"{KEY}: {folder} has no tokenizer ({holds(folder)}); add the tokenizer.json and the tokenizer_config.json of "
-            "the model's release"
+            f"{KEY}: {folder} has no tokenizer ({holds(folder)}); add the tokenizer.json and the "
+            "tokenizer_config.json of the model's release"
         )
     if (folder / "tokenizer.model").is_file() and not any((folder / file).is_file() for file in READY):
         raise CheckpointError(
@@ -82,6 +83,6 @@ def family_of(name: str) -> tuple[type[PreTrainedModel], PretrainedConfig]:
 def refusal(name: str, config: PretrainedConfig, error: Exception) -> CheckpointError:
     """The error for a model that cannot have the prefix."""
     return CheckpointError(
-        f"{KEY}: {name!r} is a {config.model_type!r} model; the prefix goes into LLaMA-family models and other decoders "
-        f"with such attention ({TRIED}): {str(error).splitlines()[0]}"
+        f"{KEY}: {name!r} is a {config.model_type!r} model; the prefix goes into LLaMA-family models and other "
+        f"decoders with such attention ({TRIED}): {str(error).splitlines()[0]}"
     )

@@ -38,8 +38,8 @@ def sizes_of(name: str) -> dict[str, Any]:
         ) from error
     if config.model_type != "llama":
         raise ConfigError(
-            f"task.llm.pretrained: {name!r} is a {config.model_type!r} model, not a LLaMA, whose costs alone are counted; "
-            "python -m scripts.memory counts the memory of any model that a run takes"
+            f"task.llm.pretrained: {name!r} is a {config.model_type!r} model, not a LLaMA, whose costs alone are "
+            "counted; python -m scripts.memory counts the memory of any model that a run takes"
         )
     wanted = [*(field.name for field in fields(Sizes)), "vocab_size"]
     return {key: value for key in wanted if (value := getattr(config, key, None)) is not None}

@@ -165,8 +165,8 @@ AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)  # without it transfo
 
 
 class WithPrefix:
-    """Mixed in before a causal language model's class: `forward` and `generate` then also take `prefix` ((B, L, 2, H, P,
-    d) or Prompts) and `prefix_keep` (B, P; bool, True = readable); without them it is the model it inherits from.
+    """Mixed in before a causal language model's class: `forward` and `generate` also take `prefix` ((B, L, 2, H, P, d)
+    or Prompts) and `prefix_keep` (B, P; bool, True = readable); without them it is the model it inherits from.
 
     The parent's arguments are bound by its own signature and handed on by keyword, so it does not matter how a release
     of transformers names or orders them. `generate` reads this method's signature, which is the parent's and two more.

@@ -25,7 +25,7 @@ class Taken:
 
 
 def places(llm: nn.Module) -> tuple[Place, ...]:
-    """The paths of each layer and its attention. ValueError for a model that is not one stack of layers with one each."""
+    """The paths of each layer and its attention. ValueError for a model that is not one stack of layers with one."""
     stacks, count = find_stacks(llm), llm.config.num_hidden_layers
     if [*stacks] != ["self"] or len(stacks["self"].places) != count:
         found = ", ".join(f"{len(stack.places)} in {name!r}" for name, stack in stacks.items())
@@ -67,17 +67,16 @@ def keys_and_values(attention: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def check_projections(llm: nn.Module, layers: int = 1) -> None:
-    """Raises ValueError if one of the last `layers` layers makes other keys and values of a prompt than keys_and_values.
+    """Raises ValueError if the last `layers` layers make other keys and values of prompts than keys_and_values does.
 
-    The first and the last of them run, on two prompts, with a rotary embedding that turns by no angle. It also finds
-    out whether a layer hands the prefix down to its attention function. llm: one whose class has a prefix.
+    The first and the last of them run, with a rotary embedding that turns by no angle. This also finds out whether they
+    hand the prefix down to their attention function. llm: one whose class has a prefix.
     """
-    found = attentions(llm)[-layers:]
+    found, words = attentions(llm)[-layers:], llm.get_input_embeddings().weight  # never quantised
     for attention in {id(part): part for part in (found[0], found[-1])}.values():
         where = f"the attention of layer {attention.layer_idx}"
-        given = next(p for p in attention.parameters() if p.is_floating_point())
         x = torch.randn(1, PROMPTS, llm.config.hidden_size, generator=torch.Generator().manual_seed(0))
-        x = x.to(given.device, given.dtype)
+        x = x.to(words.device, words.dtype)
         angle = x.new_zeros(1, PROMPTS, attention.head_dim)
         taken = Taken()
         try:

@@ -70,7 +70,7 @@ def check_quantised(llm: nn.Module, kind: Quantization) -> None:
     others = [name for name, module in linear.items() if not isinstance(module, expected)]
     if others or not linear:
         raise RuntimeError(
-            f"task.llm.quantization: {kind} was asked for, and {len(others)} of {len(linear)} linear layers are no "
+            f"task.llm.quantization: {kind} was asked for, and {len(others)} of {len(linear)} linear layers are not "
             f"{expected.__name__} of bitsandbytes ({', '.join(others[:3])}): use releases of docs/versions.md"
         )
 

@@ -32,8 +32,8 @@ def start_prefix(module: WithoutBase, path: str) -> None:
     for name in NAMES:
         if weights[name].shape != own[name].shape:
             raise CheckpointError(
-                f"{source}: {name} is {tuple(weights[name].shape)}, this model needs {tuple(own[name].shape)}: layers are "
-                "task.prefix_layers, prompts of a layer task.prompts with task.bridge=queries"
+                f"{source}: {name} is {tuple(weights[name].shape)}, this model needs {tuple(own[name].shape)}: layers "
+                "are task.prefix_layers, prompts of a layer task.prompts with task.bridge=queries"
             )
     check_base(read_checkpoint(Path(path)).get("base_model"), module.base_model)
     with torch.no_grad():

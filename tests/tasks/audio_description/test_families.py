@@ -66,7 +66,7 @@ AttentionMaskInterface.register(
 @families
 @pytest.mark.parametrize("make", [Prompts, gated_prefix])
 def test_every_family_reads_the_prefix_as_the_equation_says(family, make):
-    """Keys and values are those that the layer itself makes where a rotary embedding turns by no angle."""
+    """Keys and values are those that the layer itself makes if its rotary embedding turns by no angle."""
     llm, prompts, gates = with_prefix(family)
     check_projections(llm, READERS)
     pairs = []

@@ -323,7 +323,7 @@ def test_other_families_are_quantised_as_well(family, tmp_path):
 def test_layers_that_were_not_quantised_although_asked_for_stop(base, kind, monkeypatch):
     """As after a release of transformers that knows the options by other names."""
     monkeypatch.setattr("tasks.audio_description.language_model.loading_options", lambda kind: {})
-    with pytest.raises(RuntimeError, match=rf"{kind} was asked for, and 21 of 21 linear layers are no Linear"):
+    with pytest.raises(RuntimeError, match=rf"{kind} was asked for, and 21 of 21 linear layers are not Linear"):
         quantised(base, kind)
 
 
