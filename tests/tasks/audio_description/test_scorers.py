@@ -1,8 +1,8 @@
 """Scorers of sentence pairs: words against pycocoevalcap and counting by hand, BERTScore against its definition."""
 
 import json
-from dataclasses import replace
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
