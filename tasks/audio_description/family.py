@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from configs.guard import reason
 from tasks.audio_description.prefix import prefixed
 from tasks.audio_description.projections import attentions
 from tasks.common.errors import CheckpointError
@@ -84,5 +85,5 @@ def refusal(name: str, config: PretrainedConfig, error: Exception) -> Checkpoint
     """The error for a model that cannot have the prefix."""
     return CheckpointError(
         f"{KEY}: {name!r} is a {config.model_type!r} model; the prefix goes into LLaMA-family models and other "
-        f"decoders with such attention ({TRIED}): {str(error).splitlines()[0]}"
+        f"decoders with such attention ({TRIED}): {reason(error)}"
     )
