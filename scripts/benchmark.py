@@ -27,6 +27,7 @@ BENCHMARKS = {
     "captions": "caption scores beside pycocoevalcap's own calls",
     "decoding": "one step of decoding behind a long prompt, with masks beside the same model without",
     "machine_code": "the fused kernels, compiled for GPUs that need not be there: registers and instructions",
+    "describing": "audio description: generation from a prefix that is projected once, beside once per word",
     "captioning": "SwinBERT: decoding with and without the cache, memory of a training step with masks",
 }
 

@@ -5,6 +5,8 @@
     python -m scripts.import_checkpoint qd_detr weights.pth OUT.ckpt --options opt.json dset_name=tacos
     python -m scripts.import_checkpoint swinbert model.bin logs/swinbert_released/checkpoints/last.ckpt
     python -m scripts.caption_videos VIDEO.mp4 --checkpoint logs/swinbert_released
+    python -m scripts.import_checkpoint llama_adapter weights.pth OUT.ckpt --llm models/llama-7b
+    python train.py experiment=madv2_multi_lcaam task.init_prefix=OUT.ckpt task.llm.pretrained=models/llama-7b
 
 Reading runs no code of the file: anything in its pickle but tensors, plain values, argparse.Namespace and EasyDict (as
 a plain mapping) is refused by name. OUT is read by eval.py, scripts/predict_moments.py, scripts/caption_videos.py,
@@ -32,6 +34,7 @@ from tasks.common.files import write_text
 MODELS = {
     "qd_detr": "QD-DETR (moment retrieval), as its authors released it, or trained by Lighthouse",
     "swinbert": "SwinBERT (video captioning), a whole model.bin with its Video Swin",
+    "llama_adapter": "LLaMA-Adapter (audio description), the learned prompts and gates of its first version",
 }
 
 
@@ -54,8 +57,8 @@ def import_checkpoint(model: str, source: Path, out: Path, *, overwrite: bool = 
     if imported.cfg is not None:
         _refuse_existing(config, overwrite)
         imported.cfg.paths.run_dir = str(config.parent)
-    write_checkpoint(imported, out, epoch if isinstance(epoch, int) else 0)
-    lines = [f"{out}: {sum(p.numel() for p in imported.module.parameters()):,} parameters", *imported.remarks]
+    written = write_checkpoint(imported, out, epoch if isinstance(epoch, int) else 0)
+    lines = [f"{out}: {written:,} parameters", *imported.remarks]
     if imported.cfg is None:
         return [*lines, "no config.yaml: what data the weights belong to is not known, so eval.py cannot test them"]
     write_text(config, OmegaConf.to_yaml(imported.cfg, resolve=True))
@@ -67,11 +70,13 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{path} is there already; --overwrite replaces it, or give another folder")
 
 
-def write_checkpoint(imported: Imported, out: Path, epoch: int) -> None:
-    """Writes what Lightning's load_from_checkpoint needs; the file is complete or absent."""
+def write_checkpoint(imported: Imported, out: Path, epoch: int) -> int:
+    """Writes what Lightning's load_from_checkpoint needs, and returns its number of parameters; the file is complete or
+    absent."""
     module = imported.module
     content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), "hparams_name": "kwargs"}
     content |= {"epoch": epoch, "global_step": 0, "pytorch-lightning_version": version("pytorch-lightning")}
+    module.on_save_checkpoint(content)  # leaves out what the checkpoint does not hold
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -79,6 +84,7 @@ def write_checkpoint(imported: Imported, out: Path, epoch: int) -> None:
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
+    return sum(p.numel() for name, p in module.named_parameters() if name in content["state_dict"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -96,6 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "swinbert":
             say = "folder or hub id of the tokenizer it was trained with (bert-base-uncased)"
             command.add_argument("--tokenizer", default="bert-base-uncased", help=say)
+        if name == "llama_adapter":
+            say = "folder or hub id of the LLaMA that it was trained on, as transformers saves it"
+            command.add_argument("--llm", required=True, help=say)
     chosen = vars(parser.parse_args(arguments))
     try:
         lines = import_checkpoint(**chosen)

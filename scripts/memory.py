@@ -6,7 +6,8 @@
 `row_tokens`: prompt, context and description together. Parameters are counted; what autograd keeps of the encoder, the
 masks and the bridge is counted on two random samples on the CPU; of the language model it is a formula, which a test
 compares with autograd. Not in it: CUDA's context, fragments, work space and short-lived tensors, such as 4-bit weights
-unpacked. A pretrained language model that is not a local folder is taken to have LLaMA-7B's sizes.
+unpacked, and the scores that a model with a softcap (Gemma 2) keeps. The language model is built on the meta device,
+which takes no memory. One that is not a local folder is taken to have LLaMA-7B's sizes.
 """
 
 import sys
@@ -18,12 +19,15 @@ import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from transformers import AutoConfig, LlamaConfig
+from transformers import LlamaConfig
 
 from configs.composing import composed
 from configs.schema import ConfigError, validate
 from tasks.audio_description.language_model import LLAMA_7B
 from tasks.audio_description.lora import LoRA
+from tasks.audio_description.projections import places
+from tasks.common.errors import CheckpointError
+from tasks.common.pretrained import from_pretrained
 
 BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 # bytes of a weight: 8 bits, or 4 bits with a byte for each 64 weights and 4 bytes for each 256 of those bytes
@@ -36,7 +40,8 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
     from tasks.common.build import build
 
     llm = OmegaConf.to_container(cfg.task.llm, resolve=True)
-    sizes = llama_config(llm)
+    model = on_meta(llm)
+    sizes = model.config
     facts = {"video_dim": cfg.data.video_dim, "audio_dim": cfg.data.audio_dim, "tokens": cfg.data.tokens}
     facts["train_texts"] = ["a word"]
     mask = OmegaConf.to_container(cfg.mask, resolve=True)
@@ -49,9 +54,9 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
         skeleton = {"hidden_size": sizes.hidden_size, "num_attention_heads": sizes.num_attention_heads}
         skeleton |= {"num_hidden_layers": cfg.task.prefix_layers, "intermediate_size": 8}
         parts = describer(llm={"config": skeleton, **plain}).parts()
-        llama = _llama(sizes)
-    language_model = sum(p.numel() for p in llama.parameters())
-    projections = {name: m for name, m in llama.model.named_modules() if isinstance(m, nn.Linear)}
+    language_model = sum(p.numel() for p in model.parameters())
+    head = model.get_output_embeddings()
+    projections = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
     frozen = llm["pretrained"] is not None and llm["frozen"]
     adapters = sum(count for name, count in parts.items() if name != "language_model")
     lora = LoRA(**llm["lora"]) if llm.get("lora") else None
@@ -64,7 +69,7 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
     before = describer(llm={"config": tiny, **plain}, prefix_layers=1)
     rows, tokens = cfg.data.batch_size, cfg.data.batch_size * row_tokens
     layers = cfg.task.prefix_layers if frozen and lora is None else sizes.num_hidden_layers
-    layer = layer_bytes(sizes, kind, lora)
+    layer = layer_bytes(model, kind, lora)
     kept = layer + (layers - 1) * 2 * sizes.hidden_size if llm["gradient_checkpointing"] else layers * layer
     found = {
         "language model's weights": weights,
@@ -79,19 +84,25 @@ def memory(cfg: DictConfig, row_tokens: int = 32) -> dict[str, float]:
     return {name: value / 1e9 for name, value in {**found, "sum": sum(found.values())}.items()}
 
 
-def layer_bytes(sizes: LlamaConfig, quantization: str = "none", lora: LoRA | None = None) -> int:
-    """What autograd keeps of one bf16 LLaMA layer with a prefix, per token, at most.
+def layer_bytes(llm: nn.Module, quantization: str = "none", lora: LoRA | None = None) -> int:
+    """What autograd keeps of one bf16 layer with a prefix, per token, at most.
 
-    2 bytes per number: about ten vectors of the width (norms in float32, queries, keys, values, both attentions'
-    outputs) and three of the feed-forward width. Inputs of frozen linear layers are not kept, since those weights need
-    no gradient. But bitsandbytes' int8 layers keep theirs, and each LoRA keeps its input and its `rank` numbers.
+    2 bytes per number: queries, keys, values (as many heads as queries), both attentions' outputs, one vector of the
+    width and three of the feed-forward width; and 4 bytes for each input of a norm. Inputs of frozen linear layers are
+    not kept, since those weights need no gradient. But bitsandbytes' int8 layers keep theirs, and each LoRA keeps its
+    input and its `rank` numbers.
     """
+    sizes, place = llm.config, places(llm)[-1]
+    attention, layer = llm.get_submodule(place.attention), llm.get_submodule(place.layer)
     width, feedforward = sizes.hidden_size, sizes.intermediate_size
-    found = 20 * width + 6 * feedforward
+    heads = sizes.num_attention_heads * attention.head_dim
+    normed = {"q_norm": heads, "k_norm": sizes.num_key_value_heads * attention.head_dim}
+    norms = [name.rpartition(".")[2] for name, part in layer.named_modules() if type(part).__name__.endswith("Norm")]
+    found = 2 * width + 10 * heads + 6 * feedforward + 4 * sum(normed.get(name, width) for name in norms)
     if quantization == "int8":  # queries, keys and values share one input, and so do gate and up of the feed-forward
-        found += 2 * (3 * width + feedforward)
+        found += 2 * (2 * width + heads + feedforward)
     for target in lora.targets if lora else ():
-        inputs = {"down_proj": feedforward, "o_proj": sizes.num_attention_heads * sizes.head_dim}.get(target, width)
+        inputs = {"down_proj": feedforward, "o_proj": heads}.get(target, width)
         found += 2 * (inputs + lora.rank)
     return found
 
@@ -126,25 +137,22 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def llama_config(llm: dict[str, Any]) -> LlamaConfig:
-    """The sizes of a local folder, of task.llm.config, or LLaMA-7B's."""
-    if llm["pretrained"] is not None and Path(llm["pretrained"]).is_dir():
-        try:
-            return AutoConfig.from_pretrained(llm["pretrained"])
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"task.llm.pretrained: {llm['pretrained']} has no config.json of a model ({reason})"
-            ) from None
-    given = {} if llm["pretrained"] is not None else llm["config"] or {}
-    given = {name: value for name, value in given.items() if value is not None}
-    return LlamaConfig(vocab_size=32000, **LLAMA_7B | given)
-
-
-def _llama(sizes: LlamaConfig) -> nn.Module:
+def on_meta(llm: dict[str, Any]) -> nn.Module:
+    """The language model without its weights: a local folder's, that of task.llm.config, or LLaMA-7B."""
+    from tasks.audio_description.family import check_layout, family_of
     from tasks.audio_description.prefix import PrefixLlama
 
-    return PrefixLlama(sizes)
+    name = llm["pretrained"]
+    if name is not None and Path(name).is_dir():
+        check_layout(name)
+        with from_pretrained("task.llm.pretrained", name, "a language model", "config.json"):
+            family, config = family_of(name)
+    else:
+        given = {} if name is not None else llm["config"] or {}
+        given = {key: value for key, value in given.items() if value is not None}
+        family, config = PrefixLlama, LlamaConfig(vocab_size=32000, **LLAMA_7B | given)
+    with torch.device("meta"):
+        return family(config)
 
 
 def main(arguments: list[str]) -> None:
@@ -162,7 +170,7 @@ def main(arguments: list[str]) -> None:
         if not (given.isdecimal() and int(given)):
             raise ConfigError(f"row_tokens={given}: a whole number from 1 on is wanted")
         found = memory(cfg, int(given))
-    except (HydraException, ConfigError) as error:
+    except (HydraException, ConfigError, CheckpointError) as error:
         sys.exit(str(error))
     print(f"{cfg.name}, batch of {cfg.data.batch_size} rows of {given} tokens; computed, not measured on a GPU")
     for name, value in found.items():

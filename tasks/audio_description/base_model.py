@@ -14,7 +14,7 @@ from torch import nn
 
 from tasks.audio_description import lora as adapters
 from tasks.audio_description.lora import LoRA, is_lora
-from tasks.audio_description.quantization import StoredWeights, quantization_of
+from tasks.audio_description.quantization import StoredWeights, is_packed, quantization_of
 from tasks.common.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def fingerprints(llm: nn.Module, name: str) -> dict[str, str | None]:
     known = True
     for key, parameter in llm.named_parameters():
         weight = parameter.detach()
-        if not weight.is_floating_point() or "bitsandbytes" in type(parameter).__module__:
+        if is_packed(parameter):
             weight = stored and stored.get(key)
         if weight is None:
             known = False

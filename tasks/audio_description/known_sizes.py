@@ -37,6 +37,9 @@ def sizes_of(name: str) -> dict[str, Any]:
             "task.llm.pretrained=null 'task.llm.config={hidden_size: 4096, ...}' task.llm.vocab_size=32000"
         ) from error
     if config.model_type != "llama":
-        raise ConfigError(f"task.llm.pretrained: {name!r} is a {config.model_type!r} model, not a LLaMA")
+        raise ConfigError(
+            f"task.llm.pretrained: {name!r} is a {config.model_type!r} model, not a LLaMA, whose costs alone are "
+            "counted; python -m scripts.memory counts the memory of any model that a run takes"
+        )
     wanted = [*(field.name for field in fields(Sizes)), "vocab_size"]
     return {key: value for key in wanted if (value := getattr(config, key, None)) is not None}

@@ -16,6 +16,8 @@ from configs.errors import ConfigError, listed, nearest
 from configs.knobs import Count, Positive, Share, out_of_range
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FUSED = ("qkv_proj", "gate_up_proj")  # Phi-3 has these in place of five of them
+ALLOWED = PROJECTIONS + FUSED
 
 
 @dataclass
@@ -29,19 +31,19 @@ class LoRA:
     rank: Count = 8
     alpha: Positive = 16.0
     dropout: Share = 0.0
-    targets: list[Literal[PROJECTIONS]] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    targets: list[Literal[ALLOWED]] = field(default_factory=lambda: ["q_proj", "v_proj"])
 
     def __post_init__(self):
         if problems := out_of_range(LoRA, vars(self), "task.llm.lora"):
             raise ConfigError("\n".join(problems))
         for name in self.targets:
-            if name not in PROJECTIONS:
-                hint = nearest(name, PROJECTIONS)
-                raise ConfigError(f"task.llm.lora.targets: unknown {name!r}{hint} (allowed: {listed(PROJECTIONS)})")
+            if name not in ALLOWED:
+                hint = nearest(name, ALLOWED)
+                raise ConfigError(f"task.llm.lora.targets: unknown {name!r}{hint} (allowed: {listed(ALLOWED)})")
         if not self.targets or len(set(self.targets)) < len(self.targets):
             given = listed(self.targets) or "an empty list"
             raise ConfigError(
-                f"task.llm.lora.targets: {given}; wanted: one or more of {listed(PROJECTIONS)}, each once "
+                f"task.llm.lora.targets: {given}; wanted: one or more of {listed(ALLOWED)}, each once "
                 "(no adapters: task.llm.lora=null)"
             )
 
@@ -55,7 +57,16 @@ class LoRA:
 
 
 def add_lora(llm: nn.Module, lora: LoRA) -> None:
-    """Puts trained adapters, in float32, into a frozen language model. Raises ConfigError if peft is not installed."""
+    """Puts trained adapters, in float32, into a frozen language model.
+
+    Raises ConfigError if the model lacks one of the layers to adapt, and if peft is not installed.
+    """
+    there = {name.rpartition(".")[2] for name, _ in llm.named_modules()} & {*ALLOWED}
+    if absent := [name for name in lora.targets if name not in there]:
+        raise ConfigError(
+            f"task.llm.lora.targets: this {llm.config.model_type!r} model has no {listed(absent)}; allowed: "
+            f"{listed(sorted(there))}"
+        )
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

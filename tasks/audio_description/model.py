@@ -3,19 +3,20 @@
 video (B, T, D_v), audio (B, T, D_a)
   -> AudioVisualEncoder: T visual then T audio tokens through lcaam.Encoder with masks   (B, 2T, D)
   -> Bridge: the prompts that the language model's last L layers read                    (B, L, P, D_lm)
-  -> Prompts + PrefixLlama: the sentence
+  -> Prompts + a language model with a prefix: the sentence
 """
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lcaam import Encoder
 from lcaam.encoder import EncoderLayer
 from lcaam.plan import mask_parameters
 from tasks.audio_description.lora import is_lora
-from tasks.audio_description.prefix import PrefixLlama, Prompts
+from tasks.audio_description.prefix import Prompts
 from tasks.audio_description.quantization import values_in
 
 
@@ -104,7 +105,7 @@ class Bridge(nn.Module):
 class Describer(nn.Module):
     """The whole model. Training and decoding share `prefix(...)`; the language model may be frozen."""
 
-    def __init__(self, encoder: AudioVisualEncoder, bridge: Bridge, llm: PrefixLlama, gate_init: float = 0.0):
+    def __init__(self, encoder: AudioVisualEncoder, bridge: Bridge, llm: PreTrainedModel, gate_init: float = 0.0):
         super().__init__()
         self.encoder, self.bridge, self.llm = encoder, bridge, llm
         layers = bridge.prompts.shape[0]
@@ -113,7 +114,7 @@ class Describer(nn.Module):
     def prefix(
         self, video: Tensor, audio: Tensor, video_keep: Tensor, audio_keep: Tensor
     ) -> dict[str, Prompts | Tensor | None]:
-        """Two tracks (B, T, D) with their keep-masks (B, T) -> the keyword arguments that PrefixLlama reads."""
+        """Two tracks (B, T, D) with their keep-masks (B, T) -> the keyword arguments that the language model reads."""
         keep = torch.cat([video_keep, audio_keep], 1)  # (B, 2T)
         prompts, prompts_keep = self.bridge(self.encoder(video, audio, keep), keep)
         return {"prefix": Prompts(self.llm, prompts, self.gates), "prefix_keep": prompts_keep}

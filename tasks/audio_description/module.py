@@ -30,6 +30,7 @@ from tasks.audio_description.model import AudioVisualEncoder, Bridge, Describer
 from tasks.audio_description.quantization import quantization_of
 from tasks.audio_description.rules import RULES
 from tasks.audio_description.sharding import is_sharded, missing_batches, shard
+from tasks.audio_description.start import start_prefix
 from tasks.common.captions import best_constant, cider_remarks, score_captions
 from tasks.common.flops import count_flops
 from tasks.common.gather import on_first_rank, share_of_items
@@ -46,6 +47,7 @@ class AudioDescription(WithoutBase, Task):
     width, layers, heads, feedforward, dropout, norm, position_base, position_scale: see Encoder, AudioVisualEncoder.
     bridge, bridge_layers, bridge_heads, prompts, prompt_std: how encoder tokens become prompts (model.Bridge).
     prefix_layers: how many of the language model's last layers read the prefix. gate_init: the gates before tanh.
+    init_prefix: a checkpoint with whose learned prompts and gates a training begins (start.py).
     llm, decoding, context: the fields of LanguageModel, Decoding and Context, as plain dicts.
     prompt: text before every description, after the context; never part of the loss.
     validate_text: also generate and score sentences in validation.
@@ -87,6 +89,7 @@ class AudioDescription(WithoutBase, Task):
         prompt_std: NotNegative = 1.0,
         prefix_layers: Count = 30,
         gate_init: float = 0.0,
+        init_prefix: str | None = None,
         prompt: str = "",
         context: Context | None = None,
         decoding: Decoding | None = None,
@@ -142,6 +145,10 @@ class AudioDescription(WithoutBase, Task):
         options = {"num_classes": language_model.config.vocab_size, "average": "micro", "ignore_index": IGNORED}
         self.val_accuracy, self.test_accuracy = MulticlassAccuracy(**options), MulticlassAccuracy(**options)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()  # self.log's own mean over ranks rounds their sizes
+
+    def start(self) -> None:
+        if self.hparams.init_prefix:
+            start_prefix(self, self.hparams.init_prefix)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 

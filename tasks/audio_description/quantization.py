@@ -8,6 +8,7 @@ scale per 64 of them and products in bfloat16. Embeddings, norms and lm_head sta
 """
 
 import math
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,30 @@ def quantization_of(llm: nn.Module) -> str:
     return getattr(stored, "bnb_4bit_quant_type", None) or str(getattr(stored, "quant_method", "unknown"))
 
 
+def check_quantised(llm: nn.Module, kind: Quantization) -> None:
+    """Raises RuntimeError if the linear layers inside the blocks are not all of the kind that was asked for.
+
+    A release of transformers or of bitsandbytes that leaves them as they are would take four times the memory, unseen.
+    """
+    if kind == "none":
+        return
+    expected = layer_class(kind)
+    linear = {n: m for n, m in llm.named_modules() if isinstance(m, nn.Linear) and m is not llm.get_output_embeddings()}
+    others = [name for name, module in linear.items() if not isinstance(module, expected)]
+    if others or not linear:
+        raise RuntimeError(
+            f"task.llm.quantization: {kind} was asked for, and {len(others)} of {len(linear)} linear layers are not "
+            f"{expected.__name__} of bitsandbytes ({', '.join(others[:3])}): use releases of docs/versions.md"
+        )
+
+
+def layer_class(kind: str) -> type[nn.Module]:
+    """bitsandbytes' linear layer of 8 or 4 bits."""
+    import bitsandbytes
+
+    return bitsandbytes.nn.Linear8bitLt if kind == "int8" else bitsandbytes.nn.Linear4bit
+
+
 def tame(llm: nn.Module) -> None:
     """Lets bitsandbytes' layers be moved, evaluated and trained like others.
 
@@ -70,13 +95,10 @@ def tame(llm: nn.Module) -> None:
     kind = quantization_of(llm)
     if kind not in ("int8", "fp4", "nf4"):
         return
-    import bitsandbytes
-
-    layer = bitsandbytes.nn.Linear8bitLt if kind == "int8" else bitsandbytes.nn.Linear4bit
+    layer = layer_class(kind)
     layers = [module for module in llm.modules() if isinstance(module, layer)]
     if not layers:
-        release = f"bitsandbytes {bitsandbytes.__version__}"
-        raise RuntimeError(f"a model of {kind} weights without any {layer.__name__} of {release}")
+        raise RuntimeError(f"a model of {kind} weights without any {layer.__name__} of this release of bitsandbytes")
     for module in layers:
         if kind == "int8":
             module.register_forward_pre_hook(_fetch)
@@ -89,6 +111,13 @@ def _fetch(module: nn.Module, inputs: tuple) -> None:
     for holder in (weight, module.state):
         if holder.CB is not None and holder.CB.device != weight.device:
             holder.CB, holder.SCB = weight.data, holder.SCB.to(weight.device)
+
+
+def is_packed(parameter: nn.Parameter) -> bool:
+    """Whether a parameter holds quantised weights."""
+    packed: Any = sys.modules.get("bitsandbytes")
+    kinds = () if packed is None else (packed.nn.Int8Params, packed.nn.Params4bit)
+    return not parameter.is_floating_point() or isinstance(parameter, kinds)
 
 
 def values_in(parameter: nn.Parameter) -> int:

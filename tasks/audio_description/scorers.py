@@ -168,7 +168,12 @@ class BERTScore:
         layers = network.encoder.layer
         if not 0 <= layer <= len(layers):
             raise ValueError(f"{self.model} has {len(layers)} layers: layer must be between 0 and that, got {layer}")
+        expected = states_of(network, self.tokenizer, layer)
         network.encoder.layer = layers[:layer]
+        if not torch.allclose(states_of(network, self.tokenizer, None), expected, atol=1e-4):
+            raise CheckpointError(
+                f"BERTScore: {self.model} without the layers after layer {layer} does not put out what that layer does"
+            )
         try:
             self.network = network.eval().to(device)
         except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
@@ -232,6 +237,15 @@ def f1(left: Sequence[Pieces], right: Sequence[Pieces]) -> torch.Tensor:
     precision = (precision * a_counts).sum(1) / a_counts.sum(1)
     recall = (recall * b_counts).sum(1) / b_counts.sum(1)
     return (2 * precision * recall / (precision + recall)).nan_to_num(0.0)
+
+
+@torch.no_grad()
+def states_of(network: Any, tokenizer: Any, layer: int | None) -> torch.Tensor:
+    """The states (1, T, D) of a fixed sentence after a layer (0: the embeddings), None for the network's output."""
+    network.eval()
+    ids = torch.tensor([tokenizer("A man opens the door.")["input_ids"]])
+    out = network(input_ids=ids, output_hidden_states=layer is not None)
+    return out.last_hidden_state if layer is None else out.hidden_states[layer]
 
 
 def load_encoder(name: str) -> tuple[Any, Any]:

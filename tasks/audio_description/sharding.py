@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 
 from configs.errors import ConfigError
 from tasks.audio_description.model import Describer
+from tasks.audio_description.projections import places
 from tasks.audio_description.quantization import quantization_of
 
 
@@ -29,7 +30,8 @@ def shard(model: Describer, mesh: DeviceMesh) -> None:
             f"task.llm.quantization: {kind} with trainer=fsdp: quantised weights cannot be sharded; "
             "choose task.llm.quantization=none, or trainer=ddp, where each GPU holds all weights"
         )
-    for part in (*model.llm.model.layers, model.llm, model.encoder, model):
+    layers = (model.llm.get_submodule(place.layer) for place in places(model.llm))
+    for part in (*layers, model.llm, model.encoder, model):
         fully_shard(part, mesh=mesh)
     for method in ("prefix", "constant_prefix"):  # not called through forward
         register_fsdp_forward_method(model, method)

@@ -224,16 +224,51 @@ def larger_tokenizer(folder, base):
     train([*SENTENCES, "quick brown foxes jump over lazy dogs"]).save_pretrained(folder)
 
 
+def as_meta_hands_it_out(folder, base):
+    folder.mkdir()
+    torch.save({}, folder / "consolidated.00.pth")
+    (folder / "params.json").write_text('{"dim": 64}')
+
+
+def several_sizes_of_meta(folder, base):
+    folder.mkdir()
+    as_meta_hands_it_out(folder / "7B", base)
+    (folder / "tokenizer.model").write_bytes(b"x")
+
+
+def no_tokenizer(folder, base):
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("tokenizer*", "special*"))
+
+
+def tokenizer_without_its_vocabulary(folder, base):
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("tokenizer.json"))
+
+
+def weights_alone(folder, base):
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("config.json", "tokenizer*"))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
+        (
+            as_meta_hands_it_out,
+            r"as Meta hands it out \(it holds consolidated.00.pth, params.json\).*convert_llama_weights",
+        ),
+        (several_sizes_of_meta, r"as Meta hands it out \(it holds 7B, tokenizer.model\).*such as huggyllama/llama-7b"),
+        (no_tokenizer, r"given has no tokenizer \(it holds config.json, .*\); add the tokenizer.json"),
+        (tokenizer_without_its_vocabulary, r"given has no tokenizer \(it holds config.json, .*tokenizer_config.json\)"),
+        (
+            weights_alone,
+            r"given has no config.json \(it holds .*model.safetensors\); expected: a folder as transformers",
+        ),
         (gpt2, r"is a 'gpt2' model; the prefix goes into LLaMA-family models"),
         (lacking_weights, r"no weights for 1 of the language model's parameters \(model.norm.weight\)"),
         (lambda folder, base: without(folder, base, bos_token=None), "no beginning-of-sentence token"),
         (lambda folder, base: without(folder, base, eos_token=None), "no end-of-sentence token"),
         (bare_sentencepiece, "has a tokenizer.model alone"),
         (larger_tokenizer, "they do not belong together"),
-        (lambda folder, base: None, "is neither a folder with a LLaMA-family model"),
+        (lambda folder, base: None, "is neither a folder with a language model"),
     ],
 )
 def test_what_is_no_language_model_for_this_is_refused(make, message, base, tmp_path):

@@ -19,6 +19,7 @@ from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
 from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
 from tests.ranks import on_two_ranks
+from tests.tasks.audio_description.families import folder_of as folder_of_family
 from tests.tasks.audio_description.test_frozen import folder_of, frozen, trained, weights
 from tests.tasks.audio_description.test_module import scenes
 from tests.tasks.audio_description.test_prefix import IDS, config, gates, prompts
@@ -51,6 +52,15 @@ def moved_apart(llm):
     for name, parameter in llm.named_parameters():
         if is_lora(name):
             parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+@needs_peft
+def test_layers_that_the_model_does_not_have_are_named(tmp_path):
+    base = folder_of_family(tmp_path, "phi3")
+    with pytest.raises(ConfigError, match="this 'phi3' model has no q_proj; allowed: .*gate_up_proj, o_proj, qkv_proj"):
+        with_lora(base, {"rank": 2, "targets": ["q_proj", "o_proj"]})
+    module = with_lora(base, {"rank": 2, "targets": ["qkv_proj", "gate_up_proj"]})
+    assert module.parts()["lora"] == 4 * 2 * ((32 + 64) + (32 + 96))
 
 
 @needs_peft
@@ -189,7 +199,7 @@ def test_a_layers_bytes_are_those_that_autograd_keeps(width, feedforward, heads,
     embeddings = llm.model.rotary_emb(x, torch.arange(tokens)[None])
     with torch.autocast("cpu", torch.bfloat16):
         kept = memory.saved_bytes(llm, lambda: llm.model.layers[0](x, position_embeddings=embeddings, prefix=prefix))
-    assert 0.9 < kept / (2 * tokens * memory.layer_bytes(sizes, lora=lora)) <= 1.02
+    assert 0.9 < kept / (2 * tokens * memory.layer_bytes(llm, lora=lora)) <= 1.02
 
 
 def test_the_memory_of_low_rank_adapters_is_in_the_sum(compose_run, base):

@@ -21,6 +21,8 @@ from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
 from tasks.audio_description.sharding import shard
 from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
+from tests.tasks.audio_description.families import FAMILIES
+from tests.tasks.audio_description.families import folder_of as folder_of_family
 from tests.tasks.audio_description.test_frozen import changed_weight, folder_of, frozen, trained, weights
 from tests.tasks.audio_description.test_module import scenes
 
@@ -281,7 +283,7 @@ def test_int8_layers_keep_the_inputs_that_the_formula_counts(tmp_path):
 
     by_torch = memory.saved_bytes(llm, forward)
     found = (by_torch + sum(kept.values())) / (2 * tokens)
-    assert 0.9 < found / memory.layer_bytes(llm.config, "int8") <= 1.02
+    assert 0.9 < found / memory.layer_bytes(llm, "int8") <= 1.02
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -305,6 +307,33 @@ def test_layers_that_are_not_of_the_kind_that_the_model_says_stop(stored):
     llm.config.quantization_config = SimpleNamespace(**stored)
     with pytest.raises(RuntimeError, match="without any Linear"):
         quantization.tame(llm)
+
+
+@needs_bnb
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("llama", "llama 3")])
+def test_other_families_are_quantised_as_well(family, tmp_path):
+    module = quantised(folder_of_family(tmp_path, family, hidden_size=64, intermediate_size=64), "nf4")
+    module.sentence_loss(scenes()).backward()
+    assert module.model.gates.grad.abs().max() > 0
+    assert len(module.eval().describe(scenes(2))) == 2
+
+
+@needs_bnb
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_that_were_not_quantised_although_asked_for_stop(base, kind, monkeypatch):
+    """As after a release of transformers that knows the options by other names."""
+    monkeypatch.setattr("tasks.audio_description.language_model.loading_options", lambda kind: {})
+    with pytest.raises(RuntimeError, match=rf"{kind} was asked for, and 21 of 21 linear layers are not Linear"):
+        quantised(base, kind)
+
+
+@needs_bnb
+def test_one_layer_that_was_left_out_stops(base):
+    llm = quantised(base, "nf4").model.llm
+    quantization.check_quantised(llm, "nf4")
+    llm.model.layers[1].mlp.up_proj = nn.Linear(64, 96)
+    with pytest.raises(RuntimeError, match=r"1 of 21 linear layers .*\(model.layers.1.mlp.up_proj\)"):
+        quantization.check_quantised(llm, "nf4")
 
 
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])

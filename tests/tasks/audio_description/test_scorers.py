@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from tasks.audio_description import scorers
 from tasks.audio_description.metrics import recall_over_movies
 from tasks.audio_description.scorers import BERTScore, Pieces, RougeL, TokenF1, batches, build_scorer, f1
 from tasks.common.errors import CheckpointError
@@ -262,6 +264,20 @@ def test_a_layer_that_the_encoder_has_not_is_refused(encoders):
     for layer in (17, 4, -1):
         with pytest.raises(ValueError, match=f"has 3 layers: layer must be between 0 and that, got {layer}"):
             BERTScore(encoders["bert"], layer)
+
+
+def test_an_encoder_that_does_more_after_its_last_layer_is_refused(encoders, monkeypatch):
+    """Without its later layers it would put out other states than the layer's."""
+    own = scorers.load_encoder
+
+    def load(name):
+        tokenizer, network = own(name)
+        network.register_forward_hook(lambda *call: replace(call[2], last_hidden_state=2 * call[2].last_hidden_state))
+        return tokenizer, network
+
+    monkeypatch.setattr(scorers, "load_encoder", load)
+    with pytest.raises(CheckpointError, match="without the layers after layer 2 does not put out what that layer does"):
+        BERTScore(encoders["bert"], 2)
 
 
 def test_a_missing_model_is_named(tmp_path, monkeypatch):
