@@ -11,11 +11,10 @@ from torch import nn
 from transformers import LlamaConfig
 
 from configs.errors import ConfigError
-from configs.schema import validate
 from scripts import memory
 from tasks.audio_description import quantization
 from tasks.audio_description.base_model import describe_base
-from tasks.audio_description.language_model import LanguageModel, pretrained
+from tasks.audio_description.language_model import pretrained
 from tasks.audio_description.module import AudioDescription
 from tasks.audio_description.prefix import PrefixLlama, Prompts, gated_prefix
 from tasks.audio_description.sharding import shard
@@ -345,18 +344,3 @@ def test_without_the_packages_the_extra_is_named(base, kind, package, monkeypatc
     with pytest.raises(ConfigError, match=rf"{kind} needs .*{package}.*: pip install 'lcaam\[quantization\]'"):
         quantised(base, kind)
     assert frozen(base).base_model["quantization"] == "none"
-
-
-@pytest.mark.parametrize("llm, has", [({"pretrained": None}, "pretrained=null"), ({"frozen": False}, "frozen=false")])
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_belongs_to_a_pretrained_frozen_language_model(kind, llm, has):
-    with pytest.raises(
-        ConfigError, match=rf"task\.llm\.quantization={kind} with task\.llm\.{has}: .*llm\.quantization=none"
-    ):
-        LanguageModel(**{"pretrained": "somewhere", "quantization": kind, **llm})
-
-
-def test_a_misspelt_kind_is_refused_before_anything_is_loaded(compose_run):
-    validate(compose_run("experiment=madv2_lcaam", "task.llm.quantization=nf4"))
-    with pytest.raises(ConfigError, match="task.llm.quantization: 'nf8' is not one of none, int8, nf4"):
-        validate(compose_run("experiment=madv2_lcaam", "task.llm.quantization=nf8"))
