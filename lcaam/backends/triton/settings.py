@@ -39,11 +39,36 @@ def choice(kernel: str, architecture: int, size: int, heads: int, one_mask: bool
     if INTERPRETED:
         found = Choice(SHARED_BY_INTERPRETER, (Tile(32, 32, 4, 1),))
     else:
-        table = TABLE[max([known for known in TABLE if known <= architecture], default=min(TABLE))]
-        found = table[kernel][min(known for known in table[kernel] if known >= min(size, max(table[kernel])))]
+        table = TABLE[max([known for known in TABLE if known <= architecture], default=min(TABLE))][kernel]
+        fitting = [known for known in table if known >= size]
+        found = table[min(fitting)] if fitting else SMALLEST
     share = found.share if one_mask and heads % found.share == 0 else 1
     return Choice(share, found.tiles)
 
 
+def tried(share: int, *tiles: tuple[int, int, int, int]) -> Choice:
+    return Choice(share, tuple(Tile(*tile) for tile in tiles))
+
+
+SMALLEST = tried(1, (32, 32, 4, 1), (16, 32, 4, 1))  # for heads or factors of 256
 # architecture -> kernel -> largest size -> what to try
-TABLE: dict[int, dict[str, dict[int, Choice]]] = {}
+TABLE: dict[int, dict[str, dict[int, Choice]]] = {
+    80: {
+        "forward": {64: tried(1, (128, 64, 8, 2), (64, 64, 4, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 4, 2))},
+        "rows": {64: tried(1, (64, 32, 4, 2), (64, 32, 8, 2)), 128: tried(1, (32, 32, 4, 2), (64, 32, 8, 2))},
+        "columns": {64: tried(1, (32, 64, 4, 2), (32, 64, 8, 2)), 128: tried(1, (16, 64, 8, 2), (32, 32, 8, 2))},
+        "values": {64: tried(1, (64, 32, 4, 2), (32, 32, 4, 1)), 128: tried(1, (32, 32, 4, 1))},
+    },
+    90: {
+        "forward": {64: tried(2, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 4, 2))},
+        "rows": {64: tried(2, (128, 32, 8, 2), (64, 32, 8, 2)), 128: tried(1, (64, 64, 8, 2), (64, 32, 4, 2))},
+        "columns": {64: tried(1, (32, 64, 4, 2), (32, 64, 8, 2)), 128: tried(1, (32, 64, 8, 2), (32, 32, 4, 2))},
+        "values": {64: tried(1, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (64, 64, 8, 2), (64, 32, 4, 2))},
+    },
+    100: {
+        "forward": {64: tried(2, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 4, 2))},
+        "rows": {64: tried(2, (128, 32, 8, 2), (64, 32, 8, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 8, 2))},
+        "columns": {64: tried(1, (64, 128, 8, 2), (64, 64, 8, 2)), 128: tried(1, (64, 64, 8, 2))},
+        "values": {64: tried(1, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (64, 64, 8, 2), (64, 32, 4, 2))},
+    },
+}
