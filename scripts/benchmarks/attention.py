@@ -12,7 +12,8 @@ one forward and backward pass raises the peak, in a process of its own (CPU) or 
 
 A run that is started again with the same --out goes on after the last finished cell. What would take too much memory
 or time is a row with the reason. Absolute times belong to the machine that the JSON names. On a GPU numbers are
-bfloat16 unless --dtype says otherwise, and --costs also keeps the seconds in lcaam/gpu_costs.json, for `auto`.
+bfloat16 unless --dtype says otherwise, `plain` is torch's flash kernel, and --costs also keeps the seconds in
+lcaam/gpu_costs.json, for `auto`.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from lcaam import Mask, attention
 Rival = Callable[..., Tensor]
 BACKENDS = ("reference", "chunked", "sdpa", "triton", "auto")
 RIVALS = {
-    "plain": "torch's SDPA without a mask, the limit; on a GPU its flash kernel where the type allows it",
+    "plain": "torch's SDPA without a mask, the limit",
     "dense": "torch's SDPA with the mask as a dense bias",
     "eager": "the equation in torch",
     "compiled": "torch.compile of the equation",

@@ -181,4 +181,7 @@ def test_the_committed_page_says_what_the_committed_json_says():
 
 
 def test_every_rival_is_explained():
-    assert set(parsed().rivals) == set(RIVALS) >= {*attention_rivals.EAGER, *attention_rivals.COMPILED}
+    assert (
+        {*attention_rivals.CPU_RIVALS, "triton"} == set(RIVALS) >= {*attention_rivals.EAGER, *attention_rivals.COMPILED}
+    )
+    assert set(attention_rivals.GPU_RIVALS) <= set(RIVALS)

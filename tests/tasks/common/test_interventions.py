@@ -58,7 +58,7 @@ def test_a_run_is_tested_with_other_masks_beside_its_own(task: str, tmp_path: Pa
         found, rows, output = evaluated(cfg, batches, f"intervention={name}")
         more = {"frozen": {"mean_over": len(rows)}, "shuffled": {"seed": 0}}.get(name, {})
         assert found.pop("intervention") == {"name": name, **more}
-        assert found.keys() == {"checkpoint", "changes", *own} - {"train_loss"}
+        assert found.keys() == {"checkpoint", "changes", "evaluation", *own} - {"train_loss"}
         assert output.parent == run / "eval" and output.name.endswith(f"-{name}")
         assert len(rows) == len((run / "predictions" / "test.jsonl").read_text().splitlines())
         losses.append(found["test_loss"])
