@@ -11,9 +11,8 @@ a CPU run is the process's CPU time. Compiled rivals compile at their first call
 one forward and backward pass raises the peak, in a process of its own (CPU) or by CUDA's allocator.
 
 A run that is started again with the same --out goes on after the last finished cell. What would take too much memory
-or time is a row with the reason. Absolute times belong to the machine that the JSON names. On a GPU numbers are
-bfloat16 unless --dtype says otherwise, `plain` is torch's flash kernel, and --costs also keeps the seconds in
-lcaam/gpu_costs.json, for `auto`.
+or time is a row with the reason. Absolute times belong to the machine of the JSON. On a GPU numbers are bfloat16 unless
+--dtype says otherwise, `plain` is torch's flash kernel, and --costs keeps seconds for `auto` (lcaam/gpu_costs.json).
 """
 
 import argparse

@@ -4,7 +4,7 @@ from collections import defaultdict
 from itertools import product
 from pathlib import Path
 
-from scripts.benchmarks.attention_rivals import BATCHES, EAGER, FUSIONS, LENGTHS, RIVALS
+from scripts.benchmarks.attention_rivals import BATCHES, EAGER, FUSIONS, GPU_BATCHES, GPU_LENGTHS, LENGTHS, RIVALS
 
 Cells = dict[tuple[int, int, str, bool], dict[str, dict]]  # rows by length, batch, fusion, gradients; then by rival
 
@@ -109,10 +109,10 @@ def reasons(result: dict) -> list[str]:
     return [f"- {reason} ({count} cells)" for reason, count in sorted(counts.items())]
 
 
-def absent(cells: Cells) -> list[str]:
+def absent(cells: Cells, on_gpu: bool) -> list[str]:
     """What a whole run goes through and this result does not have yet."""
     found = []
-    for length, batch in product(LENGTHS, BATCHES):
+    for length, batch in product(*((GPU_LENGTHS, GPU_BATCHES) if on_gpu else (LENGTHS, BATCHES))):
         missing = [f for f in FUSIONS if not {(length, batch, f, True), (length, batch, f, False)} <= cells.keys()]
         if missing:
             found.append(f"- N = {length}, B = {batch}: {', '.join(missing)}; the run has not come to it yet")
@@ -122,12 +122,13 @@ def absent(cells: Cells) -> list[str]:
 def block(result: dict, figure: str) -> str:
     """The text between the marks of the page. figure: the plot's path relative to the page."""
     cells = by_cell(result)
+    there = {name for rows in cells.values() for name in rows}
     parts = [
         "\n".join(f"    {command}" for command in result["commands"]),
         f"{result['machine']}, {result['threads']} thread, torch {result['torch']}; {result['heads']} heads of width "
         f"{result['width']}, one mask of rank {result['rank']} for all heads. Numbers are times plain SDPA (no mask) "
         "in the same turns; below 1 is faster than no mask.",
-        "\n".join(f"- `{name}`: {what}" for name, what in RIVALS.items()),
+        "\n".join(f"- `{name}`: {what}" for name, what in RIVALS.items() if name in there),
         "Worst cases:",
         "\n".join(sentences(cells)),
         "Forward and backward:",
@@ -137,7 +138,7 @@ def block(result: dict, figure: str) -> str:
     ]
     if peaks := memory_table(cells):
         parts += ["Peak memory of forward and backward, MiB, B = 1:", peaks]
-    if why := absent(cells) + reasons(result):
+    if why := absent(cells, result["device"] == "cuda") + reasons(result):
         parts += ["Not measured:", "\n".join(why)]
     return "\n\n".join([*parts, f'<img src="{figure}" width="900" alt="Times of attention with masks by length">'])
 
