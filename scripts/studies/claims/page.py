@@ -68,7 +68,8 @@ def plan(studies: Sequence[Study]) -> str:
         left = sum(study.seconds * (SHORTER if settings in shorter else 1) for settings, _ in missing) / 60
         hours += left / 60
         done = sum(new.values())
-        lines.append([f"`{study.name}`", str(len(new)), str(done), str(study.seconds), f"{left:.0f}"])
+        seconds = f"{study.seconds}" if study.timed else f"about {study.seconds}"
+        lines.append([f"`{study.name}`", str(len(new)), str(done), seconds, f"{left:.0f}"])
     header = ["table", "runs of its own", "there", "CPU seconds of one", "CPU minutes left"]
     return markdown(header, [*lines, ["all", "", "", "", f"{60 * hours:.0f}"]])
 
