@@ -338,9 +338,10 @@ def test_one_layer_that_was_left_out_stops(base):
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_the_packages_the_extra_is_named(base, kind, package, monkeypatch):
-    for name in ("accelerate", "bitsandbytes"):
-        module = None if name == package else sys.modules.get(name, sys)
-        monkeypatch.setitem(sys.modules, name, module)
-    with pytest.raises(ConfigError, match=rf"{kind} needs .*{package}.*: pip install 'lcaam\[quantization\]'"):
-        quantised(base, kind)
+    with monkeypatch.context() as changed:
+        for name in ("accelerate", "bitsandbytes"):
+            module = None if name == package else sys.modules.get(name, sys)
+            changed.setitem(sys.modules, name, module)
+        with pytest.raises(ConfigError, match=rf"{kind} needs .*{package}.*: pip install 'lcaam\[quantization\]'"):
+            quantised(base, kind)
     assert frozen(base).base_model["quantization"] == "none"
