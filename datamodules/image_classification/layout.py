@@ -66,7 +66,10 @@ def found(root: Path, format: str, train: str, val_split: Place, test: Place) ->
         train = _named_so(root, WORDS["train"]) or ("." if _alone(root) else WORDS["train"][0])
     kind = "folder" if is_folder(root / train) else _kind(root, train)
     if kind is None:  # nothing is there: the message names the pattern of the shards
-        return Layout("parquet", pattern_of(root, "parquet", train), val_split, _pattern(root, "parquet", test))
+        val_split, test = (
+            share if place == AUTO else place for place, share in ((val_split, HELD_VAL), (test, HELD_TEST))
+        )
+        return Layout("parquet", *(_pattern(root, "parquet", place) for place in (train, val_split, test)))
     if test == AUTO:
         test = (train != "." and _named_so(root, (*WORDS["test"], *WORDS["val"]), kind)) or HELD_TEST
     if val_split == AUTO:

@@ -52,7 +52,7 @@ def test_a_test_folder_without_labels_is_not_the_test(folder):
 
 
 def test_nothing_at_all_is_said_with_what_was_looked_for(tmp_path):
-    with pytest.raises(DataError, match=r"missing \*\*/train-\*\.parquet"):
+    with pytest.raises(DataError, match=r"missing \*\*/train-\*\.parquet \(data.format=auto"):
         open_images(tmp_path, **AUTO)
 
 
