@@ -21,7 +21,8 @@ PAIRS = 2**32  # of a query and a key in one head; what a dropout pattern can te
 
 
 def triton(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=None, return_lse=False) -> Any:
-    reason = refusal(query, key, value, mask, fusion, dropout)
+    # a compiler could not look into it; what cannot be computed is then refused by the operation itself
+    reason = None if torch.compiler.is_compiling() else refusal(query, key, value, mask, fusion, dropout)
     if reason is not None:
         raise ValueError(
             f"backend 'triton' cannot compute this: {reason}. Use backend='auto', which picks one that can"
