@@ -12,7 +12,6 @@ hundred times the bytes. Training therefore shuffles groups, then rows within a 
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 from datamodules.errors import DataError, MissingLibraryError
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
+from datamodules.image_classification.in_files import InFiles
 from datamodules.image_classification.layout import files
 
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")  # names of the columns; the hub's CIFAR sets differ
@@ -39,7 +39,7 @@ def parquet():
     return pyarrow.parquet
 
 
-class ImageShards:
+class ImageShards(InFiles):
     """The rows of all shards that match `pattern` below `root`, in the order of the files' names.
 
     names    (N,) bytes: "<file>:<row>", the file relative to `root`; sorted
@@ -196,16 +196,6 @@ class ImageShards:
         table = file.read_row_group(inside, columns=[self._column[number]], use_threads=False)
         found = table.column(column).combine_chunks()
         return found.field(member) if member else found
-
-    def places(self) -> list[Path]:
-        """The files, which no other split may share."""
-        return self.files
-
-    def stamps(self) -> Iterator[tuple[int, int]]:
-        """Size and time of change of every shard, which show if one was replaced."""
-        for path in self.files:
-            about = path.stat()
-            yield about.st_size, about.st_mtime_ns
 
     def sizes(self) -> np.ndarray:
         """Bytes of every image, (N,) int64; 0 if it has none. Reads all images."""

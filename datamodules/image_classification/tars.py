@@ -21,6 +21,7 @@ from datamodules.formats.guard import reading
 from datamodules.formats.json_text import parse_json
 from datamodules.formats.tar_files import files_in
 from datamodules.image_classification.folder import SUFFIXES
+from datamodules.image_classification.in_files import InFiles
 from datamodules.image_classification.layout import files
 
 LABELS = ("cls", "json", "txt")  # members that may hold the label
@@ -37,7 +38,7 @@ def webdataset():
     return tariterators
 
 
-class TarShards:
+class TarShards(InFiles):
     """The samples of all archives that match `pattern` below `root`, in the order of files and keys.
 
     names    (N,) bytes: "<file>:<key>", the file relative to `root`; sorted
@@ -127,16 +128,6 @@ class TarShards:
         if len(data) < size:
             raise DataError(f"{self.where(index)} cannot be read: the archive ends {size - len(data)} bytes early.")
         return data
-
-    def places(self) -> list[Path]:
-        """The files, which no other split may share."""
-        return self.files
-
-    def stamps(self) -> Iterator[tuple[int, int]]:
-        """Size and time of change of every archive, which show if one was replaced."""
-        for path in self.files:
-            about = path.stat()
-            yield about.st_size, about.st_mtime_ns
 
     def sizes(self) -> np.ndarray:
         """Bytes of every image, (N,) int64."""

@@ -25,25 +25,22 @@ import numpy as np
 import torch
 
 from datamodules.audio_description.cues import read_cues
-from datamodules.errors import DataError
 from datamodules.mini.digits import WORDS, digit_images
 from scripts import describe
 from scripts.arguments import parser_for
-from scripts.benchmarks.common import at_least_one, between_marks
+from scripts.benchmarks.common import at_least_one
 from scripts.evaluate_descriptions import caption_scores
 from scripts.studies.described_movies import Sizes, captioned, write_movies
-from scripts.studies.pixels_to_moments import called, portable
+from scripts.studies.from_files import called, made_once, run_and_tell, trained_once
 from scripts.studies.small_clip import PROJECTION, save, train_clip
 from tasks.common.captions import best_constant
 from tasks.common.clip_extractor import ClipExtractor
-from tasks.common.errors import CheckpointError
-from tasks.common.files import read_jsonl, write_json, write_text
+from tasks.common.files import read_jsonl
 
 EXPERIMENTS = ("madv2_baseline", "madv2_lcaam", "madv2_multi_lcaam")
 SHOWN = ("rouge_l", "cider", "exact", "words")
 SOUND = ("--sound-rate", 8000, "--sound-frames", 4, "--sound-bands", 16)
 SOUND_WIDTH = 64
-PART = "scores"
 TOLERANCE = 0.005  # seconds, of times in milliseconds
 
 
@@ -70,43 +67,31 @@ def digits_right(clip: ClipExtractor, seed: int, count: int = 500) -> float:
 
 def made(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Movies, CLIP and features in `work`, once; how they were made."""
-    record = work / "made.json"
     settings = {name: getattr(chosen, name) for name in ("movies", "rows", "seed", "pictures", "clip_steps")}
-    if record.is_file():
-        told = json.loads(record.read_text(encoding="utf-8"))
-        if told["settings"] != settings:
-            raise DataError(f"{work} was made with other settings: {told['settings']}; name another --work.")
-        return told
-    if work.exists():
-        raise DataError(f"{work} is there, without {record.name}: an earlier study did not end; remove it.")
-    clock = time.process_time()
-    names = write_movies(work, Sizes(*chosen.movies, rows=chosen.rows), chosen.seed)
-    told = {"settings": settings, "test": names["test"], "movies_cpu_seconds": round(time.process_time() - clock, 1)}
-    told["clip"] = made_clip(work, chosen)
-    told["preparation"], spent = called(
-        "-m", "scripts.prepare_movies", work / "movies", work / "data", "--descriptions", work / "descriptions",
-        "--subtitles", work / "subtitles", "--clip", work / "small_clip", *SOUND, "--val", *names["val"],
-        "--test", *names["test"],
-    )  # fmt: skip
-    told["preparation_cpu_seconds"] = round(spent, 1)
-    write_json(record, told)
-    return told
+
+    def make() -> dict[str, Any]:
+        clock = time.process_time()
+        names = write_movies(work, Sizes(*chosen.movies, rows=chosen.rows), chosen.seed)
+        told = {"test": names["test"], "movies_cpu_seconds": round(time.process_time() - clock, 1)}
+        told["clip"] = made_clip(work, chosen)
+        told["preparation"], spent = called(
+            "-m", "scripts.prepare_movies", work / "movies", work / "data", "--descriptions", work / "descriptions",
+            "--subtitles", work / "subtitles", "--clip", work / "small_clip", *SOUND, "--val", *names["val"],
+            "--test", *names["test"],
+        )  # fmt: skip
+        return told | {"preparation_cpu_seconds": round(spent, 1)}
+
+    return made_once(work, settings, make)
 
 
 def trained(work: Path, experiment: str, seed: int, chosen: argparse.Namespace) -> dict[str, Any]:
     """One run of train.py on the features: its command, folder and floors."""
-    logs = work / "runs" / f"{experiment}_{seed}"
-    if not list(logs.rglob("results.json")):
-        command, spent = called(
-            "train.py", f"experiment={experiment}", "data=movies", "scale=mini", f"data.root={work / 'data'}",
-            f"data.video_dim={PROJECTION}", f"data.audio_dim={SOUND_WIDTH}", f"trainer.max_steps={chosen.steps}",
-            "trainer.val_check_interval=200", f"floors.max_steps={chosen.steps // 4}", f"seed={seed}",
-            f"paths.log_dir={logs}", f"paths.data_dir={work}", "logger=csv",
-        )  # fmt: skip
-        write_json(logs / "command.json", {"command": command, "cpu_seconds": round(spent, 1)})
-    results = max(logs.rglob("results.json"))
-    told = json.loads((logs / "command.json").read_text(encoding="utf-8"))
-    return told | {"folder": results.parent, "results": json.loads(results.read_text(encoding="utf-8"))}
+    return trained_once(
+        work / "runs" / f"{experiment}_{seed}", f"experiment={experiment}", "data=movies", "scale=mini",
+        f"data.root={work / 'data'}", f"data.video_dim={PROJECTION}", f"data.audio_dim={SOUND_WIDTH}",
+        f"trainer.max_steps={chosen.steps}", "trainer.val_check_interval=200",
+        f"floors.max_steps={chosen.steps // 4}", f"seed={seed}", f"paths.data_dir={work}",
+    )  # fmt: skip
 
 
 def described(work: Path, run: Path, names: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -247,23 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--experiments", nargs="+", default=list(EXPERIMENTS[:2]), choices=EXPERIMENTS)
     add("--seeds", type=at_least_one, default=1, help="runs of each experiment (1)")
     add("--seed", type=int, default=2, help="what the movies contain (2)")
-    add("--threads", type=at_least_one, default=1)
-    add("--out", type=Path, help="JSON file")
-    add("--page", type=Path, help="Markdown page whose table is replaced")
-    chosen = parser.parse_args(given)
-    torch.set_num_threads(chosen.threads)
-    chosen.work = chosen.work.absolute()
-    try:
-        result = study(chosen)
-    except (DataError, CheckpointError, OSError) as error:
-        sys.exit(str(error))
-    told = result | {"command": shlex.join(["python", "-m", "scripts.studies.movies_to_descriptions", *given])}
-    print(table(told))
-    if chosen.out:
-        write_json(chosen.out, portable(told, chosen.work))
-    if chosen.page:
-        text = chosen.page.read_text(encoding="utf-8")
-        write_text(chosen.page, between_marks(text, PART, table(told)))
+    run_and_tell("movies_to_descriptions", study, table, parser, given)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,6 @@ without the query. Minutes of one thread; what is there already in --work is use
 """
 
 import argparse
-import json
-import os
-import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,36 +20,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.errors import DataError
 from datamodules.mini.digits import digit_images
 from scripts.arguments import parser_for
-from scripts.benchmarks.common import at_least_one, between_marks
+from scripts.benchmarks.common import at_least_one
+from scripts.studies.from_files import called, made_once, run_and_tell, trained_once
 from scripts.studies.moving_moments import COLOURS, WORDS, Sizes, captioned, write_videos
 from scripts.studies.small_clip import PROJECTION, WIDTH, save, train_clip
 from tasks.common.clip_extractor import ClipExtractor
-from tasks.common.errors import CheckpointError
-from tasks.common.files import read_jsonl, write_json, write_text
+from tasks.common.files import read_jsonl
 from tasks.moment_retrieval.constant import constant_answer
 from tasks.moment_retrieval.predictor import MomentPredictor
 from tasks.moment_retrieval.scores import evaluate
 
-ROOT = Path(__file__).resolve().parents[2]
 SCORES = ("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP")
 BLIND = ("R1@0.5", "R1@0.7", "mAP")  # the same, as results.json has them
 EXPERIMENTS = ("clip_moments_baseline", "clip_moments_lcaam", "clip_moments_multi_lcaam")
-PART = "scores"
-
-
-def called(*words: object) -> tuple[str, float]:
-    """Runs a command of the project; (the command in words, seconds of CPU). Raises CheckpointError if it fails."""
-    command = [str(word) for word in words]
-    before = os.times()
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    after = os.times()
-    if done.returncode:
-        raise CheckpointError(f"{shlex.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    return shlex.join(["python", *command]), spent
 
 
 def made_clip(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
@@ -85,43 +66,30 @@ def named(clip: ClipExtractor, images, seed: int, count: int = 500) -> dict[str,
 
 def made(work: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Videos, CLIP and rows in `work`, once; how they were made."""
-    record = work / "made.json"
     settings = {name: getattr(chosen, name) for name in ("videos", "seed", "pictures", "clip_steps")}
-    if record.is_file():
-        told = json.loads(record.read_text(encoding="utf-8"))
-        if told["settings"] != settings:
-            raise DataError(f"{work} was made with other settings: {told['settings']}; name another --work.")
-        return told
-    if work.exists():
-        raise DataError(f"{work} is there, without {record.name}: an earlier study did not end; remove it.")
-    clock = time.process_time()
-    counts = write_videos(work / "data", Sizes(*chosen.videos), chosen.seed)
-    told = {"settings": settings, "queries": counts, "videos_cpu_seconds": round(time.process_time() - clock, 1)}
-    told["clip"] = made_clip(work, chosen)
-    files = [work / "data" / f"{split}.jsonl" for split in counts]
-    told["extraction"], spent = called(
-        "-m", "scripts.extract_moment_features", work / "data/videos", work / "data", "--clip", work / "small_clip",
-        "--queries", *files,
-    )  # fmt: skip
-    told["extraction_cpu_seconds"] = round(spent, 1)
-    write_json(record, told)
-    return told
+
+    def make() -> dict[str, Any]:
+        clock = time.process_time()
+        counts = write_videos(work / "data", Sizes(*chosen.videos), chosen.seed)
+        told = {"queries": counts, "videos_cpu_seconds": round(time.process_time() - clock, 1)}
+        told["clip"] = made_clip(work, chosen)
+        files = [work / "data" / f"{split}.jsonl" for split in counts]
+        told["extraction"], spent = called(
+            "-m", "scripts.extract_moment_features", work / "data/videos", work / "data", "--clip", work / "small_clip",
+            "--queries", *files,
+        )  # fmt: skip
+        return told | {"extraction_cpu_seconds": round(spent, 1)}
+
+    return made_once(work, settings, make)
 
 
 def trained(work: Path, experiment: str, seed: int) -> dict[str, Any]:
     """One run of train.py on the extracted rows: its command, folder and floors."""
-    logs = work / "runs" / f"{experiment}_{seed}"
-    command, spent = None, None
-    if not list(logs.rglob("results.json")):
-        command, spent = called(
-            "train.py", f"experiment={experiment}", "scale=mini", f"data.root={work / 'data'}", "data.max_clips=24",
-            f"data.video_streams.clip_features.dim={PROJECTION}", f"data.text_stream.dim={WIDTH}", f"seed={seed}",
-            f"paths.log_dir={logs}", f"paths.data_dir={work}", "logger=csv",
-        )  # fmt: skip
-        write_json(logs / "command.json", {"command": command, "cpu_seconds": round(spent, 1)})
-    results = max(logs.rglob("results.json"))
-    told = json.loads((logs / "command.json").read_text(encoding="utf-8"))
-    return told | {"folder": results.parent, "results": json.loads(results.read_text(encoding="utf-8"))}
+    return trained_once(
+        work / "runs" / f"{experiment}_{seed}", f"experiment={experiment}", "scale=mini", f"data.root={work / 'data'}",
+        "data.max_clips=24", f"data.video_streams.clip_features.dim={PROJECTION}", f"data.text_stream.dim={WIDTH}",
+        f"seed={seed}", f"paths.data_dir={work}",
+    )  # fmt: skip
 
 
 def asked(folder: Path, run: Path, clip: Path, truth: list[dict[str, Any]]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -211,28 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--experiments", nargs="+", default=list(EXPERIMENTS[:2]), choices=EXPERIMENTS)
     parser.add_argument("--seeds", type=at_least_one, default=1, help="runs of each experiment (1)")
     parser.add_argument("--seed", type=int, default=2, help="what the videos contain (2)")
-    parser.add_argument("--threads", type=at_least_one, default=1)
-    parser.add_argument("--out", type=Path, help="JSON file")
-    parser.add_argument("--page", type=Path, help="Markdown page whose table is replaced")
-    chosen = parser.parse_args(given)
-    torch.set_num_threads(chosen.threads)
-    chosen.work = chosen.work.absolute()
-    try:
-        result = study(chosen)
-    except (DataError, CheckpointError, OSError) as error:
-        sys.exit(str(error))
-    told = result | {"command": shlex.join(["python", "-m", "scripts.studies.pixels_to_moments", *given])}
-    print(table(told))
-    if chosen.out:
-        write_json(chosen.out, portable(told, chosen.work))
-    if chosen.page:
-        text = chosen.page.read_text(encoding="utf-8")
-        write_text(chosen.page, between_marks(text, PART, table(told)))
-
-
-def portable(value: Any, work: Path) -> Any:
-    """The same without the place of `work` on this machine."""
-    return json.loads(json.dumps(value).replace(str(work), "WORK"))
+    run_and_tell("pixels_to_moments", study, table, parser, given)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from lcaam.backends.triton.tiles import (
     FACTORED,
     LOG2E,
     NONE,
+    attended,
     bounded,
-    fused,
     mask_values,
     pattern,
     put,
     seen,
     strip,
+    through_fusion,
 )
 
 
@@ -68,6 +69,7 @@ def columns_gradient(
                 left, right, BIAS, bias_q, rows, columns, n_q, n_k, MASK, HAS_BIAS, PRECISION, TURNED=True
             )
             term = TERM(values) * (unit if MULTIPLIES else LOG2E)
+        there = 0
         if HIDES:
             there = seen(KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, KEEP, CAUSAL, TURNED=True)
         d_term = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
@@ -80,9 +82,7 @@ def columns_gradient(
             score = tl.dot(keys[h], tl.trans(query), input_precision=PRECISION)
             if SOFTCAP:
                 score = bounded(score * scale, softcap)
-            weight = tl.exp2(fused(score, term, unit, MASK, MULTIPLIES) - norm[None, :])
-            if HIDES:
-                weight = tl.where(there, weight, 0.0)
+            weight = attended(score, term, unit, norm[None, :], there, MASK, MULTIPLIES, HIDES)
             grad = strip(GRAD + sample * grad_b + (head + h) * grad_h, grad_n, rows, n_q, DV, BLOCK_DV)
             d_weight = tl.dot(values_of[h], tl.trans(grad), input_precision=PRECISION)
             used = weight
@@ -92,15 +92,9 @@ def columns_gradient(
                 d_weight *= kept
             d_value = tl.dot(used.to(grad.dtype), grad, d_values_of[h], input_precision=PRECISION)
             new_values = new_values + (d_value,)
-            d_fused = weight * (d_weight - delta[None, :])
-            if MULTIPLIES:
-                d_term += d_fused * score
-                d_fused *= term
-            else:
-                d_term += d_fused
-            if SOFTCAP:
-                d_fused *= 1.0 - (score / softcap) * (score / softcap)
-            d_key = tl.dot(d_fused.to(query.dtype), query, d_keys[h], input_precision=PRECISION)
+            d_score, part = through_fusion(weight, d_weight, delta[None, :], score, term, softcap, MULTIPLIES, SOFTCAP)
+            d_term += part
+            d_key = tl.dot(d_score.to(query.dtype), query, d_keys[h], input_precision=PRECISION)
             new_keys = new_keys + (d_key,)
         d_keys, d_values_of = new_keys, new_values
         if MASK == FACTORED and LEARNS:

@@ -12,13 +12,14 @@ from lcaam.backends.triton.tiles import (
     FACTORED,
     LOG2E,
     NONE,
+    attended,
     bounded,
-    fused,
     mask_values,
     pattern,
     put,
     seen,
     strip,
+    through_fusion,
 )
 
 
@@ -70,6 +71,7 @@ def rows_gradient(
                 left, right, BIAS, bias_q, rows, columns, n_q, n_k, MASK, HAS_BIAS, PRECISION, TURNED=False
             )
             term = TERM(values) * (unit if MULTIPLIES else LOG2E)
+        there = 0
         if HIDES:
             there = seen(KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, KEEP, CAUSAL, TURNED=False)
         d_term = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
@@ -79,29 +81,23 @@ def rows_gradient(
             score = tl.dot(queries[h], tl.trans(key), input_precision=PRECISION)
             if SOFTCAP:
                 score = bounded(score * scale, softcap)
-            weight = tl.exp2(fused(score, term, unit, MASK, MULTIPLIES) - norms[h][:, None])
-            if HIDES:
-                weight = tl.where(there, weight, 0.0)
+            weight = attended(score, term, unit, norms[h][:, None], there, MASK, MULTIPLIES, HIDES)
             value = strip(V + sample * v_b + (head + h) * v_h, v_n, columns, n_k, DV, BLOCK_DV)
             d_weight = tl.dot(grads[h], tl.trans(value), input_precision=PRECISION)
             if DROPOUT:
                 d_weight *= pattern(seed + sample * heads + head + h, rows, columns, n_k, dropout, TURNED=False)
-            d_fused = weight * (d_weight - deltas[h][:, None])
-            if MULTIPLIES:
-                d_term += d_fused * score
-                d_fused *= term
-            else:
-                d_term += d_fused
-            if SOFTCAP:
-                d_fused *= 1.0 - (score / softcap) * (score / softcap)
-            new = new + (tl.dot(d_fused.to(key.dtype), key, d_queries[h], input_precision=PRECISION),)
+            d_score, part = through_fusion(
+                weight, d_weight, deltas[h][:, None], score, term, softcap, MULTIPLIES, SOFTCAP
+            )
+            d_term += part
+            new = new + (tl.dot(d_score.to(key.dtype), key, d_queries[h], input_precision=PRECISION),)
         d_queries = new
         if MASK == FACTORED and LEARNS:
             d_values = d_term * SLOPE(values)
             d_left = tl.dot(d_values.to(right.dtype), right, d_left, input_precision=PRECISION)
 
     for h in tl.static_range(SHARE):
-        # `term` of a fusion that multiplies carried unit = scale log2(e); of one that adds it had no part in d_fused
+        # `term` of a fusion that multiplies carried unit = scale log2(e); of one that adds it had no part in d_score
         d_query = d_queries[h] * ((scale if SOFTCAP else 1.0) / LOG2E if MULTIPLIES else scale)
         put(D_Q + (sample * heads + head + h) * n_q * D, D, rows, n_q, d_query, D, BLOCK_D)
     if MASK == FACTORED and LEARNS:

@@ -125,3 +125,25 @@ def fused(score, term, unit, MASK: tl.constexpr, MULTIPLIES: tl.constexpr):
     if MULTIPLIES:
         return score * term
     return score * unit + term
+
+
+@triton.jit
+def attended(
+    score, term, unit, norm, there, MASK: tl.constexpr, MULTIPLIES: tl.constexpr, HIDES: tl.constexpr
+):  # fmt: skip
+    """The weights of a tile, from the logarithm of each row's sum (times log2(e), in the tile's form)."""
+    weight = tl.exp2(fused(score, term, unit, MASK, MULTIPLIES) - norm)
+    return tl.where(there, weight, 0.0) if HIDES else weight
+
+
+@triton.jit
+def through_fusion(
+    weight, d_weight, delta, score, term, softcap, MULTIPLIES: tl.constexpr, SOFTCAP: tl.constexpr
+):  # fmt: skip
+    """From the gradient of the weights to those of the score (times `term` if it multiplies) and of the term."""
+    d_fused = weight * (d_weight - delta)
+    d_term = d_fused * score if MULTIPLIES else d_fused
+    d_score = d_fused * term if MULTIPLIES else d_fused
+    if SOFTCAP:
+        d_score *= 1.0 - (score / softcap) * (score / softcap)
+    return d_score, d_term

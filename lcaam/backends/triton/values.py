@@ -7,7 +7,7 @@ written once, without atomics.
 import triton
 import triton.language as tl
 
-from lcaam.backends.triton.tiles import LOG2E, bounded, fused, mask_values, pattern, seen, strip
+from lcaam.backends.triton.tiles import LOG2E, attended, bounded, mask_values, pattern, seen, strip, through_fusion
 
 
 @triton.jit
@@ -45,19 +45,20 @@ def values_gradient(
             score = bounded(score * scale, softcap)
         at = (sample * heads + head) * n_q + rows
         norm = tl.load(LSE + at, mask=rows < n_q, other=float("inf")) * LOG2E
-        weight = tl.exp2(fused(score, term, unit, MASK, MULTIPLIES) - norm[:, None])
+        there = 0
         if HIDES:
             keep_at = KEEP_AT + sample * keep_b + head * keep_h
             there = seen(keep_at, keep_q, keep_k, rows, columns, n_q, n_k, KEEP, CAUSAL, TURNED=False)
-            weight = tl.where(there, weight, 0.0)
+        weight = attended(score, term, unit, norm[:, None], there, MASK, MULTIPLIES, HIDES)
         grad = strip(GRAD + sample * grad_b + head * grad_h, grad_n, rows, n_q, DV, BLOCK_DV)
         value = strip(V + sample * v_b + head * v_h, v_n, columns, n_k, DV, BLOCK_DV)
         d_weight = tl.dot(grad, tl.trans(value), input_precision=PRECISION)
         if DROPOUT:
             d_weight *= pattern(seed + sample * heads + head, rows, columns, n_k, dropout, TURNED=False)
-        d_fused = weight * (d_weight - tl.load(DELTA + at, mask=rows < n_q, other=0.0)[:, None])
-        d_term += d_fused * score if MULTIPLIES else d_fused
+        delta = tl.load(DELTA + at, mask=rows < n_q, other=0.0)
+        _, part = through_fusion(weight, d_weight, delta[:, None], score, term, softcap, MULTIPLIES, SOFTCAP)
+        d_term += part
     d_values = d_term * SLOPE(values) * (scale if MULTIPLIES and not SOFTCAP else 1.0)
-    there = (rows < n_q)[:, None] & (columns < n_k)[None, :]
+    inside = (rows < n_q)[:, None] & (columns < n_k)[None, :]
     at = strand.to(tl.int64) * n_q * n_k + rows.to(tl.int64)[:, None] * n_k + columns[None, :]
-    tl.store(D_VALUES + at, d_values, mask=there)
+    tl.store(D_VALUES + at, d_values, mask=inside)
