@@ -8,10 +8,11 @@ import pytest
 from datamodules.formats.clip_frames import ClipFrames
 from datamodules.mini.digits import WORDS, digit_images
 from scripts.studies.moving_moments import COLOURS, SIZE, Sizes, captioned, write_videos
-from scripts.studies.pixels_to_moments import BLIND, floor, scored, table
+from scripts.studies.pixels_to_moments import BLIND, floor, main, scored, table
 from scripts.studies.small_clip import train_clip
 from tests.datamodules.moment_retrieval.small import read_lines
 from tests.programs import ROOT
+from tests.tiers import slow
 
 SIZES = Sizes(train=4, val=1, test=2, clips=(7, 8), shot=(2, 3))
 
@@ -95,3 +96,15 @@ def test_the_recorded_answers_beat_both_floors_clearly_and_stand_on_the_page() -
         assert row["first_window_as_in_training"] > 95
     page = (ROOT / "docs/results/pixels_to_moments.md").read_text(encoding="utf-8")
     assert table(result) in page
+
+
+@pytest.mark.parametrize("experiment", [slow("clip_moments_baseline")])
+def test_the_whole_study_in_small(tmp_path, capsys, experiment) -> None:
+    """Every command of the chain; too little is trained to be scored, but both ways to ask give the same windows."""
+    sizes = ["--videos", "40", "6", "8", "--pictures", "600", "--clip-steps", "20"]
+    out = tmp_path / "out.json"
+    main(["--work", str(tmp_path / "work"), *sizes, "--experiments", experiment, "--out", str(out)])
+    result = json.loads(out.read_text())
+    assert result["rows"][2]["first_window_as_in_training"] == 100.0 and result["test_videos"] == 8
+    assert str(tmp_path / "work") not in out.read_text()
+    assert "| a model without the query |" in capsys.readouterr().out
