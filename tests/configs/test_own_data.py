@@ -1,4 +1,4 @@
-"""A data set of the user's own keeps its files' names at scale=mini: the scale's generated files are not what it reads."""
+"""A data set of the user's own keeps its files' names at scale=mini, which is about generated files."""
 
 import pytest
 from omegaconf import OmegaConf
