@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcaam.backends import BACKENDS
+from lcaam.backends import BACKENDS, GROUPING, WINDOWED
 from lcaam.backends.reference import weights
 from lcaam.choice import Choice, cheapest
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion, agreed
 from lcaam.reentrant import check_gradients
-from lcaam.structure import allowed, check_keep
+from lcaam.structure import allowed, check_keep, check_window
 
 log = logging.getLogger(__name__)
 # devices that have autocast (meta has none), asked once: older compilers cannot ask
@@ -87,6 +87,7 @@ def attention(
     fusion: str | Fusion | None = None,
     keep: Tensor | None = None,
     causal: bool = False,
+    window: tuple[int, int] | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
     softcap: float | None = None,
@@ -103,6 +104,8 @@ def attention(
     keep:    bool, True = attend; (B, N_k), (N_q, N_k), (B, N_q, N_k), or 4-dimensional and broadcastable to
              (B, H, N_q, N_k). A square of B = N_q = N_k could be either of the first two: ValueError.
     causal:  query i sees keys j <= i + N_k - N_q (aligned at the end, so that cached decoding is the same function).
+    window:  (before, after): of the keys around that place, i + N_k - N_q, query i sees those from `before` to the left
+             to `after` to the right; with `causal` none to the right. None is all of them.
     dropout: probability of dropping an attention weight, applied whenever it is above 0.
     scale:   factor on the products of queries and keys; None is 1 / sqrt(d).
     softcap: scaled scores become softcap * tanh(score / softcap) before the fusion (as in Gemma 2); None leaves them.
@@ -114,17 +117,22 @@ def attention(
              fused attention; fusions that add to the score, such as add and gate) and "triton" (fused, any fusion, on
              CUDA devices; its products have the precision of the query's type).
 
-    `keep` and `causal` come after the fusion and always win over any finite number; keys and values at dropped places
-    must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. Scores, mask and softmax are
-    computed in float32 or wider. Under autocast query, key and value are cast as torch's own attention casts them.
+    `keep`, `causal` and `window` come after the fusion and always win over any finite number; keys and values at
+    dropped places must be finite too (0 x NaN is NaN). A query with no key to attend to returns zeros. Scores, mask and
+    softmax are computed in float32 or wider. Under autocast query, key and value are cast as torch's own attention
+    casts them.
     Raises ValueError for shapes that do not fit, nested tensors, an unknown fusion or backend, or a backend that cannot
     do the fusion.
     """
     check_padded(query, key, value)
     fusion = agreed(fusion, None if mask is None else mask.fusion)
+    times = 1  # query heads that share a key head
     if enable_gqa:
-        key, value, mask = for_all_heads(query, key, value, mask)
-    check_shapes(query, key, value)
+        times = check_groups(query, key, value)
+        if mask is not None and mask.groups == key.shape[1]:
+            mask = mask.map(lambda t: t if t.shape[1] == 1 else for_all_heads(t, times))
+    check_shapes(query, key, value, times)
+    window = check_window(window)
     if not 0.0 <= dropout <= 1.0:
         raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
     if softcap is not None and not softcap > 0.0:
@@ -145,19 +153,30 @@ def attention(
     keep = check_keep(keep, query, key)
     query, key, value = as_autocast(query, key, value)
     if not torch.compiler.is_compiling():  # older compilers cannot read a ContextVar, and none should record calls
+
+        def call() -> Call:
+            kept = allowed(keep, causal, query, key, window)
+            return Call(query, for_all_heads(key, times), mask, fusion, kept, scale, softcap)
+
         for restrict in RESTRICTIONS.get():
-            keep = restrict(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale, softcap))
+            keep = restrict(call())
         for watcher in WATCHERS.get():
-            watcher(Call(query, key, mask, fusion, allowed(keep, causal, query, key), scale, softcap))
+            watcher(call())
     if backend == "auto":
         needs_scores = softcap is not None or return_lse
         choice = cheapest(query, key, value, mask, fusion, dropout, needs_scores)
         backend = choice.backend
         if not torch.compiler.is_compiling():
             log.debug("attention: backend %s for fusion %s (%s)", backend, fusion.value, choice.reason)
-    run = find_backend(backend)
+    run, own = find_backend(backend), {}
+    if backend not in GROUPING:
+        key, value = for_all_heads(key, times), for_all_heads(value, times)
+    if window is not None and backend in WINDOWED:
+        own["window"] = window
+    elif window is not None:
+        keep = allowed(keep, causal, query, key, window)
     with without_autocast(query.device.type):
-        return run(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse)
+        return run(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse, **own)
 
 
 def explain(
@@ -197,18 +216,20 @@ def without_autocast(device: str) -> Any:
     return nullcontext()
 
 
-def for_all_heads(query: Tensor, key: Tensor, value: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor, Mask | None]:
-    """Key, value and a mask with a group per key head, repeated to the heads of the query."""
+def check_groups(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """How many heads of the query share one of key and value. ValueError if the heads do not divide."""
     heads, of_keys = query.shape[1], key.shape[1]
     if value.shape[1] != of_keys or of_keys == 0 or heads % of_keys:
         raise ValueError(
             f"enable_gqa: {of_keys} heads of key and {value.shape[1]} of value must be as many as each other and "
             f"divide the {heads} heads of query"
         )
-    times = heads // of_keys
-    if mask is not None and mask.groups == of_keys:
-        mask = mask.map(lambda t: t if t.shape[1] == 1 else t.repeat_interleave(times, 1))
-    return key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), mask
+    return heads // of_keys
+
+
+def for_all_heads(tensor: Tensor, times: int) -> Tensor:
+    """(B, H_k, ...) with each head `times` times in a row."""
+    return tensor if times == 1 else tensor.repeat_interleave(times, 1)
 
 
 def find_backend(backend: str) -> Callable:
@@ -228,16 +249,19 @@ def check_padded(*tensors: Tensor) -> None:
         )
 
 
-def check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
+def check_shapes(query: Tensor, key: Tensor, value: Tensor, times: int = 1) -> None:
+    """ValueError for shapes that do not fit. times: how many heads of the query share one of the key."""
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if not query.dim() == key.dim() == value.dim() == 4:
         raise ValueError(
             f"query, key and value must be (B, H, N, d); got {shapes}. Sequences of several lengths that are packed "
             "into one are not supported: pad them, and give keep=(B, N_k)"
         )
-    if query.shape[0] == key.shape[0] and query.shape[1] != key.shape[1] and query.shape[1] % max(key.shape[1], 1) == 0:
+    fewer = query.shape[1] != key.shape[1] and query.shape[1] % max(key.shape[1], 1) == 0
+    if query.shape[0] == key.shape[0] and fewer and times == 1:
         raise ValueError(f"{shapes}: fewer heads of key than of query are grouped queries, which need enable_gqa=True")
-    if query.shape[:2] != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[-1] != key.shape[-1]:
+    heads = (query.shape[0], query.shape[1] // times)
+    if heads != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query (B, H, N_q, d), key (B, H, N_k, d) and value (B, H, N_k, d_v) do not fit: {shapes}")
 
 

@@ -36,13 +36,43 @@ def check_keep(keep: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
     return keep
 
 
-def allowed(keep: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> Tensor | None:
-    """Padding and causality as one bool tensor that broadcasts to (B, H, N_q, N_k), or None if every key is allowed.
+def allowed(
+    keep: Tensor | None, causal: bool, query: Tensor, key: Tensor, window: tuple[int, int] | None = None
+) -> Tensor | None:
+    """Padding, causality and a window as one bool tensor that broadcasts to (B, H, N_q, N_k), or None if every key is
+    allowed.
 
-    causal: query i sees keys j <= i + N_k - N_q; the last query sees every key.
+    causal: query i sees keys j <= i + N_k - N_q; the last query sees every key. window: (before, after), numbers of
+    keys around that place.
     """
     n_q, n_k = query.shape[2], key.shape[2]
-    if not causal or n_q == 1:
+    return between(*diagonals(causal, window, n_q, n_k), keep, query, key)
+
+
+def between(lower: int | None, upper: int | None, keep: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
+    """`keep`, and of it the pairs i + lower <= j <= i + upper."""
+    if lower is None and upper is None:
         return keep
-    past = torch.ones(n_q, n_k, dtype=torch.bool, device=query.device).tril(n_k - n_q)
-    return past[None, None] if keep is None else keep & past
+    inside = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+    inside = inside if upper is None else inside.tril(upper)
+    inside = inside if lower is None else inside.triu(lower)
+    return inside[None, None] if keep is None else keep & inside
+
+
+def diagonals(causal: bool, window: tuple[int, int] | None, n_q: int, n_k: int) -> tuple[int | None, int | None]:
+    """(lower, upper): query i sees keys i + lower <= j <= i + upper; None where that leaves out no key of any query."""
+    before, after = (None, None) if window is None else window
+    after = 0 if causal else after
+    lower = None if before is None or before >= n_k - 1 else n_k - n_q - before
+    upper = None if after is None or after >= n_q - 1 else n_k - n_q + after
+    return lower, upper
+
+
+def check_window(window: tuple[int, int] | None) -> tuple[int, int] | None:
+    """`window` as a tuple. ValueError if it is not (before, after), two whole numbers of at least 0."""
+    if window is None:
+        return None
+    ends = tuple(window) if isinstance(window, (tuple, list)) else ()
+    if len(ends) != 2 or not all(isinstance(end, int) and not isinstance(end, bool) and end >= 0 for end in ends):
+        raise ValueError(f"window is (before, after), two whole numbers of at least 0, or None, got {window!r}")
+    return ends[0], ends[1]

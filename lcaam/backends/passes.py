@@ -110,8 +110,11 @@ def capped_(score: Tensor, softcap: float) -> Tensor:
 
 
 def gradients_with_graph(inputs, keep, settings: Settings, grad_out, grad_norm) -> list[Tensor | None]:
-    """The gradients of the inputs as functions of the inputs, through the equation."""
+    """The gradients of the inputs as functions of the inputs, through the equation. Keys and values may have fewer
+    heads than queries."""
     query, key, value, left, right, bias = inputs
+    if query.shape[1] != key.shape[1]:
+        key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], 1) for t in (key, value))
     mask = None
     if left is not None:
         mask = Mask(left, right, bias)

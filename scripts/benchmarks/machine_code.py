@@ -132,7 +132,8 @@ def described(kernel: Kernel) -> tuple[Any, dict[str, Any]]:
         factors = tensor(SAMPLES, 1, TOKENS, kernel.rank), tensor(1, 1, TOKENS, kernel.rank)
         mask = (*factors, tensor(1, 1, 1, TOKENS, dtype=torch.float32))
     tensors = (tensor(*head), tensor(*head), tensor(*head), *mask)
-    call = Described(tensors, None, Fusion.parse(kernel.fusion), kernel.width**-0.5, kernel.causal, 0.0, None, 0)
+    upper = 0 if kernel.causal else None
+    call = Described(tensors, None, Fusion.parse(kernel.fusion), kernel.width**-0.5, None, upper, 0.0, None, 0)
     call.architecture = kernel.target
     out, lse = call.forward()
     call.gradients(out, lse, out, None, learns=True)

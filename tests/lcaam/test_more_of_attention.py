@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from lcaam import Mask, attention, explain
+from lcaam.attention import watch
+from lcaam.presets import sliding_window
 from tests.lcaam.loop import inputs
 from tests.lcaam.names import FUSIONS
 
@@ -55,6 +57,34 @@ def test_a_matrix_for_all_samples_and_one_per_sample(backend):
     each = torch.rand(2, 4, 6) > 0.3
     found = attention(q, k, v, mask, keep=each, backend=backend)
     assert torch.equal(found, attention(q, k, v, mask, keep=each[:, None], backend=backend))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("backend, fusion", ALL)
+def test_a_window_is_the_keys_around_the_place_of_the_query(backend, fusion, causal):
+    q, k, v, *factors = inputs(4, 6)
+    mask, before, after = Mask(*factors), 2, 1
+    keep = torch.tensor([[i + 2 - before <= j <= i + 2 + (0 if causal else after) for j in range(6)] for i in range(4)])
+    how = dict(fusion=fusion, backend=backend)
+    found = attention(q, k, v, mask, window=(before, after), causal=causal, **how)
+    torch.testing.assert_close(found, attention(q, k, v, mask, keep=keep, **how), rtol=1e-6, atol=1e-6)
+    wide = attention(q, k, v, mask, window=(6, 6), causal=causal, **how)
+    assert torch.equal(wide, attention(q, k, v, mask, causal=causal, **how))
+
+
+def test_who_watches_sees_the_window():
+    q, k, v, *_ = inputs(4, 6)
+    calls = []
+    with watch(calls.append):
+        attention(q, k, v, window=(2, 1))
+    assert torch.equal(calls[0].keep, sliding_window(4, 6, before=2, after=1))
+
+
+@pytest.mark.parametrize("window", [3, (1,), (-1, 2), (1.0, 2), (True, 1), (1, 2, 3)])
+def test_a_window_that_is_none_is_named(window):
+    q, k, v, *_ = inputs(4, 6)
+    with pytest.raises(ValueError, match=r"window is \(before, after\), two whole numbers of at least 0"):
+        attention(q, k, v, window=window)
 
 
 def test_a_square_that_could_be_either_is_asked_about():

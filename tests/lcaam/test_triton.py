@@ -25,14 +25,15 @@ FUSED = [fusion.name for fusion in Fusion if not fusion.ignores_mask]
 LIMITS = {torch.float32: (1e-4, 1e-3), torch.float16: (2e-2, 2e-2), torch.bfloat16: (2e-2, 4e-2)}
 
 
-def leaves(b=2, h=2, n_q=17, n_k=17, d=16, d_v=16, rank=5, groups=1, of="batch", kind="factors", seed=0):
-    """float64 query, key, value and the tensors of a mask. of: whether samples have masks of their own."""
+def leaves(b=2, h=2, n_q=17, n_k=17, d=16, d_v=16, rank=5, groups=1, of="batch", kind="factors", repeat=1, seed=0):
+    """float64 query, key, value and the tensors of a mask. of: whether samples have masks of their own. repeat: query
+    heads per key head."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    found = [drawn(b, h, n_q, d), drawn(b, h, n_k, d), drawn(b, h, n_k, d_v)]
+    found = [drawn(b, h, n_q, d), drawn(b, h // repeat, n_k, d), drawn(b, h // repeat, n_k, d_v)]
     samples = b if of == "batch" else 1
     if kind == "dense":
         return [*found, drawn(samples, groups, n_q, n_k)]
@@ -60,6 +61,7 @@ def outcome(tensors, backend, fusion, dtype=torch.float64, keep=None, causal=Fal
     inputs = [t.to(device, dtype).detach().requires_grad_() for t in tensors]
     mask = Mask.from_dense(inputs[3]) if len(inputs) == 4 else Mask(*inputs[3:])
     keep = None if keep is None else keep.to(device)
+    options["enable_gqa"] = inputs[0].shape[1] != inputs[1].shape[1]
     how = dict(fusion=fusion, keep=keep, causal=causal, backend=backend, return_lse=True, **options)
     out, lse = attention(*inputs[:3], mask, **how)
     lse = torch.where(lse.isinf(), 0.0, lse)  # of queries without keys
@@ -91,13 +93,20 @@ CASES = {  # what the kernels branch on, each at least once
     "one query": dict(n_q=1, n_k=50),
     "one key": dict(n_q=17, n_k=1),
     "odd widths": dict(d=24, d_v=20, rank=33),
+    "a window": dict(n_q=70, n_k=90, window=(20, 6)),
+    "a window, causal, padding, grouped": dict(
+        h=4, repeat=2, n_q=90, n_k=70, window=(9, 0), causal=True, keep="padding"
+    ),
+    "a window, dense for all samples": dict(n_q=70, n_k=70, window=(3, 40), kind="dense", of="one"),
+    "grouped, a mask per head": dict(h=4, repeat=4, groups=4, kind="no bias"),
+    "grouped, dense": dict(h=4, repeat=2, kind="dense"),
     "softcap": dict(softcap=2.0),
     "softcap, dense, a scale": dict(softcap=2.0, kind="dense", of="one", scale=0.3, keep="padding"),
 }
 
 
 # fusions in turn; the slow tier has all pairs
-TURNS = [*zip(CASES, 4 * FUSED, strict=False), *(("padding", fusion) for fusion in FUSED)]
+TURNS = [*zip(CASES, 5 * FUSED, strict=False), *(("padding", fusion) for fusion in FUSED)]
 
 
 @pytest.mark.parametrize("name, fusion", TURNS)
@@ -108,7 +117,7 @@ def test_values_and_gradients_equal_the_equation(name, fusion):
 
 def split(case):
     """The sizes of the tensors, and the options of the call."""
-    options = {key: value for key, value in case.items() if key in ("causal", "softcap", "scale")}
+    options = {key: value for key, value in case.items() if key in ("causal", "softcap", "scale", "window")}
     sizes = {key: value for key, value in case.items() if key not in (*options, "keep")}
     whole = dict(b=2, h=2, n_q=17, n_k=17) | sizes
     options["keep"] = kept(case.get("keep"), *(whole[key] for key in ("b", "h", "n_q", "n_k")))
@@ -143,12 +152,14 @@ def test_half_precision_is_as_exact_as_its_numbers(dtype, fusion):
     heads=st.integers(1, 3),
     structure=st.sampled_from([None, "padding", "pairs", "heads"]),
     causal=st.booleans(),
+    window=st.none() | st.tuples(*[st.sampled_from([0, 3, 31, 64, 150])] * 2),
+    repeat=st.booleans(),
 )
-def test_any_sizes(fusion, kind, of, groups, lengths, widths, rank, heads, structure, causal):
+def test_any_sizes(fusion, kind, of, groups, lengths, widths, rank, heads, structure, causal, window, repeat):
     n_q, n_k = lengths
     sizes = dict(b=2, h=heads, n_q=n_q, n_k=n_k, d=widths[0], d_v=widths[1], rank=rank, kind=kind, of=of)
-    tensors = leaves(**sizes, groups=heads if groups == "heads" else 1)
-    check(tensors, fusion, keep=kept(structure, 2, heads, n_q, n_k), causal=causal)
+    tensors = leaves(**sizes, groups=heads if groups == "heads" else 1, repeat=heads if repeat else 1)
+    check(tensors, fusion, keep=kept(structure, 2, heads, n_q, n_k), causal=causal, window=window)
 
 
 @pytest.mark.parametrize("fusion", ["add", "mul"])
@@ -254,7 +265,7 @@ def test_it_is_an_operation_that_torch_understands():
     seed = torch.zeros((), dtype=torch.long)
     for tensors in ((q, k, v, left, right, bias, None), (q, k, v, None, None, None, None)):
         tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-        torch.library.opcheck(fused_attention, (*tensors, seed, "mul", 0.25, False, 0.0, None), test_utils=tests)
+        torch.library.opcheck(fused_attention, (*tensors, seed, "mul", 0.25, None, 2, 0.0, None), test_utils=tests)
 
 
 @pytest.mark.slow
@@ -272,11 +283,13 @@ def test_compiled_in_one_graph_it_is_the_same():
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_second_derivatives_are_those_of_the_equation():
+@pytest.mark.parametrize("window", [None, (2, 1)])
+def test_second_derivatives_are_those_of_the_equation(window):
     found = []
     for backend in ("triton", "reference"):
-        inputs = [t.float().to(DEVICE).requires_grad_() for t in leaves(n_q=5, n_k=7)]
-        out = attention(*inputs[:3], Mask(*inputs[3:]), fusion="mul", backend=backend)
+        inputs = [t.float().to(DEVICE).requires_grad_() for t in leaves(h=4, n_q=5, n_k=7, repeat=2)]
+        how = dict(fusion="mul", window=window, enable_gqa=True, backend=backend)
+        out = attention(*inputs[:3], Mask(*inputs[3:]), **how)
         slope = torch.autograd.grad(out.square().sum(), inputs, create_graph=True)
         found.append(torch.autograd.grad(sum(t.square().sum() for t in slope), inputs))
     for ours, theirs in zip(*found, strict=True):

@@ -14,13 +14,16 @@ from torch import Tensor
 from lcaam.backends.reference import reference
 from lcaam.factors import Mask
 from lcaam.fusion import Fusion
+from lcaam.structure import allowed, diagonals
 from lcaam.transforms import only_the_equation
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 PAIRS = 2**32  # of a query and a key in one head; what a dropout pattern can tell apart
 
 
-def triton(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=None, return_lse=False) -> Any:
+def triton(
+    query, key, value, mask, fusion, keep, causal, dropout, scale, softcap=None, return_lse=False, window=None
+) -> Any:
     # a compiler could not look into it; what cannot be computed is then refused by the operation itself
     reason = None if torch.compiler.is_compiling() else refusal(query, key, value, mask, fusion, dropout)
     if reason is not None:
@@ -28,6 +31,8 @@ def triton(query, key, value, mask, fusion, keep, causal, dropout, scale, softca
             f"backend 'triton' cannot compute this: {reason}. Use backend='auto', which picks one that can"
         )
     if not (query.numel() and key.numel() and value.numel()):  # there is no tile of nothing
+        keep, times = allowed(keep, causal, query, key, window), query.shape[1] // max(key.shape[1], 1)
+        key, value = (t.repeat_interleave(times, 1) for t in (key, value))
         return reference(query, key, value, mask, fusion, keep, causal, dropout, scale, softcap, return_lse)
     from lcaam.backends.triton.operation import fused_attention
     from lcaam.backends.triton.settings import WIDEST
@@ -38,9 +43,9 @@ def triton(query, key, value, mask, fusion, keep, causal, dropout, scale, softca
             left, right, bias = mask.left, mask.right, mask.bias
         else:  # a factor wider than the heads costs less multiplied out, once for all heads
             bias = mask.dense()
-    causal = causal and query.shape[2] > 1
+    limits = diagonals(causal, window, query.shape[2], key.shape[2])
     seed = torch.randint(2**31, ()) if dropout > 0.0 else torch.zeros((), dtype=torch.long)
-    settings = (fusion.name, float(scale), causal, float(dropout), softcap)
+    settings = (fusion.name, float(scale), *limits, float(dropout), softcap)
     out, lse = fused_attention(query, key, value, left, right, bias, keep, seed, *settings)
     return (out, lse) if return_lse else out
 

@@ -28,12 +28,13 @@ def columns_gradient(
     q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n,
     left_b, left_h, left_n, right_b, right_h, right_n, bias_b, bias_h, bias_q,
     keep_b, keep_h, keep_q, keep_k,
-    heads, n_q, n_k, scale, softcap, dropout, seed,
+    heads, n_q, n_k, lower, upper, scale, softcap, dropout, seed,
     TERM: tl.constexpr, SLOPE: tl.constexpr, MULTIPLIES: tl.constexpr, MASK: tl.constexpr, HAS_BIAS: tl.constexpr,
-    KEEP: tl.constexpr, CAUSAL: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr, HIDES: tl.constexpr,
+    KEEP: tl.constexpr, LOWER: tl.constexpr, UPPER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr,
+    HIDES: tl.constexpr,
     LEARNS: tl.constexpr, PRECISION: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, R: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_R: tl.constexpr,
-    SHARE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    REPEAT: tl.constexpr, SHARE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     blocks = tl.cdiv(n_k, BLOCK_N)
     first = tl.program_id(0) % blocks * BLOCK_N
@@ -52,15 +53,17 @@ def columns_gradient(
     unit = LOG2E if SOFTCAP else scale * LOG2E
     keys, values_of, d_keys, d_values_of = (), (), (), ()
     for h in tl.static_range(SHARE):
-        keys = keys + (strip(K + sample * k_b + (head + h) * k_h, k_n, columns, n_k, D, BLOCK_D),)
-        values_of = values_of + (strip(V + sample * v_b + (head + h) * v_h, v_n, columns, n_k, DV, BLOCK_DV),)
+        keys = keys + (strip(K + sample * k_b + (head + h) // REPEAT * k_h, k_n, columns, n_k, D, BLOCK_D),)
+        values_of = values_of + (strip(V + sample * v_b + (head + h) // REPEAT * v_h, v_n, columns, n_k, DV, BLOCK_DV),)
         d_keys = d_keys + (tl.zeros((BLOCK_N, BLOCK_D), tl.float32),)
         d_values_of = d_values_of + (tl.zeros((BLOCK_N, BLOCK_DV), tl.float32),)
 
-    begin = 0
-    if CAUSAL:
-        begin = tl.maximum(first - (n_k - n_q), 0) // BLOCK_M * BLOCK_M
-    for start in tl.range(begin, n_q, BLOCK_M):
+    begin, end = 0, n_q
+    if UPPER:
+        begin = tl.maximum(first - upper, 0) // BLOCK_M * BLOCK_M
+    if LOWER:
+        end = tl.minimum(n_q, first + BLOCK_N - lower)
+    for start in tl.range(begin, end, BLOCK_M):
         rows = start + tl.arange(0, BLOCK_M)
         term = 0.0
         if MASK != NONE:
@@ -71,7 +74,9 @@ def columns_gradient(
             term = TERM(values) * (unit if MULTIPLIES else LOG2E)
         there = 0
         if HIDES:
-            there = seen(KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, KEEP, CAUSAL, TURNED=True)
+            there = seen(
+                KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, lower, upper, KEEP, LOWER, UPPER, TURNED=True
+            )
         d_term = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
         new_keys, new_values = (), ()
         for h in tl.static_range(SHARE):

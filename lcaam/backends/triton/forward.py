@@ -29,12 +29,13 @@ def forward(
     q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, out_b, out_h, out_n,
     left_b, left_h, left_n, right_b, right_h, right_n, bias_b, bias_h, bias_q,
     keep_b, keep_h, keep_q, keep_k,
-    heads, n_q, n_k, scale, softcap, dropout, seed,
+    heads, n_q, n_k, lower, upper, scale, softcap, dropout, seed,
     TERM: tl.constexpr, MULTIPLIES: tl.constexpr, MASK: tl.constexpr, HAS_BIAS: tl.constexpr,
-    KEEP: tl.constexpr, CAUSAL: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr, HIDES: tl.constexpr,
+    KEEP: tl.constexpr, LOWER: tl.constexpr, UPPER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr,
+    HIDES: tl.constexpr,
     PRECISION: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, R: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_R: tl.constexpr,
-    SHARE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    REPEAT: tl.constexpr, SHARE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     blocks = tl.cdiv(n_q, BLOCK_M)
     first = tl.program_id(0) % blocks * BLOCK_M
@@ -55,10 +56,12 @@ def forward(
         sums = sums + (tl.zeros((BLOCK_M,), tl.float32),)
         outs = outs + (tl.zeros((BLOCK_M, BLOCK_DV), tl.float32),)
 
-    end = n_k
-    if CAUSAL:
-        end = tl.minimum(n_k, first + BLOCK_M + n_k - n_q)
-    for start in tl.range(0, end, BLOCK_N):
+    begin, end = 0, n_k
+    if LOWER:
+        begin = tl.maximum(first + lower, 0) // BLOCK_N * BLOCK_N
+    if UPPER:
+        end = tl.minimum(n_k, first + BLOCK_M + upper)
+    for start in tl.range(begin, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
         term = 0.0
         if MASK != NONE:
@@ -68,10 +71,12 @@ def forward(
             )
             term = TERM(values) * (unit if MULTIPLIES else LOG2E)
         if HIDES:
-            there = seen(KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, KEEP, CAUSAL, TURNED=False)
+            there = seen(
+                KEEP_AT, keep_q, keep_k, rows, columns, n_q, n_k, lower, upper, KEEP, LOWER, UPPER, TURNED=False
+            )
         new_tops, new_sums, new_outs = (), (), ()
         for h in tl.static_range(SHARE):
-            key = strip(K + sample * k_b + (head + h) * k_h, k_n, columns, n_k, D, BLOCK_D)
+            key = strip(K + sample * k_b + (head + h) // REPEAT * k_h, k_n, columns, n_k, D, BLOCK_D)
             score = tl.dot(queries[h], tl.trans(key), input_precision=PRECISION)
             if SOFTCAP:
                 score = bounded(score * scale, softcap)
@@ -86,7 +91,7 @@ def forward(
             new_sums = new_sums + (sums[h] * fade + tl.sum(weight, 1),)
             if DROPOUT:
                 weight *= pattern(seed + sample * heads + head + h, rows, columns, n_k, dropout, TURNED=False)
-            value = strip(V + sample * v_b + (head + h) * v_h, v_n, columns, n_k, DV, BLOCK_DV)
+            value = strip(V + sample * v_b + (head + h) // REPEAT * v_h, v_n, columns, n_k, DV, BLOCK_DV)
             out = tl.dot(weight.to(value.dtype), value, outs[h] * fade[:, None], input_precision=PRECISION)
             new_outs = new_outs + (out,)
         tops, sums, outs = new_tops, new_sums, new_outs

@@ -28,7 +28,7 @@ KERNELS: dict[str, Any] = {
     "values": values_gradient,
 }
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}  # torch.get_float32_matmul_precision
-TUNED_APART = ("D", "DV", "R", "MASK", "MULTIPLIES", "CAUSAL", "KEEP", "DROPOUT")  # kinds of call
+TUNED_APART = ("D", "DV", "R", "MASK", "MULTIPLIES", "LOWER", "UPPER", "KEEP", "DROPOUT")  # kinds of call
 
 
 def padded(width: int) -> int:
@@ -52,7 +52,7 @@ def strides(name: str, tensor: Tensor | None, letters: str) -> dict[str, int]:
 def hides(arguments: dict[str, Any]) -> bool:
     """Whether a tile can hold places that no query may see."""
     ragged = arguments["n_q"] % arguments["BLOCK_M"] or arguments["n_k"] % arguments["BLOCK_N"]
-    return bool(arguments["KEEP"] != ALL_KEYS or arguments["CAUSAL"] or ragged)
+    return bool(arguments["KEEP"] != ALL_KEYS or arguments["LOWER"] or arguments["UPPER"] or ragged)
 
 
 @functools.cache
@@ -85,9 +85,10 @@ class Fixed:
 class Call:
     """One attention: what its kernels have in common, and how they are launched.
 
-    tensors: query (B, H, N_q, d), key (B, H, N_k, d), value (B, H, N_k, d_v), and left, right and bias of a mask: its
-    factors, of a rank up to 256; or bias alone, the values, (B or 1, 1 or H, N_q, N_k); or nothing. keep: bool,
-    broadcasts to (B, H, N_q, N_k). seed: of the dropout pattern.
+    tensors: query (B, H, N_q, d), key (B, H_k, N_k, d), value (B, H_k, N_k, d_v), H a multiple of H_k, and left, right
+    and bias of a mask: its factors, of a rank up to 256; or bias alone, the values, (B or 1, 1 or H, N_q, N_k); or
+    nothing. keep: bool, broadcasts to (B, H, N_q, N_k). lower, upper: diagonals; query i sees keys i + lower <= j <=
+    i + upper, None sees all on that side. seed: of the dropout pattern.
     """
 
     def __init__(
@@ -96,7 +97,8 @@ class Call:
         keep: Tensor | None,
         fusion: Fusion,
         scale: float,
-        causal: bool,
+        lower: int | None,
+        upper: int | None,
         dropout: float,
         softcap: float | None,
         seed: int,
@@ -106,6 +108,7 @@ class Call:
         self.query, self.key, self.value = (side_by_side(t) for t in (query, key, value))
         self.batch, self.heads, self.n_q, d = query.shape
         self.n_k, dv = value.shape[2:]
+        self.repeat = self.heads // key.shape[1]  # heads of the query per head of the key
         self.left, self.right, self.bias = (None if t is None else side_by_side(t) for t in (left, right, bias))
         kept = None if keep is None else keep.view(torch.uint8)
         mask = FACTORS if left is not None else NO_MASK if bias is None else DENSE
@@ -125,10 +128,12 @@ class Call:
             "batch": self.batch, "heads": self.heads, "n_q": self.n_q, "n_k": self.n_k,
             "scale": float(scale), "softcap": float(softcap or 1.0), "dropout": float(dropout), "seed": seed,
             "TERM": term, "SLOPE": slope, "MULTIPLIES": fusion.multiplies and mask != NO_MASK, "MASK": mask,
-            "HAS_BIAS": left is not None and bias is not None, "KEEP": by, "CAUSAL": causal,
+            "HAS_BIAS": left is not None and bias is not None, "KEEP": by,
+            "lower": lower or 0, "upper": upper or 0, "LOWER": lower is not None, "UPPER": upper is not None,
             "SOFTCAP": softcap is not None, "DROPOUT": dropout > 0.0,
             "PRECISION": PRECISIONS[torch.get_float32_matmul_precision()],
             "D": d, "DV": dv, "R": rank, "BLOCK_D": padded(d), "BLOCK_DV": padded(dv), "BLOCK_R": padded(rank),
+            "REPEAT": self.repeat,
         }  # fmt: skip
 
     def choice(self, name: str) -> Choice:
@@ -152,9 +157,8 @@ class Call:
         self.launch("delta", self.n_q, OUT=out, GRAD=grad, DELTA=delta, **of_lse, **places)
 
         given = {"GRAD": grad, "LSE": lse, "DELTA": delta, **strides("grad", grad, "bhn")}
-        d_query, d_key, d_value = (
-            torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (self.query, self.key, self.value)
-        )
+        d_query = torch.empty(self.query.shape, dtype=self.query.dtype, device=self.query.device)
+        d_key, d_value = (self.by_head(t) for t in (self.key, self.value))
         factored = learns and self.left is not None
         d_left = self.partial("rows", factored, self.n_q, self.arguments["R"])
         self.launch("rows", self.n_q, LEARNS=factored, D_Q=d_query, D_LEFT=d_left, **given)
@@ -168,7 +172,16 @@ class Call:
             self.launch("values", self.n_q, D_VALUES=d_bias, **matrices, **given)
         mask = zip((d_left, d_right, d_bias), (self.left, self.right, self.bias), strict=True)
         sums = (None if t is None or not learns else d.sum_to_size(t.shape).to(t.dtype) for d, t in mask)
-        return [d_query, d_key, d_value, *sums]
+        return [d_query, self.over_heads(d_key), self.over_heads(d_value), *sums]
+
+    def by_head(self, tensor: Tensor) -> Tensor:
+        """Room for the gradient of keys or values: of one that serves several heads, a part for each of them."""
+        shape = (self.batch, self.heads, *tensor.shape[2:])
+        return self.query.new_empty(shape, dtype=tensor.dtype if self.repeat == 1 else torch.float32)
+
+    def over_heads(self, grad: Tensor) -> Tensor:
+        """The sum of those parts, in order."""
+        return grad if self.repeat == 1 else grad.unflatten(1, (-1, self.repeat)).sum(2)
 
     def partial(self, name: str, wanted: bool, rows: int, width: int) -> Tensor:
         """What each program of a kernel, for its heads, adds to a part of the mask; they are summed in order."""

@@ -57,15 +57,20 @@ def seen(
     columns,
     n_q,
     n_k,
+    lower,
+    upper,
     KEEP: tl.constexpr,
-    CAUSAL: tl.constexpr,
+    LOWER: tl.constexpr,
+    UPPER: tl.constexpr,
     TURNED: tl.constexpr,
 ):
-    """Where a query may attend to a key: padding, the end of the sequence and causality, as one tile."""
+    """Where a query may attend to a key: padding, the end of the sequence, causality and a window, as one tile."""
     row, column = (rows[None, :], columns[:, None]) if TURNED else (rows[:, None], columns[None, :])
     there = (column < n_k) & (row < n_q)
-    if CAUSAL:
-        there = there & (column <= row + (n_k - n_q))
+    if LOWER:
+        there = there & (column >= row + lower)
+    if UPPER:
+        there = there & (column <= row + upper)
     if KEEP == KEYS:
         kept = tl.load(KEEP_AT + columns.to(tl.int64) * keep_k, mask=columns < n_k, other=0) != 0
         there = there & (kept[:, None] if TURNED else kept[None, :])
