@@ -108,7 +108,7 @@ def sliding_window(
 ) -> Tensor:
     """The bool `keep` of a sliding window, (1, 1, N_q, N_k): query i sees keys from i - before to i + after.
 
-    attention's `window` is the same, and costs fewer keys where a backend leaves out what is outside.
+    attention's `window` is the same, and backends that can leave out the keys outside.
 
     It is structural, and no Mask: a soft mask cannot close a pair for certain under every fusion (a product with 0 is
     a score of 0), and backends have to know pairs that do not exist. Queries are aligned at the end. It has four

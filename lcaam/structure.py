@@ -60,7 +60,7 @@ def between(lower: int | None, upper: int | None, keep: Tensor | None, query: Te
 
 
 def diagonals(causal: bool, window: tuple[int, int] | None, n_q: int, n_k: int) -> tuple[int | None, int | None]:
-    """(lower, upper): query i sees keys i + lower <= j <= i + upper; None where that leaves out no key of any query."""
+    """(lower, upper): query i sees keys i + lower <= j <= i + upper; None for a side that leaves out no key at all."""
     before, after = (None, None) if window is None else window
     after = 0 if causal else after
     lower = None if before is None or before >= n_k - 1 else n_k - n_q - before

@@ -10,11 +10,13 @@ without a mask. Instructions are those of the innermost loop, of one warp, for o
 
 import argparse
 import itertools
+import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from scripts.benchmarks.common import about
 TARGETS = (80, 90, 100)
 SHARED = {80: 163, 90: 227, 100: 227}  # KiB of shared memory that a program may have (CUDA's programming guide)
 REGISTERS = 255
-KERNELS = ("forward", "rows", "columns", "values")
+KERNELS = ("forward", "rows", "columns", "values", "atomic")
 FUSIONS = ("none", "add", "mul", "gate", "temper")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 HEADS, TOKENS, SAMPLES = 12, 1024, 8
@@ -136,8 +138,24 @@ def described(kernel: Kernel) -> tuple[Any, dict[str, Any]]:
     call = Described(tensors, None, Fusion.parse(kernel.fusion), kernel.width**-0.5, None, upper, 0.0, None, 0)
     call.architecture = kernel.target
     out, lse = call.forward()
-    call.gradients(out, lse, out, None, learns=True)
+    for atomics in ("0", "1"):
+        with patched("LCAAM_ATOMICS", atomics):
+            call.gradients(out, lse, out, None, learns=True)
     return found[kernel.name]
+
+
+@contextmanager
+def patched(name: str, value: str) -> Iterator[None]:
+    """An environment variable with a value for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def kind_of(value: Any, constant: bool) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ TRITON_INTERPRET=0 python -m pytest tests/lcaam/test_triton.py -m ""     # on a 
 """
 
 import os
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
 if not (INTERPRETED or torch.cuda.is_available()):
     pytest.skip("no CUDA device, and TRITON_INTERPRET is not 1", allow_module_level=True)
+from lcaam.backends.triton import launching  # noqa: E402  # needs the package
+
 FUSED = [fusion.name for fusion in Fusion if not fusion.ignores_mask]
 LIMITS = {torch.float32: (1e-4, 1e-3), torch.float16: (2e-2, 2e-2), torch.bfloat16: (2e-2, 4e-2)}
 
@@ -171,6 +174,37 @@ def test_backward_twice_gives_the_same_bits():
     tensors = leaves(h=4, n_q=34, n_k=37)
     first, second = (outcome(tensors, "triton", "mul", torch.float32) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", ["one mask", "a mask per head", "padding", "softcap", "grouped, dense", "a window"])
+def test_with_atomics_it_is_the_same_up_to_rounding(name, monkeypatch):
+    monkeypatch.setenv("LCAAM_ATOMICS", "1")
+    sizes, options = split(CASES[name])
+    with ran() as kernels:
+        check(leaves(**sizes), "mul", **options)
+    assert "atomic" in kernels and not {"rows", "columns"} & set(kernels)
+
+
+def test_what_has_to_be_deterministic_uses_no_atomics(monkeypatch):
+    monkeypatch.setenv("LCAAM_ATOMICS", "1")
+    torch.use_deterministic_algorithms(True)
+    try:
+        with ran() as kernels:
+            outcome(leaves(), "triton", "mul", torch.float32)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert kernels == ["forward", "delta", "rows", "columns"]
+
+
+@contextmanager
+def ran():
+    """The names of the kernels that are launched."""
+    names, launch = [], launching.Call.launch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            launching.Call, "launch", lambda self, name, *a, **k: names.append(name) or launch(self, name, *a, **k)
+        )
+        yield names
 
 
 def test_a_mask_that_does_not_learn_costs_no_gradient_of_it():

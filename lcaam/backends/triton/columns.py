@@ -2,6 +2,9 @@
 
 A program owns BLOCK_N key columns of SHARE heads and walks over the query rows; its tiles are turned: (BLOCK_N,
 BLOCK_M). As in rows.py the gradient of a tile of the mask is summed over its heads in registers, without atomics.
+
+ATOMIC: the gradients of rows.py as well, added to memory by whoever comes first. The scores are made once instead of
+twice, and the sums depend on the order.
 """
 
 import triton
@@ -24,15 +27,15 @@ from lcaam.backends.triton.tiles import (
 
 @triton.jit
 def columns_gradient(
-    Q, K, V, LEFT, RIGHT, BIAS, KEEP_AT, GRAD, LSE, DELTA, D_K, D_V, D_RIGHT, D_BIAS,
+    Q, K, V, LEFT, RIGHT, BIAS, KEEP_AT, GRAD, LSE, DELTA, D_K, D_V, D_RIGHT, D_BIAS, D_Q, D_LEFT, d_left_b, d_left_h,
     q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n, grad_b, grad_h, grad_n,
     left_b, left_h, left_n, right_b, right_h, right_n, bias_b, bias_h, bias_q,
     keep_b, keep_h, keep_q, keep_k,
     heads, n_q, n_k, lower, upper, scale, softcap, dropout, seed,
     TERM: tl.constexpr, SLOPE: tl.constexpr, MULTIPLIES: tl.constexpr, MASK: tl.constexpr, HAS_BIAS: tl.constexpr,
     KEEP: tl.constexpr, LOWER: tl.constexpr, UPPER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr,
-    HIDES: tl.constexpr,
-    LEARNS: tl.constexpr, PRECISION: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, R: tl.constexpr,
+    HIDES: tl.constexpr, LEARNS: tl.constexpr, ATOMIC: tl.constexpr,
+    PRECISION: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, R: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_R: tl.constexpr,
     REPEAT: tl.constexpr, SHARE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -58,6 +61,9 @@ def columns_gradient(
         d_keys = d_keys + (tl.zeros((BLOCK_N, BLOCK_D), tl.float32),)
         d_values_of = d_values_of + (tl.zeros((BLOCK_N, BLOCK_DV), tl.float32),)
 
+    # as in rows.py
+    of_score = (scale if SOFTCAP else 1.0) / LOG2E if MULTIPLIES else scale
+    of_term = scale if MULTIPLIES and not SOFTCAP else 1.0
     begin, end = 0, n_q
     if UPPER:
         begin = tl.maximum(first - upper, 0) // BLOCK_M * BLOCK_M
@@ -99,21 +105,28 @@ def columns_gradient(
             new_values = new_values + (d_value,)
             d_score, part = through_fusion(weight, d_weight, delta[None, :], score, term, softcap, MULTIPLIES, SOFTCAP)
             d_term += part
-            d_key = tl.dot(d_score.to(query.dtype), query, d_keys[h], input_precision=PRECISION)
-            new_keys = new_keys + (d_key,)
+            d_score = d_score.to(query.dtype)
+            new_keys = new_keys + (tl.dot(d_score, query, d_keys[h], input_precision=PRECISION),)
+            if ATOMIC:
+                d_query = tl.dot(tl.trans(d_score), keys[h], input_precision=PRECISION) * of_score
+                at = D_Q + (sample * heads + head + h) * n_q * D
+                put(at, D, rows, n_q, d_query, D, BLOCK_D, ADDS=True)
         d_keys, d_values_of = new_keys, new_values
         if MASK == FACTORED and LEARNS:
             d_values = d_term * SLOPE(values)
-            d_right = tl.dot(d_values.to(left.dtype), left, d_right, input_precision=PRECISION)
             if HAS_BIAS:
                 d_bias += tl.sum(d_values, 1)
+            d_values = d_values.to(left.dtype)
+            d_right = tl.dot(d_values, left, d_right, input_precision=PRECISION)
+            if ATOMIC:
+                d_left = tl.dot(tl.trans(d_values), right, input_precision=PRECISION) * of_term
+                at = D_LEFT + sample * d_left_b + head * d_left_h
+                put(at, R, rows, n_q, d_left, R, BLOCK_R, ADDS=True)
 
     for h in tl.static_range(SHARE):
-        d_key = d_keys[h] * ((scale if SOFTCAP else 1.0) / LOG2E if MULTIPLIES else scale)  # as in rows.py
-        put(D_K + (sample * heads + head + h) * n_k * D, D, columns, n_k, d_key, D, BLOCK_D)
+        put(D_K + (sample * heads + head + h) * n_k * D, D, columns, n_k, d_keys[h] * of_score, D, BLOCK_D)
         put(D_V + (sample * heads + head + h) * n_k * DV, DV, columns, n_k, d_values_of[h], DV, BLOCK_DV)
     if MASK == FACTORED and LEARNS:
-        factor = scale if MULTIPLIES and not SOFTCAP else 1.0
-        put(D_RIGHT + strand.to(tl.int64) * n_k * R, R, columns, n_k, d_right * factor, R, BLOCK_R)
+        put(D_RIGHT + strand.to(tl.int64) * n_k * R, R, columns, n_k, d_right * of_term, R, BLOCK_R)
         if HAS_BIAS:
-            tl.store(D_BIAS + strand.to(tl.int64) * n_k + columns, d_bias * factor, mask=columns < n_k)
+            tl.store(D_BIAS + strand.to(tl.int64) * n_k + columns, d_bias * of_term, mask=columns < n_k)

@@ -14,7 +14,7 @@ from lcaam.backends.triton.columns import columns_gradient
 from lcaam.backends.triton.delta import row_deltas
 from lcaam.backends.triton.forward import forward
 from lcaam.backends.triton.rows import rows_gradient
-from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Choice, Tile, choice
+from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Choice, Tile, atomics, choice
 from lcaam.backends.triton.terms import device_functions
 from lcaam.backends.triton.tiles import ALL_KEYS, BY_KEY, BY_PAIR, DENSE, FACTORS, NO_MASK
 from lcaam.backends.triton.values import values_gradient
@@ -25,6 +25,7 @@ KERNELS: dict[str, Any] = {
     "delta": row_deltas,
     "rows": rows_gradient,
     "columns": columns_gradient,
+    "atomic": columns_gradient,
     "values": values_gradient,
 }
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}  # torch.get_float32_matmul_precision
@@ -63,7 +64,9 @@ def prepared(name: str, tiles: tuple[Tile, ...], size: int) -> Any:
     if INTERPRETED or len(tiles) == 1 or os.environ.get("LCAAM_AUTOTUNE") == "0":
         return Fixed(kernel, blocks(names, tiles[0]), tiles[0])
     configs = [triton.Config(blocks(names, tile), num_warps=tile.warps, num_stages=tile.stages) for tile in tiles]
-    return triton.autotune(configs, [word for word in TUNED_APART if word in names], cache_results=True)(kernel)
+    adds = ["D_Q", "D_LEFT"] if name == "atomic" else []
+    kinds = [word for word in TUNED_APART if word in names]
+    return triton.autotune(configs, kinds, reset_to_zero=adds, cache_results=True)(kernel)
 
 
 def blocks(names: list[str], tile: Tile) -> dict[str, int]:
@@ -157,15 +160,22 @@ class Call:
         self.launch("delta", self.n_q, OUT=out, GRAD=grad, DELTA=delta, **of_lse, **places)
 
         given = {"GRAD": grad, "LSE": lse, "DELTA": delta, **strides("grad", grad, "bhn")}
-        d_query = torch.empty(self.query.shape, dtype=self.query.dtype, device=self.query.device)
+        factored, rank = learns and self.left is not None, self.arguments["R"]
+        name = "atomic" if atomics() else "columns"
+        if name == "atomic":
+            groups = 1 if self.one_mask else self.heads
+            d_query = torch.zeros(self.query.shape, dtype=torch.float32, device=self.query.device)
+            d_left = d_query.new_zeros(self.batch, groups, self.n_q, rank) if factored else d_query
+        else:
+            d_query = torch.empty(self.query.shape, dtype=self.query.dtype, device=self.query.device)
+            d_left = self.partial("rows", factored, self.n_q, rank)
+            self.launch("rows", self.n_q, LEARNS=factored, D_Q=d_query, D_LEFT=d_left, **given)
         d_key, d_value = (self.by_head(t) for t in (self.key, self.value))
-        factored = learns and self.left is not None
-        d_left = self.partial("rows", factored, self.n_q, self.arguments["R"])
-        self.launch("rows", self.n_q, LEARNS=factored, D_Q=d_query, D_LEFT=d_left, **given)
-        d_right = self.partial("columns", factored, self.n_k, self.arguments["R"])
-        d_bias = self.partial("columns", factored and self.bias is not None, 1, self.n_k)
-        written = {"D_K": d_key, "D_V": d_value, "D_RIGHT": d_right, "D_BIAS": d_bias}
-        self.launch("columns", self.n_k, LEARNS=factored, **written, **given)
+        d_right = self.partial(name, factored, self.n_k, rank)
+        d_bias = self.partial(name, factored and self.bias is not None, 1, self.n_k)
+        written = {"D_K": d_key, "D_V": d_value, "D_RIGHT": d_right, "D_BIAS": d_bias, "D_Q": d_query, "D_LEFT": d_left}
+        written |= strides("d_left", d_left, "bh") | {"ATOMIC": name == "atomic"}
+        self.launch(name, self.n_k, LEARNS=factored, **written, **given)
         if learns and self.left is None and self.bias is not None:
             d_bias = self.query.new_empty(self.bias.shape, dtype=torch.float32)
             matrices = {"OF_SAMPLE": d_bias.shape[0] > 1, "OF_HEAD": d_bias.shape[1] > 1}
@@ -175,7 +185,7 @@ class Call:
         return [d_query, self.over_heads(d_key), self.over_heads(d_value), *sums]
 
     def by_head(self, tensor: Tensor) -> Tensor:
-        """Room for the gradient of keys or values: of one that serves several heads, a part for each of them."""
+        """Room for the gradient of keys or values, with a part for each head of the query that one serves."""
         shape = (self.batch, self.heads, *tensor.shape[2:])
         return self.query.new_empty(shape, dtype=tensor.dtype if self.repeat == 1 else torch.float32)
 
@@ -199,7 +209,7 @@ class Call:
             strands = more["D_VALUES"].shape[0] * more["D_VALUES"].shape[1]
 
         def grid(sizes: dict[str, int]) -> tuple[int]:
-            block = sizes["BLOCK_N" if name == "columns" else "BLOCK_M"]
+            block = sizes["BLOCK_N" if name in ("columns", "atomic") else "BLOCK_M"]
             across = triton.cdiv(self.n_k, sizes["BLOCK_N"]) if name == "values" else 1
             return (strands * triton.cdiv(length, block) * across,)
 

@@ -8,10 +8,18 @@ fusion that needs most. On a GPU those of a kind of call are timed once and the 
 import os
 from dataclasses import dataclass
 
+import torch
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself asks, when its functions are made
 WIDEST = 256  # of heads and of factors; wider factors are multiplied out
 NARROWEST = 16  # what a tensor core multiplies at least
 SHARED_BY_INTERPRETER = 2
+
+
+def atomics() -> bool:
+    """Whether gradients may be summed by atomics, in an order that differs from call to call: LCAAM_ATOMICS=1, unless
+    torch.use_deterministic_algorithms forbids it."""
+    return os.environ.get("LCAAM_ATOMICS") == "1" and not torch.are_deterministic_algorithms_enabled()
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,21 @@ TABLE: dict[int, dict[str, dict[int, Choice]]] = {
         "forward": {64: tried(1, (128, 64, 8, 2), (64, 64, 4, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 4, 2))},
         "rows": {64: tried(1, (64, 32, 4, 2), (64, 32, 8, 2)), 128: tried(1, (32, 32, 4, 2), (64, 32, 8, 2))},
         "columns": {64: tried(1, (32, 64, 4, 2), (32, 64, 8, 2)), 128: tried(1, (16, 64, 8, 2), (32, 32, 8, 2))},
+        "atomic": {64: tried(1, (32, 64, 8, 2), (32, 32, 4, 1)), 128: tried(1, (16, 64, 8, 2), (32, 32, 8, 1))},
         "values": {64: tried(1, (64, 32, 4, 2), (32, 32, 4, 1)), 128: tried(1, (32, 32, 4, 1))},
     },
     90: {
         "forward": {64: tried(2, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 4, 2))},
         "rows": {64: tried(2, (128, 32, 8, 2), (64, 32, 8, 2)), 128: tried(1, (64, 64, 8, 2), (64, 32, 4, 2))},
         "columns": {64: tried(1, (32, 64, 4, 2), (32, 64, 8, 2)), 128: tried(1, (32, 64, 8, 2), (32, 32, 4, 2))},
+        "atomic": {64: tried(1, (32, 64, 8, 2), (32, 32, 4, 1)), 128: tried(1, (16, 64, 8, 2), (32, 32, 8, 1))},
         "values": {64: tried(1, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (64, 64, 8, 2), (64, 32, 4, 2))},
     },
     100: {
         "forward": {64: tried(2, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 4, 2))},
         "rows": {64: tried(2, (128, 32, 8, 2), (64, 32, 8, 2)), 128: tried(1, (128, 64, 8, 2), (64, 64, 8, 2))},
         "columns": {64: tried(1, (64, 128, 8, 2), (64, 64, 8, 2)), 128: tried(1, (64, 64, 8, 2))},
+        "atomic": {64: tried(1, (32, 64, 8, 2), (32, 32, 4, 1)), 128: tried(1, (16, 64, 8, 2), (32, 32, 8, 1))},
         "values": {64: tried(1, (128, 64, 8, 2), (64, 64, 8, 2)), 128: tried(1, (64, 64, 8, 2), (64, 32, 4, 2))},
     },
 }

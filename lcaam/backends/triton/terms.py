@@ -85,7 +85,7 @@ def one(m):
 
 @triton.jit
 def log_near_one(x):
-    """log(x) of 1 <= x <= 2, to 2^-22: one instruction, where tl.log is exact to the last digit and takes about 20."""
+    """log(x) of 1 <= x <= 2, to 2^-22: one instruction; tl.log is exact to the last digit and takes about 20."""
     if EXACT:
         return tl.log(x)
     return LN2 * tl.inline_asm_elementwise(

@@ -26,14 +26,17 @@ def strip(start, stride, places, limit, WIDTH: tl.constexpr, BLOCK: tl.constexpr
 
 
 @triton.jit
-def put(start, stride, places, limit, values, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Writes what `strip` would read."""
+def put(start, stride, places, limit, values, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ADDS: tl.constexpr = False):
+    """Writes what `strip` would read, or adds to it."""
     column = tl.arange(0, BLOCK)
     there = (places < limit)[:, None]
     if BLOCK != WIDTH:
         there = there & (column < WIDTH)[None, :]
     at = start + places.to(tl.int64)[:, None] * stride + column[None, :]
-    tl.store(at, values.to(start.dtype.element_ty), mask=there)
+    if ADDS:
+        tl.atomic_add(at, values.to(start.dtype.element_ty), mask=there, sem="relaxed")
+    else:
+        tl.store(at, values.to(start.dtype.element_ty), mask=there)
 
 
 @triton.jit
