@@ -4,7 +4,7 @@
 #     scripts/gpu_suite.sh [FOLDER]        default: docs/results/gpu; PYTHON=... chooses another interpreter
 #
 # 1. the fused kernels, compiled, against the equation in float32, float16 and bfloat16, and in torch.compile
-# 2. the attention benchmark; its seconds go to lcaam/gpu_costs.json, which `auto` reads
+# 2. the attention benchmark; its seconds go to lcaam/gpu_costs.json, which `auto` reads; gradients by atomics beside it
 # 3. one mini run of each task with masks, in bf16-mixed
 # 4. latency and memory of the paper's models (scripts.cost)
 #
@@ -39,8 +39,10 @@ PYTHON
 cat "$out/suite.txt"
 
 part kernels 150 "$python" -m pytest -q -p no:cacheprovider tests/lcaam/test_triton.py -m "slow or not slow" -k "not any_sizes"
-part attention 210 "$python" -m scripts.benchmark attention --device cuda --minutes 3 --costs --fusions mul add \
+part attention 180 "$python" -m scripts.benchmark attention --device cuda --minutes 2.6 --costs --fusions mul add \
     --out "$out/benchmark_attention.json"
+part atomics 40 env LCAAM_ATOMICS=1 "$python" -m scripts.benchmark attention --device cuda --minutes 0.5 --fusions mul \
+    --lengths 834 8192 --batches 8 --rivals triton --out "$out/benchmark_attention_atomics.json"
 for experiment in madv2 qvhighlights imagenet1k msrvtt; do
     part "$experiment" 40 "$python" train.py "experiment=${experiment}_multi_lcaam" scale=mini trainer=gpu logger=csv \
         floors.enabled=false trainer.max_steps=50 trainer.val_check_interval=50 "paths.log_dir=$out/runs"

@@ -174,8 +174,8 @@ class Call:
         d_right = self.partial(name, factored, self.n_k, rank)
         d_bias = self.partial(name, factored and self.bias is not None, 1, self.n_k)
         written = {"D_K": d_key, "D_V": d_value, "D_RIGHT": d_right, "D_BIAS": d_bias, "D_Q": d_query, "D_LEFT": d_left}
-        written |= strides("d_left", d_left, "bh") | {"ATOMIC": name == "atomic"}
-        self.launch(name, self.n_k, LEARNS=factored, **written, **given)
+        places = strides("d_left", d_left, "bh")
+        self.launch(name, self.n_k, LEARNS=factored, ATOMIC=name == "atomic", **places, **written, **given)
         if learns and self.left is None and self.bias is not None:
             d_bias = self.query.new_empty(self.bias.shape, dtype=torch.float32)
             matrices = {"OF_SAMPLE": d_bias.shape[0] > 1, "OF_HEAD": d_bias.shape[1] > 1}
