@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from configs.errors import ConfigError, listed, nearest
 from configs.sweeping import SEED, sweeper_of
+from datamodules.evaluated import in_words
 from scripts.table.again import check_names, with_again
 from scripts.table.contrasts import baseline_of, baselines, compared, named, registered
 from scripts.table.expected import Expected, expected_rows, key_of
@@ -141,8 +142,26 @@ def published_of(one: Expected, of_table: dict[str, str] | None) -> dict[str, st
     return dict(one.cfg.paper) if all(key_of(word) == "experiment" for word in one.overrides) else {}
 
 
+def test_sets(runs: Iterable[dict[str, Any]]) -> str:
+    """What the runs were tested on, if that is not the same for all that say so: a score of another set is another
+    score. Empty if all is well."""
+    count: dict[str, int] = {}
+    for run in runs:
+        if about := run.get("evaluation"):
+            left_out = about["left_out"].get("test")
+            words = f"{about['tested']:,} {about['unit']}"
+            words += f" of the split {about['split']}" if about["split"] else ""
+            words += f" without {in_words(left_out)}" if left_out else ""
+            count[words] = count.get(words, 0) + 1
+    if len(count) < 2:
+        return ""
+    sets = "; ".join(f"{words} ({number} run{'s' if number > 1 else ''})" for words, number in count.items())
+    return f"runs were tested on {len(count)} different sets, whose scores cannot be compared: {sets}"
+
+
 def states(table: Table) -> None:
-    """Notes the states of the code and the versions of packages, with a remark if there are several of either."""
+    """Notes the states of the code and the versions of packages, with a remark if there are several of either, or of
+    test sets."""
     runs = [run for row in table.rows if row.of is None for run in row.runs.values()]
     counted: dict[str, int] = {}
     for run in runs:
@@ -162,3 +181,5 @@ def states(table: Table) -> None:
             f"{name} {', '.join(dict.fromkeys(str(one.get(name)) for one in table.versions))}" for name in apart
         )
         table.remarks.insert(0, f"runs with {len(table.versions)} sets of package versions: {which}")
+    if line := test_sets(runs):
+        table.remarks.insert(0, line)

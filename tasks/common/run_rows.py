@@ -20,6 +20,7 @@ NESTED = ("optimized", "parameters", "floors")  # as JSON
 LATER = (  # as JSON; older files lack them
     "interventions",  # metrics of the same weights with other masks
     "validations",  # [[step, val/loss], ...] over training
+    "evaluation",  # what the test was of
 )
 METRIC = "metric "  # before the names of metrics
 

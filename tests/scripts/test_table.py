@@ -13,6 +13,7 @@ import time
 import pytest
 
 from configs.identity import identity
+from datamodules.evaluated import Evaluated
 from scripts.table import command, csv_rows, latex, making, markdown, words
 from scripts.table.contrasts import verdict
 from scripts.table.expected import expected_rows
@@ -142,6 +143,23 @@ def test_runs_of_several_commits_and_versions_are_flagged(shelf):
     assert "runs of 2 commits: aaaaaaa (4), bbbbbbb with changes (1)" in table.remarks
     assert "runs with 2 sets of package versions: torch 2.9, 2.10" in table.remarks
     assert len(table.versions) == 2
+
+
+def test_runs_with_other_test_sets_are_flagged_also_from_a_csv_file(shelf, tmp_path):
+    whole = Evaluated("clips", {"test": 100}, "names in videos.csv").record(100)
+    less = Evaluated("clips", {"test": 98}, "names in videos.csv", {"test": {"clip without a file": 2}}).record(98)
+    for seed in SEEDS:
+        shelf.leave(0, seed, evaluation=whole)
+    assert not any("tested on" in remark for remark in shelf.table().remarks)
+    folder = shelf.leave(1, 0, evaluation=less)
+    record = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").unlink()
+    write_rows(tmp_path / "rows.csv", [row_of(record, record["identity"])])
+    shelf.rows[0].cfg.sweep.known = [f"{tmp_path}/rows.csv"]
+    assert (
+        "runs were tested on 2 different sets, whose scores cannot be compared: 100 clips of the split names in "
+        "videos.csv (4 runs); 98 clips of the split names in videos.csv without 2 x clip without a file (1 run)"
+    ) in shelf.table().remarks
 
 
 def test_a_committed_csv_counts(shelf, tmp_path):

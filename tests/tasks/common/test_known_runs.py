@@ -161,6 +161,7 @@ def test_a_run_comes_back_from_its_row(tmp_path: Path) -> None:
         "seconds": {"fit": 2.5},
         "interventions": {},
         "validations": {},
+        "evaluation": {},
         "metrics": {**RECORD["metrics"], "new": None},
     }
     assert again == expected
