@@ -28,6 +28,7 @@ KERNELS: dict[str, Any] = {
     "atomic": columns_gradient,
     "values": values_gradient,
 }
+WIDE = 64
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}  # torch.get_float32_matmul_precision
 TUNED_APART = ("D", "DV", "R", "MASK", "MULTIPLIES", "LOWER", "UPPER", "KEEP", "DROPOUT")  # kinds of call
 
@@ -214,6 +215,8 @@ class Call:
             return (strands * triton.cdiv(length, block) * across,)
 
         arguments = self.arguments | more | {"SHARE": choice.share}
+        if name == "atomic":  # narrower products beside its wide ones make the compiler spill
+            arguments["BLOCK_R"] = max(arguments["BLOCK_R"], WIDE)
         self.run(name, choice, grid, {key: arguments[key] for key in KERNELS[name].arg_names if key in arguments})
 
     def run(self, name: str, choice: Choice, grid: Callable, arguments: dict[str, Any]) -> None:
