@@ -32,7 +32,8 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit, and whether tracked files differ from it; both None outside a git checkout."""
+    """The commit, and whether tracked files differ from it, those of docs/ apart: no run reads its code there, and
+    commands write their tables there while others run. Both None outside a git checkout."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -41,7 +42,7 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)docs")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
