@@ -15,6 +15,7 @@ from lcaam.backends.triton.tiles import (
     NONE,
     bounded,
     fused,
+    keys_of,
     mask_values,
     pattern,
     put,
@@ -56,11 +57,7 @@ def forward(
         sums = sums + (tl.zeros((BLOCK_M,), tl.float32),)
         outs = outs + (tl.zeros((BLOCK_M, BLOCK_DV), tl.float32),)
 
-    begin, end = 0, n_k
-    if LOWER:
-        begin = tl.maximum(first + lower, 0) // BLOCK_N * BLOCK_N
-    if UPPER:
-        end = tl.minimum(n_k, first + BLOCK_M + upper)
+    begin, end = keys_of(first, n_k, lower, upper, LOWER, UPPER, BLOCK_M, BLOCK_N)
     for start in tl.range(begin, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
         term = 0.0

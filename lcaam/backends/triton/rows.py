@@ -14,6 +14,7 @@ from lcaam.backends.triton.tiles import (
     NONE,
     attended,
     bounded,
+    keys_of,
     mask_values,
     pattern,
     put,
@@ -60,11 +61,7 @@ def rows_gradient(
         deltas = deltas + (tl.load(DELTA + at, mask=rows < n_q, other=0.0),)
         d_queries = d_queries + (tl.zeros((BLOCK_M, BLOCK_D), tl.float32),)
 
-    begin, end = 0, n_k
-    if LOWER:
-        begin = tl.maximum(first + lower, 0) // BLOCK_N * BLOCK_N
-    if UPPER:
-        end = tl.minimum(n_k, first + BLOCK_M + upper)
+    begin, end = keys_of(first, n_k, lower, upper, LOWER, UPPER, BLOCK_M, BLOCK_N)
     for start in tl.range(begin, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
         term = 0.0

@@ -84,6 +84,19 @@ def seen(
 
 
 @triton.jit
+def keys_of(
+    first, n_k, lower, upper, LOWER: tl.constexpr, UPPER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    """Where the keys begin and end that any of BLOCK_M query rows from `first` on may see, in whole tiles of them."""
+    begin, end = 0, n_k
+    if LOWER:
+        begin = tl.maximum(first + lower, 0) // BLOCK_N * BLOCK_N
+    if UPPER:
+        end = tl.minimum(n_k, first + BLOCK_M + upper)
+    return begin, end
+
+
+@triton.jit
 def pattern(seed, rows, columns, n_k, dropout, TURNED: tl.constexpr):
     """1 / (1 - dropout) for a weight that stays and 0 for one that goes: a function of seed and place alone."""
     place = rows[None, :] * n_k + columns[:, None] if TURNED else rows[:, None] * n_k + columns[None, :]
