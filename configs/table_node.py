@@ -38,7 +38,8 @@ class TableNode:
     published: the paper's figures of this table, by label and metric. figure: {x, y, by, scale}, x and by as overrides'
     keys, y a metric. interventions (docs/ladder.md): each gives a row to every row whose masks read their input, from
     the same runs tested again. budgets: shares of the steps; each gives every row a second one of shorter runs, which
-    go on from the long ones (task.schedule=wsd, callbacks=budgets).
+    go on from the long ones (task.schedule=wsd, callbacks=budgets). data_sets: the setting that makes another data set
+    (data.seed); differences are then also averaged over data sets.
     """
 
     question: str
@@ -53,6 +54,7 @@ class TableNode:
     figure: dict[str, Any] | None = None
     interventions: list[str] = field(default_factory=list)
     budgets: list[Inside] = field(default_factory=list)
+    data_sets: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.contrasts) > MOST_CONTRASTS:

@@ -46,6 +46,9 @@ def numbers(table: Table) -> Part:
             corrected = "p in sequence" if role == "primary" else "p (Holm)"
             header = [*BEFORE, corrected, *BEHIND]
             blocks.append(Grid(caption, header, [markdown.line_of(one) for one in found], wide=2))
+    if table.over_data_sets:
+        caption = "Over data sets: seeds averaged within each, the interval over data sets."
+        blocks.append(Grid(caption, markdown.DATA_HEADER, markdown.data_lines(table), wide=2))
     blocks += [*explained(table), *scatter(table)]
     blocks += [Note(as_sentence(text)) for text in (markdown.first_line(table), *missing(table), *table.remarks)]
     return Part("Numbers", [*blocks, Note(" ".join(markdown.NOTES.replace("*", "").split()))])

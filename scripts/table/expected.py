@@ -127,7 +127,7 @@ def of_row(name: str, words: Sequence[str]) -> DictConfig:
         cfg.paths.run_dir = "none yet"
         defaults = {"labels": {}, "metrics": [], "contrasts": [], "failed_below": {}, "published": {}, "figure": None}
         defaults |= {"interventions": [], "budgets": []}
-        cfg.table = OmegaConf.merge({**defaults, "primary": None, "margin": None}, cfg.table)
+        cfg.table = OmegaConf.merge({**defaults, "primary": None, "margin": None, "data_sets": None}, cfg.table)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"sweep={name}, row {' '.join(unmarked(words))}: {str(error).splitlines()[0]}") from error
     return cfg

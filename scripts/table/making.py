@@ -15,6 +15,7 @@ from configs.sweeping import SEED, sweeper_of
 from datamodules.evaluated import in_words
 from scripts.table.again import check_names, with_again
 from scripts.table.contrasts import baseline_of, baselines, compared, named, registered
+from scripts.table.data_sets import over_data_sets
 from scripts.table.expected import Expected, expected_rows, key_of
 from scripts.table.lookup import Files, files_of, filled
 from scripts.table.rungs import explanations
@@ -97,6 +98,8 @@ def table_of(name: str, task: str, expected: list[Expected], files: Files, whole
         row.published = published_of(one, node["published"].get(row.label))
     table.contrasts = compared(table, candidates, registered(table, candidates, node["contrasts"], whole), margin)
     table.explanations = explanations(table, candidates, margin)
+    if node["data_sets"] is not None:
+        table.over_data_sets = over_data_sets(rows, node["data_sets"], candidates, table.primary)
     states(table)
     return table
 

@@ -36,7 +36,7 @@ def page(table: Table) -> str:
     parts = [title, table.question, f"    {table.command}", first_line(table), missing_lines(table), scores(table)]
     if any(row.runs for row in table.rows):
         parts += [seeds(table), contrasts(table, "primary"), contrasts(table, "exploratory"), scatter(table)]
-        parts += [explanations(table), speed_of_learning(table)]
+        parts += [over_data_sets(table), explanations(table), speed_of_learning(table)]
     parts += ["\n".join(f"- {line}" for line in table.remarks), NOTES]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
@@ -162,6 +162,34 @@ def scatter(table: Table) -> str:
             lines[-1] += [deviation(rows[one.against], one.metric), words.p_value(one.p_scatter)]
     header = ["row", "std", "against", "its std", "p Brown-Forsythe"]
     return f"## Scatter between seeds: {table.primary} (exploratory)\n\n" + markdown(header, lines) if lines else ""
+
+
+def over_data_sets(table: Table) -> str:
+    """Differences averaged over data sets."""
+    if not table.over_data_sets:
+        return ""
+    title = f"## Over data sets: {table.primary} (exploratory)"
+    text = "Seeds are averaged within each data set; the interval is Student's over data sets, so it is about new data."
+    return f"{title}\n\n{text}\n\n" + markdown(DATA_HEADER, data_lines(table))
+
+
+DATA_HEADER = ("row", "minus", "data sets", "seeds each", "of each", "mean [95 %]", "std between data", "std of seeds")
+
+
+def data_lines(table: Table) -> list[list[str]]:
+    """A line per setting."""
+    return [
+        [
+            one.row,
+            one.against,
+            str(len(one.means)),
+            str(one.seeds),
+            "; ".join(f"{name} {words.number(mean, table.primary, sign=True)}" for name, mean in one.means.items()),
+            words.difference(one.mean, one.interval, table.primary),
+            *(words.number(value, table.primary) for value in (one.between, one.within)),
+        ]
+        for one in table.over_data_sets
+    ]
 
 
 def explanations(table: Table) -> str:

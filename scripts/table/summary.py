@@ -113,6 +113,25 @@ class Explanation:
 
 
 @dataclass
+class OverDataSets:
+    """The difference of the primary metric over several data sets: `row` minus `against`, without the data set's words.
+
+    means: the mean over seeds by data set. seeds: the fewest of one data set. interval: Student's 95 % over the data
+    sets; None of a single one. between: the standard deviation of the means; within: that of the differences around the
+    mean of their data set, pooled; None if there are too few.
+    """
+
+    row: str
+    against: str
+    means: dict[str, float]
+    seeds: int
+    mean: float
+    interval: tuple[float, float] | None
+    between: float | None
+    within: float | None
+
+
+@dataclass
 class Table:
     """A table of a sweep.
 
@@ -140,3 +159,4 @@ class Table:
     remarks: list[str]
     failed_below: float | None = None  # of the primary metric
     explanations: list[Explanation] = field(default_factory=list)
+    over_data_sets: list[OverDataSets] = field(default_factory=list)
