@@ -125,6 +125,7 @@ def attention(
     do the fusion.
     """
     check_padded(query, key, value)
+    check_kind(mask)
     fusion = agreed(fusion, None if mask is None else mask.fusion)
     times = 1  # query heads that share a key head
     if enable_gqa:
@@ -152,6 +153,7 @@ def attention(
             )
     keep = check_keep(keep, query, key)
     query, key, value = as_autocast(query, key, value)
+    check_numbers(query, key, value)
     if not torch.compiler.is_compiling():  # older compilers cannot read a ContextVar, and none should record calls
 
         def call() -> Call:
@@ -240,6 +242,13 @@ def find_backend(backend: str) -> Callable:
     return BACKENDS[backend]
 
 
+def check_kind(mask: Any) -> None:
+    """ValueError for a mask of another class, such as a tensor."""
+    if not (mask is None or isinstance(mask, Mask)):
+        hint = "a tensor of values is Mask.from_dense(tensor); " if isinstance(mask, Tensor) else ""
+        raise ValueError(f"mask is a {type(mask).__name__}, not a Mask: {hint}a mask network makes one of tokens")
+
+
 def check_padded(*tensors: Tensor) -> None:
     """ValueError for nested tensors (jagged or strided): they have no mask of one shape."""
     if any(tensor.is_nested for tensor in tensors):
@@ -263,6 +272,16 @@ def check_shapes(query: Tensor, key: Tensor, value: Tensor, times: int = 1) -> N
     heads = (query.shape[0], query.shape[1] // times)
     if heads != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query (B, H, N_q, d), key (B, H, N_k, d) and value (B, H, N_k, d_v) do not fit: {shapes}")
+
+
+def check_numbers(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """ValueError for numbers of several types, whole numbers, or tensors on several devices."""
+    dtypes, devices = [t.dtype for t in (query, key, value)], [t.device for t in (query, key, value)]
+    if len(set(dtypes)) > 1 or not dtypes[0].is_floating_point:
+        found = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise ValueError(f"query, key and value must be of one floating point type, are {found}")
+    if len(set(devices)) > 1:
+        raise ValueError(f"query, key and value must be on one device, are on {', '.join(map(str, devices))}")
 
 
 def check_mask(mask: Mask, query: Tensor) -> None:

@@ -1,5 +1,7 @@
 """Structural masks: which keys a query may attend to at all. They come after the fusion and always win."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ def check_keep(keep: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
         return None
     b, h, n_q, _ = query.shape
     n_k = key.shape[2]
+    if not isinstance(keep, Tensor):
+        raise ValueError(f"keep must be a bool tensor (True = attend), got a {type(keep).__name__}")
     if keep.dtype != torch.bool:
         raise ValueError(f"keep must be bool (True = attend), got {keep.dtype}")
     if keep.dim() == 2 and keep.shape == (b, n_k):
@@ -73,6 +77,6 @@ def check_window(window: tuple[int, int] | None) -> tuple[int, int] | None:
     if window is None:
         return None
     ends = tuple(window) if isinstance(window, (tuple, list)) else ()
-    if len(ends) != 2 or not all(isinstance(end, int) and not isinstance(end, bool) and end >= 0 for end in ends):
+    if len(ends) != 2 or not all(isinstance(end, Integral) and not isinstance(end, bool) and end >= 0 for end in ends):
         raise ValueError(f"window is (before, after), two whole numbers of at least 0, or None, got {window!r}")
-    return ends[0], ends[1]
+    return int(ends[0]), int(ends[1])

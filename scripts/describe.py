@@ -35,7 +35,7 @@ from datamodules.errors import DataError
 from scripts.arguments import parser_for
 from scripts.benchmarks.common import at_least_one
 from tasks.audio_description.describer import AudioDescriber, Description, Plan
-from tasks.audio_description.description_files import check_ending, write_descriptions
+from tasks.audio_description.description_files import check_output, write_descriptions
 from tasks.audio_description.fitting import TOO_LONG
 from tasks.common.cue_files import clock
 from tasks.common.errors import CheckpointError
@@ -43,11 +43,13 @@ from tasks.common.errors import CheckpointError
 
 def run(chosen: argparse.Namespace, console: Console) -> list[Description]:
     """Describes, writes what was asked for and returns the descriptions."""
-    if chosen.output:
-        check_ending(chosen.output)
-    for path in (chosen.movie, chosen.subtitles, chosen.gaps, chosen.video_rows, chosen.audio_rows):
-        if path is not None and not path.is_file():  # a language model may take a minute to load
+    inputs = [chosen.movie, chosen.subtitles, chosen.gaps, chosen.video_rows, chosen.audio_rows]
+    read = [path for path in inputs if path is not None]
+    for path in read:
+        if not path.is_file():  # a language model may take a minute to load
             raise DataError(f"{path}: there is no such file.")
+    if chosen.output:
+        check_output(chosen.output, read)
     decoding = {name: getattr(chosen, name) for name in ("num_beams", "max_new_tokens")}
     describer = AudioDescriber(
         chosen.checkpoint, chosen.clip, device=chosen.device, llm=chosen.llm,

@@ -31,7 +31,7 @@ from scripts.extracting import progress
 from scripts.opened import opened
 from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError
-from tasks.common.files import write_text
+from tasks.common.files import check_writable, write_text
 from tasks.image_classification.module import ImageClassification
 from tasks.image_classification.predictor import Found, ImagePredictor, images_below
 
@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Classifies, writes and prints what was asked for; returns the exit status."""
     if arguments.output and arguments.output.suffix not in ENDINGS:
         raise ConfigError(f"--output {arguments.output}: a file that ends in {', '.join(ENDINGS)}")
+    if arguments.output:
+        check_writable(arguments.output)
     if arguments.top < 1 or arguments.batch_size < 1:
         raise ConfigError(f"--top {arguments.top}, --batch-size {arguments.batch_size}: each at least 1")
     changes = [word for word in arguments.images if "=" in word and not Path(word).exists()]

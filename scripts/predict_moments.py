@@ -31,7 +31,7 @@ from datamodules.errors import DataError, some
 from datamodules.formats.names import file_name
 from scripts.arguments import parser_for
 from tasks.common.errors import CheckpointError
-from tasks.common.files import read_jsonl
+from tasks.common.files import check_writable, read_jsonl
 from tasks.moment_retrieval.answer_files import check_ending, write_answers
 from tasks.moment_retrieval.moment_figures import moments
 from tasks.moment_retrieval.predict import load
@@ -103,6 +103,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Predicts, writes what was asked for and returns the rows."""
     if arguments.output:
         check_ending(arguments.output)
+        check_writable(arguments.output)
     vid = arguments.vid or Path(arguments.video[0]).stem
     asked, sources = described(arguments, vid)
     predictor = MomentPredictor(arguments.checkpoint, arguments.clip, device=arguments.device)

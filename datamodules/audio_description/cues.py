@@ -22,7 +22,8 @@ ENDINGS = (".srt", ".vtt")
 ARROW = "-->"
 TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?!\S)")
 MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # <i>, <v Anna>, <00:01.000>, and {\an8} of other formats
-SOUNDS = re.compile(r"[\[(♪#].*[\])♪#]", re.DOTALL)  # [door slams], (music), ♪ la la ♪
+SOUNDS = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|♪[^♪]*♪|#[^#]*#")  # [door slams], (music), ♪ la la ♪
+LABEL = re.compile(r"[A-ZÀ-Þ][A-ZÀ-Þ0-9.' -]*:")  # ANNA: [sighs]
 
 
 class Cue(NamedTuple):
@@ -34,8 +35,10 @@ class Cue(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Whether it describes a sound or is sung, [door slams], instead of being spoken."""
-        return SOUNDS.fullmatch(self.text) is not None
+        """Whether it describes a sound or is sung, [door slams], and nothing in it is spoken."""
+        rest, count = SOUNDS.subn(" ", self.text)
+        rest = LABEL.sub(" ", rest)
+        return count > 0 and not any(letter.isalnum() for letter in rest)
 
 
 class Cues(NamedTuple):

@@ -9,6 +9,7 @@ What Python's reader raises, also for lists 200,000 deep or a number of 5,000 di
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from datamodules.formats.guard import reading
 from datamodules.formats.text import lines_of, read_text
 
 LINES = (".jsonl", ".ndjson")  # endings of files of JSON lines
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path, problem: str = "", *, pairs: Callable | None = None, **options: Any) -> Any:
@@ -57,9 +59,23 @@ def _begins_lines(text: str) -> bool:
 
 
 def parse_json(text: str | bytes, problem: str, pairs: Callable | None = None) -> Any:
-    """The value that a text holds. Raises DataError: "<problem> (<reason>)"."""
+    """The value that a text holds. Raises DataError: "<problem> (<reason>)"; also for half of a surrogate pair, such as
+    \\ud800, which no file that is written could hold."""
     with reading(problem):
-        return json.loads(text, object_pairs_hook=pairs)
+        value = json.loads(text, object_pairs_hook=pairs)
+        if HALF.search(text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")):
+            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")  # a whole pair is fine
+    return value
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its (key, value) pairs. ValueError for a key that is there twice, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} is there twice in one object")
+    return found
 
 
 def is_number(value: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from datamodules.errors import DataError
 from datamodules.formats.decoding import UTF8
-from datamodules.formats.json_text import value_or_lines
+from datamodules.formats.json_text import unique, value_or_lines
 from datamodules.formats.separated import ENDINGS, rows_of
 from datamodules.formats.text import read_text
 from datamodules.video_captioning.annotations import LEAVABLE, Annotations
@@ -94,5 +94,7 @@ def content_of(path: Path, encoding: str) -> tuple[Any, list[str] | None]:
         table = rows_of(path, text, lambda names: bool(video & set(names)) and bool(caption & set(names)))
         value, lines = table.rows, table.lines
     else:
-        value, lines = value_or_lines(path, read_text(path, encoding, f"{path}: not a readable json file", **options))
+        value, lines = value_or_lines(
+            path, read_text(path, encoding, f"{path}: not a readable json file", **options), pairs=unique
+        )
     return value, lines and [f"line {line}" for line in lines]

@@ -75,7 +75,12 @@ class BlockMask:
         values = self.cut(bias, block.rows, block.keys)
         if self.left is not None and self.right is not None:
             product = self.left @ self.right.transpose(-2, -1)
-            values = product if values is None else product.add_(values)
+            if values is None:
+                values = product
+            elif torch.broadcast_shapes(product.shape, values.shape) == product.shape:
+                values = product.add_(values)
+            else:  # the bias has more samples or groups than the factors
+                values = product + values
         self.values = values  # (samples, G, rows, keys) or None
         self.slope = fusion.slope
         self.multiplies = values is not None and fusion.multiplies

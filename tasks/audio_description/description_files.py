@@ -15,7 +15,7 @@ from typing import Any
 
 from datamodules.errors import DataError
 from tasks.common.cue_files import clock, srt, vtt
-from tasks.common.files import write_text
+from tasks.common.files import check_writable, write_text
 
 ENDINGS = (".vtt", ".srt", ".csv")
 COLUMNS = ("movie", "start", "end", "text_gen", "full_text", "words_per_second", "note")
@@ -27,6 +27,15 @@ def check_ending(path: Path) -> None:
         raise DataError(f"{path}: descriptions are written as {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}; name one.")
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file.")
+
+
+def check_output(path: Path, inputs: Sequence[Path]) -> None:
+    """DataError before any work: another ending, one of the files that are read, a place that cannot be written."""
+    check_ending(path)
+    for given in inputs:
+        if path.exists() and path.samefile(given):
+            raise DataError(f"{path}: is one of the files that are read; write the descriptions to another one.")
+    check_writable(path)
 
 
 def write_descriptions(path: Path, movie: str, found: Sequence[Any], about: Sequence[str] = ()) -> None:

@@ -34,7 +34,8 @@ class Sources:
     ) -> tuple[dict[str, FileRows | None], float]:
         """The tracks that the model reads (None: to be made of the movie), and the movie's seconds.
 
-        Raises DataError: a track that the movie lacks, rows of another kind, sound that cannot be made, no CLIP model.
+        Raises DataError: a track that the movie lacks, rows of another kind or length, sound that cannot be made, no
+        CLIP model.
         """
         needed = [name for name in ("video", "audio") if self.recipe.reads(name)]
         given = {name: None if rows[name] is None else self._given(name, Path(rows[name])) for name in needed}
@@ -45,9 +46,24 @@ class Sources:
             self._front_end()
         if "video" in made and self._clip is None:
             raise DataError(f"{movie}: its pictures are read by CLIP: {CLIP_NEEDED}. Or give rows: --video-rows.")
-        if movie is not None:
-            return given, looked_at(movie, sound="audio" in made).duration
-        return given, min(len(source.array) for source in given.values()) / self.recipe.fps
+        lengths = {OPTIONS[name]: len(source.array) for name, source in given.items() if source is not None}
+        if movie is None:
+            self._need_one_length(lengths)
+            return given, min(lengths.values()) / self.recipe.fps
+        duration = looked_at(movie, sound="audio" in made).duration
+        self._need_one_length(lengths | {str(movie): round(duration * self.recipe.fps)})
+        return given, duration
+
+    def _need_one_length(self, lengths: dict[str, int]) -> None:
+        """DataError for tracks that are not of one movie at one rate. lengths: in rows; a second may be missing, or one
+        row in fifty."""
+        least, most = min(lengths.values()), max(lengths.values())
+        if most - least > max(self.recipe.fps, most / 50):
+            told = ", ".join(f"{name} {count:,}" for name, count in lengths.items())
+            raise DataError(
+                f"the tracks are not equally long, in rows: {told}. The model reads {self.recipe.fps:g} rows a second "
+                "of both; are they of one movie, and was each made at that rate?"
+            )
 
     def of(
         self, movie: str | Path | None, given: dict[str, FileRows | None]

@@ -47,6 +47,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Raises StorageError before any work if `write_text` could not write there; makes the folder."""
+    draft = draft_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch()
+    except OSError as error:
+        raise StorageError(why_not_written(path, error)) from error
+    finally:
+        discard(draft)
+
+
 def draft_of(path: Path) -> Path:
     """Where this process writes what becomes `path`: in the same folder, so that renaming it moves no bytes."""
     return path.with_name(f".{path.name}.{os.getpid()}")

@@ -12,7 +12,7 @@ import pytest
 from datamodules.errors import DataError
 from datamodules.formats import numpy_files
 from datamodules.formats.guard import reading
-from datamodules.formats.json_text import parse_json, read_json
+from datamodules.formats.json_text import parse_json, read_json, unique
 from datamodules.formats.kept import nothing_kept, read_kept, write_kept
 from datamodules.formats.names import LONGEST, file_name
 from datamodules.formats.numpy_files import header_of_npy, map_npy, read_npy, read_npz
@@ -129,6 +129,19 @@ def test_an_impossible_index_of_a_packed_stream_is_named(tmp_path: Path, change:
 
 
 # -- text and JSON ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ['{"a": "b \\ud800 c"}', '["\\uDC00"]', '{"\\ud800": 1}'])
+def test_half_of_a_surrogate_pair_is_named_and_a_whole_one_is_a_letter(text: str) -> None:
+    with pytest.raises(DataError, match="x.json: bad .*surrogates not allowed"):
+        parse_json(text, "x.json: bad")
+    assert parse_json('["\\ud83d\\ude00"]', "x.json: bad") == ["\U0001f600"]
+
+
+def test_a_key_that_is_there_twice_is_named_if_asked(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="x.json: bad .*'v1' is there twice in one object"):
+        parse_json('{"v1": ["a"], "v1": ["b"]}', "x.json: bad", unique)
+    assert parse_json('{"v1": {"v1": 1}}', "x.json: bad", unique) == {"v1": {"v1": 1}}
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "9" * 5000, "{", "\ud800", "", "NaN x", '{"a": ' * 100_000])

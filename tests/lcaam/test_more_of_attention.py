@@ -87,6 +87,44 @@ def test_a_window_that_is_none_is_named(window):
         attention(q, k, v, window=window)
 
 
+@pytest.mark.parametrize("backend", [*BACKENDS, "sdpa"])
+def test_a_bias_per_sample_beside_factors_that_all_samples_share(backend):
+    torch.manual_seed(0)
+    found = []
+    q, k, v = (torch.randn(3, 2, 300, 4, dtype=torch.float64) for _ in range(3))
+    factor, bias = torch.randn(1, 1, 300, 2, dtype=torch.float64), torch.randn(3, 1, 1, 300, dtype=torch.float64)
+    for name in ("reference", backend):
+        leaves = [t.clone().requires_grad_() for t in (q, factor, bias)]
+        out = attention(leaves[0], k, v, Mask(leaves[1], factor, leaves[2]), fusion="add", backend=name)
+        found.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    for expected, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q, k, v: (q, k, v.half()), "of one floating point type, are float32, float32, float16"),
+        (lambda q, k, v: (q.int(), k.int(), v.int()), "of one floating point type, are int32, int32, int32"),
+        (lambda q, k, v: (q.to("meta"), k, v), "on one device, are on meta, cpu, cpu"),
+    ],
+)
+def test_numbers_of_several_kinds_are_named_whatever_the_length(change, message):
+    for n in (4, 400):
+        q, k, v = torch.randn(3, 2, 2, n, 4).unbind(0)
+        for mask in (None, Mask.from_dense(torch.ones(1, 1, n, n))):
+            with pytest.raises(ValueError, match=message):
+                attention(*change(q, k, v), mask)
+
+
+def test_a_tensor_in_the_place_of_a_mask_is_named():
+    q, k, v = torch.randn(3, 2, 2, 4, 4).unbind(0)
+    with pytest.raises(ValueError, match=r"mask is a Tensor, not a Mask: a tensor of values is Mask.from_dense"):
+        attention(q, k, v, torch.ones(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="keep must be a bool tensor .* got a list"):
+        attention(q, k, v, keep=[True] * 4)
+
+
 def test_a_square_that_could_be_either_is_asked_about():
     q = torch.randn(4, 2, 4, 8)
     with pytest.raises(ValueError, match=r"can be \(B, N_k\) or \(N_q, N_k\), since B = N_q = N_k = 4"):

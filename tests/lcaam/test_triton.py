@@ -336,7 +336,7 @@ def test_what_it_cannot_do_is_refused_by_name():
     wide = torch.zeros(1, 1, 3, 300, device=DEVICE)
     cases = [
         ((q.double(), k.double(), v.double()), {}, "must all be float16, bfloat16 or float32, are float64"),
-        ((q, k.half(), v), {}, "are float32, float16, float32"),
+        ((q, k.half(), v), {}, "of one floating point type, are float32, float16, float32"),
         ((wide, wide, wide), {}, "heads are at most 256 wide, are 300 and 300"),
         ((q, k, v), {"dropout": 1.0}, "dropout=1 drops every weight"),
     ]

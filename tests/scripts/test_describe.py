@@ -108,3 +108,15 @@ def test_errors_are_words_before_the_work(made, tmp_path):
     assert "there is no such file" in stopped([*arguments(made), "--checkpoint", str(tmp_path / "none.ckpt")])
     assert "cannot be used" in stopped([*arguments(made), "--device", "cuda:99"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_would_be_lost_or_overwrite_an_input_is_refused_before_the_work(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.describe.AudioDescriber", None)  # nothing is loaded
+    (tmp_path / "a.srt").write_bytes((made / f"subtitles/{NAME}.srt").read_bytes())
+    for output in (tmp_path / "a.srt", tmp_path / "b/../a.srt"):
+        (tmp_path / "b").mkdir(exist_ok=True)
+        said = stopped(arguments(made, "--subtitles", tmp_path / "a.srt", "--output", output))
+        assert "is one of the files that are read" in said
+    said = stopped(arguments(made, "--output", tmp_path / "a.srt/c.vtt"))
+    assert "c.vtt cannot be written" in said
+    assert (tmp_path / "a.srt").read_bytes() == (made / f"subtitles/{NAME}.srt").read_bytes()

@@ -54,7 +54,22 @@ def test_unsorted_overlapping_and_reversed_cues_are_sorted_and_counted(tmp_path)
 
 @pytest.mark.parametrize(
     "text, sound",
-    [("[door slams]", True), ("(MUSIC)", True), ("♪ la la ♪", True), ("[on radio] Hello.", False), ("Hello.", False)],
+    [
+        ("[door slams]", True),
+        ("(MUSIC)", True),
+        ("♪ la la ♪", True),
+        ("[on radio] Hello.", False),
+        ("Hello.", False),
+        ("[ANNA] Where were you? [door slams]", False),
+        ("(sighs) I love you. (sobs)", False),
+        ("#1 fan of #2 #", False),
+        ("♪ la ♪ Stop it! ♪ la ♪", False),
+        ("[sighs] [door slams]", True),
+        ("- [laughs] - (sobs)", True),
+        ("ANNA: [sighs]", True),
+        ("...", False),
+        ("# la la #", True),
+    ],
 )
 def test_a_cue_of_a_sound_is_told_from_speech(text, sound):
     assert Cue(0.0, 1.0, text).is_sound == sound

@@ -104,13 +104,20 @@ def test_own_earlier_sentences_and_subtitles_are_read_if_the_model_was_trained_s
     assert any("no subtitles are given (--subtitles)" in note for note in plan.notes)
 
 
-def test_rows_that_were_made_elsewhere_need_no_movie(made, checkpoint):
+def test_rows_that_were_made_elsewhere_need_no_movie(made, checkpoint, tmp_path):
     data, movie = made / "data", made / f"movies/{NAME}.mp4"
     rows = {f"{name}_rows": data / f"{name}_features/{NAME}.npy" for name in ("video", "audio")}
     describer = AudioDescriber(checkpoint)
     expected = AudioDescriber(checkpoint, made / "clip").describe(movie)
     assert describer.describe(None, **rows) == expected
     assert describer.describe(movie, **rows) == expected
+    half = tmp_path / "half.npy"
+    np.save(half, np.load(rows["video_rows"])[:40])
+    message = r"not equally long, in rows: --video-rows 40, --audio-rows \d+\. The model reads 5 rows a second"
+    with pytest.raises(DataError, match=message):
+        describer.plan(None, **(rows | {"video_rows": half}))
+    with pytest.raises(DataError, match=r"--video-rows 40, .*mp4 \d+"):
+        describer.plan(movie, video_rows=half)
     with pytest.raises(DataError, match="no movie, and no --audio-rows"):
         describer.plan(None, video_rows=rows["video_rows"])
 
