@@ -136,9 +136,9 @@ def attention(
     window = check_window(window)
     if not 0.0 <= dropout <= 1.0:
         raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
-    if softcap is not None and not softcap > 0.0:
-        raise ValueError(f"softcap is a number above 0, or None, got {softcap}")
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if softcap is not None and not 0.0 < softcap < float("inf"):
+        raise ValueError(f"softcap is a finite number above 0, or None, got {softcap}")
+    scale = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
     if fusion.ignores_mask:
         mask = None
     if mask is not None:

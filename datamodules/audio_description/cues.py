@@ -20,7 +20,7 @@ from datamodules.formats.guard import reading
 
 ENDINGS = (".srt", ".vtt")
 ARROW = "-->"
-TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?!\S)")
+TIME = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?!\S)")
 MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # <i>, <v Anna>, <00:01.000>, and {\an8} of other formats
 SOUNDS = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|♪[^♪]*♪|#[^#]*#")  # [door slams], (music), ♪ la la ♪
 LABEL = re.compile(r"[A-ZÀ-Þ][A-ZÀ-Þ0-9.' -]*:")  # ANNA: [sighs]

@@ -69,7 +69,8 @@ def chosen(logits: Tensor, temperature: float, top: int | None, generator: torch
     """logits (B, vocabulary) -> ids (B, 1)."""
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    logits = logits / temperature
+    below = logits - logits.amax(-1, keepdim=True)
+    logits = torch.where(below == 0.0, 0.0, below / temperature)  # finite for any temperature
     if top is not None and top < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(top).values[:, -1:], -torch.inf)
     drawn = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)

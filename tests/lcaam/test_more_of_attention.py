@@ -204,8 +204,10 @@ def test_what_sdpa_cannot_do_is_refused_and_auto_does_it():
         with pytest.raises(ValueError, match=f"'sdpa' has no {name}"):
             attention(q, k, v, Mask(*factors), fusion="add", backend="sdpa", **options)
         attention(q, k, v, **options)
-    with pytest.raises(ValueError, match="softcap is a number above 0"):
+    with pytest.raises(ValueError, match="softcap is a finite number above 0"):
         attention(q, k, v, softcap=0.0)
+    with pytest.raises(ValueError, match="softcap is a finite number above 0"):
+        attention(q, k, v, softcap=float("inf"))
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)], ids=["no-sample", "no-query", "no-key"])

@@ -82,6 +82,7 @@ def test_a_cue_of_a_sound_is_told_from_speech(text, sound):
         (b"[Script Info]\nDialogue: 0,0:00:01.00,0:00:02.00,,Hello\n", "ffmpeg -i OTHER movie.srt"),
         (b"1\n00:00:0x,000 --> 00:00:02,000\na\n\n2\n00:00:03,000 --> soon\nb\n", "2 times cannot be read: line 2 ("),
         (b"1\n00:00:02,000 --> 00:00:01,000\na\n", "none of its 1 cues ends after it begins"),
+        (b"1\n" + b"9" * 400 + b":00:02,000 --> 00:00:01,000\na\n", "1 times cannot be read: line 2"),
         ("00:00:01,000 --> 00:00:02,000\na\n".encode("utf-16-le"), "need a byte order mark"),
     ],
 )

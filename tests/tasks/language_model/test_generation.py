@@ -92,6 +92,13 @@ def test_a_larger_stride_forgets_more_at_once(monkeypatch) -> None:
     assert read == [6, 3, 1, 1, 1, 3, 1, 1, 1, 3]
 
 
+def test_a_temperature_near_0_takes_the_most_probable_character() -> None:
+    made = loud("none")
+    best = generate(made, prompt(), 12, temperature=0)
+    for temperature in (1e-9, 1e-40, 5e-324):
+        assert torch.equal(generate(made, prompt(), 12, temperature=temperature), best)
+
+
 def test_the_seed_decides_and_temperature_and_top_narrow_the_choice() -> None:
     made = loud("none")
     first, second, third = (
