@@ -30,10 +30,11 @@ import configs  # noqa: F401  (registers the resolvers that a saved configuratio
 from configs.errors import ConfigError
 from datamodules.errors import DataError, some
 from datamodules.formats.kept import nothing_kept
+from datamodules.formats.names import printable
 from scripts.arguments import parser_for
 from scripts.extracting import progress
 from scripts.opened import opened
-from scripts.own_videos import Part, Table, captioned, parts_of, printable, videos_in, write_subtitles
+from scripts.own_videos import Part, Table, captioned, parts_of, videos_in, write_subtitles
 from tasks.common.build import build
 from tasks.common.checkpoints import load_module
 from tasks.common.errors import CheckpointError

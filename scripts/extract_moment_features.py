@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import os
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,10 +70,27 @@ def sentences_in(files: Sequence[Path]) -> dict[str, str]:
             for key in ("qid", "query"):
                 if key not in row:
                     raise DataError(f"{path}, line {line}: has no key {key!r}; it has {some(row) or 'none'}.")
+            if not isinstance(row["query"], str):
+                raise DataError(f"{path}, line {line}: query is {row['query']!r}, expected a sentence.")
+            if not isinstance(row["qid"], (int, str)) or isinstance(row["qid"], bool):
+                raise DataError(f"{path}, line {line}: qid is {row['qid']!r}, expected a whole number or a text.")
             name = f"qid{row['qid']}"
-            if found.setdefault(name, str(row["query"])) != str(row["query"]):
+            if found.setdefault(name, row["query"]) != row["query"]:
                 raise DataError(f"{path}, line {line}: qid {row['qid']} has another sentence: {found[name]!r}.")
+    if files and not found:
+        raise DataError(f"{some([str(path) for path in files])}: no query in it.")
     return found
+
+
+def made_of(path: Path, source: Mapping[str, object]) -> bool:
+    """Whether a file is there and was made of this source; one of an earlier version does not say and is taken."""
+    if not path.is_file():
+        return False
+    try:
+        with np.load(path) as file:
+            return all(key not in file or np.array_equal(file[key], value) for key, value in source.items())
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def write_arrays(folder: Path, name: str, arrays: Mapping[str, object]) -> None:
@@ -87,20 +105,28 @@ def write_arrays(folder: Path, name: str, arrays: Mapping[str, object]) -> None:
             draft.unlink()
 
 
-def extract(folder: Path, named: Mapping[str, object], arrays_of, settings: dict, noun: str, console: Console) -> None:
+def extract(
+    folder: Path, named: Mapping[str, object], arrays_of, source_of, settings: dict, noun: str, console: Console
+) -> None:
     """Writes a file for each of `named` that has none yet: arrays_of(value) -> arrays by name.
 
+    source_of(value) is kept beside them, and says whether a file is of what is there now; if not, it is made anew.
     A DataError of one is listed and costs that one alone; then the command ends with status 1.
     """
     with only_run(folder):
         keep_settings(folder, settings)
         failed = {name: f"its name {what}" for name in named if (what := misnamed(name))}
-        todo = [name for name in named if name not in failed and not (folder / f"{name}.npz").is_file()]
+        files = {name: folder / f"{name}.npz" for name in named if name not in failed}
+        todo = [name for name, path in files.items() if not made_of(path, source_of(named[name]))]
+        if anew := [name for name in todo if files[name].exists()]:
+            console.print(
+                f"{noun} that are not what they were, made anew: {some(anew)}", soft_wrap=True, highlight=False
+            )
         there = len(named) - len(todo) - len(failed)
         with progress(console) as bar:
             for name in bar.track(todo, description=noun):
                 try:
-                    write_arrays(folder, name, arrays_of(named[name]))
+                    write_arrays(folder, name, {**arrays_of(named[name]), **source_of(named[name])})
                 except DataError as error:
                     failed[name] = str(error)
         done = len(named) - there - len(failed)
@@ -127,11 +153,14 @@ def run(chosen: argparse.Namespace, console: Console) -> None:
 
     seen = {"clip_length": chosen.clip_length, **{key: clip.settings[key] for key in ("weights", "pictures")}}
     said = {key: clip.settings[key] for key in ("weights", "vocabulary")}
-    parts = [(VIDEOS, videos, of_video, seen, "videos"), (QUERIES, sentences, of_sentence, said, "queries")]
+    parts = [
+        (VIDEOS, videos, of_video, lambda path: {"file_bytes": np.int64(path.stat().st_size)}, seen, "videos"),
+        (QUERIES, sentences, of_sentence, lambda text: {"query": np.array(text)}, said, "queries"),
+    ]
     stops = []
-    for folder, named, arrays_of, settings, noun in parts if sentences else parts[:1]:
+    for folder, *part in parts if sentences else parts[:1]:
         try:
-            extract(chosen.out / folder, named, arrays_of, settings, noun, console)
+            extract(chosen.out / folder, *part, console)
         except SystemExit as stop:  # some of them failed; the other part is still done
             stops.append(str(stop.code))
     if stops:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datamodules.errors import DataError
 from datamodules.formats.kept import nothing_kept
+from datamodules.formats.names import printable
 from datamodules.formats.video_files import ENDINGS, is_video, length_of
 from datamodules.video_captioning.captions import natural
 from datamodules.video_captioning.sources import JPEG
@@ -158,8 +159,3 @@ def write_subtitles(folder: Path, captions: dict[Part, str]) -> None:
         name = path.stem if stems.count(path.stem) == 1 else path.name
         shown = [(*part.shown, text) for part, text in sorted(cues, key=lambda cue: cue[0].shown)]
         (folder / f"{name}.srt").write_text(srt(shown), encoding="utf-8")
-
-
-def printable(what: object) -> str:
-    """A path, or a text with one in it, also if its bytes are not text."""
-    return str(what).encode(errors="backslashreplace").decode()

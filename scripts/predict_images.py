@@ -26,6 +26,7 @@ from rich.console import Console
 
 from configs.errors import ConfigError
 from datamodules.errors import DataError
+from datamodules.formats.names import printable
 from scripts.arguments import parser_for
 from scripts.extracting import progress
 from scripts.opened import opened
@@ -52,7 +53,7 @@ def as_csv(found: Sequence[Found], top: int) -> str:
     writer.writerow(["image", *(f"{name}_{place}" for place in range(1, top + 1) for name in ("class", "probability"))])
     for one in found:
         cells = [cell for answer in one.answers for cell in (answer.name, f"{answer.probability:.6f}")]
-        writer.writerow([one.path, *cells])
+        writer.writerow([printable(one.path), *cells])
     return text.getvalue()
 
 
@@ -60,7 +61,7 @@ def written(path: Path, found: Sequence[Found], top: int) -> None:
     """Writes the table in the form of the file's ending."""
     if path.suffix == ".csv":
         return write_text(path, as_csv(found, top))
-    rows = [{"image": str(one.path), "answers": [answer._asdict() for answer in one.answers]} for one in found]
+    rows = [{"image": printable(one.path), "answers": [answer._asdict() for answer in one.answers]} for one in found]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     write_text(path, "".join(f"{line}\n" for line in lines) if path.suffix == ".jsonl" else f"[{', '.join(lines)}]\n")
 

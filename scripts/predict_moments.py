@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, some
+from datamodules.formats.json_text import is_number
 from datamodules.formats.names import file_name
 from scripts.arguments import parser_for
 from tasks.common.errors import CheckpointError
@@ -72,6 +73,13 @@ def rows_of(path: Path, vid: str) -> list[dict[str, Any]]:
             continue
         if "qid" not in row:
             raise DataError(f"{path}, line {line}: has no key 'qid'; it has {some(row) or 'none'}.")
+        if not isinstance(row["qid"], (int, str)) or isinstance(row["qid"], bool):
+            raise DataError(f"{path}, line {line}: qid is {row['qid']!r}, expected a whole number or a text.")
+        if not isinstance(row.get("query", ""), str):
+            raise DataError(f"{path}, line {line}: query is {row['query']!r}, expected a sentence.")
+        for one in windows_in(row, f"{path}, line {line}"):
+            if not all(map(is_number, one)):
+                raise DataError(f"{path}, line {line}: relevant_windows has {one!r}, expected [start, end] in seconds.")
         if row["qid"] in lines:
             raise DataError(f"{path}, line {line}: qid {row['qid']} is already that of line {lines[row['qid']]}.")
         lines[row["qid"]] = line
@@ -79,6 +87,14 @@ def rows_of(path: Path, vid: str) -> list[dict[str, Any]]:
         others = some(dict.fromkeys(row["vid"] for row in every), limit=3) or "no rows"
         raise DataError(f"{path}: no query of video {vid} (another: --vid); it has {others}.")
     return [{"query": "", **row, "vid": vid} for row in every if row.get("vid", vid) == vid]
+
+
+def windows_in(row: dict[str, Any], where: str) -> list[list[Any]]:
+    """The relevant_windows of a row, none without them. DataError: no list of pairs."""
+    windows = row.get("relevant_windows") or []
+    if not isinstance(windows, list) or not all(isinstance(one, list) and len(one) == 2 for one in windows):
+        raise DataError(f"{where}: relevant_windows is {windows!r}, expected a list of [start, end] in seconds.")
+    return windows
 
 
 def feature_file(folder: Path, stem: str) -> Path:

@@ -33,3 +33,8 @@ def misnamed(name: str) -> str:
     except UnicodeEncodeError:
         return "is not text"
     return f"is longer than {LONGEST} bytes" if size > LONGEST else ""
+
+
+def printable(what: object) -> str:
+    """A path, or a text with one in it, also if its bytes are not text."""
+    return str(what).encode(errors="backslashreplace").decode()

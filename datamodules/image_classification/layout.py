@@ -33,7 +33,7 @@ class Layout:
 
     def names(self) -> list[str]:
         """The places that must be there, without numbers."""
-        return [place for place in (self.train, self.test, self.val_split) if isinstance(place, str)]
+        return [place for place in (self.train, self.test, self.val_split) if isinstance(place, str) and place]
 
     def origin(self) -> str:
         """Where the splits come from, in words."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.formats.names import printable
 from datamodules.image_classification.transforms import shifted
 from datamodules.loading import Draw
 from datamodules.normalise import normalise
@@ -48,7 +49,7 @@ class Pictures(Dataset):
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        return os.fsdecode(self.source.names[self.rows[index]])
+        return printable(os.fsdecode(self.source.names[self.rows[index]]))
 
     def __getitem__(self, item: int | Draw | list) -> dict[str, Any]:
         return self.__getitems__(item if isinstance(item, list) else [item])

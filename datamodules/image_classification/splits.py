@@ -41,7 +41,12 @@ def number_classes(train: Source, index: Path | None, may_be_empty: bool) -> Cla
     if classes is None and train.folders is not None:
         classes = Classes(tuple(train.folders), tuple(train.folders))
     if classes is None:
-        classes = Classes(tuple(str(label) for label in range(int(train.labels.max()) + 1)), None)
+        most = int(train.labels.max())
+        if most >= max(10_000, 100 * len(train)):
+            raise DataError(
+                f"{train.path} has label {most}, and {len(train)} images: labels are numbers of classes, from 0 on."
+            )
+        classes = Classes(tuple(str(label) for label in range(most + 1)), None)
     if len(classes) < 2:
         raise DataError(f"{train.path} has one class, {classes.folders[0]}; there is no choice.")
     return classes
@@ -60,6 +65,11 @@ def in_numbers_of(classes: Classes, source: Source, train: Source) -> np.ndarray
         return np.array([number.get(folder, -1) for folder in source.folders])[source.labels]
     if source.folders is not None and train.folders is not None and source.folders != train.folders:
         return by_name(Classes(tuple(train.folders), tuple(train.folders)), source, None)
+    if train.by_folder:  # and the source is not
+        raise DataError(
+            f"{source.path} has numbers for labels, and {train.path} has names for its classes, such as "
+            f"{some(train.folders, 3)}: which number is which is not known. Name the classes there, too."
+        )
     if (most := int(source.labels.max())) >= len(classes):
         raise DataError(f"{source.path} has label {most}; the classes are 0 to {len(classes) - 1}.")
     return source.labels
@@ -96,6 +106,8 @@ class Usable:
         self.left_out |= added({split: reasons})
         if not bad:
             return np.arange(len(source))
+        if len(bad) == len(source):
+            raise DataError(f"{source.path}: none of its {len(bad)} images can be decoded: {some(bad.items())}.")
         log.warning("%s: left out %d images that cannot be decoded: %s", source.path, len(bad), some(bad))
         return np.flatnonzero(~np.isin(source.names, np.array([os.fsencode(name) for name in bad])))
 

@@ -27,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
 
     Raises StorageError if it cannot be written; `path` is then as it was.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # names can hold bytes that are not text
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -55,8 +55,13 @@ def images_below(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise DataError(f"{place}: no such file or folder.")
-    found = []
+    found, seen = [], set()
     for folder, inner, files in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above it
+            inner.clear()
+            continue
+        seen.add(real)
         inner[:] = [name for name in inner if not is_left_out(name)]
         found += [Path(folder) / file for file in files if is_image(file)]
     if not found:

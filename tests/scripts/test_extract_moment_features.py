@@ -1,6 +1,7 @@
 """Extracting moment features: rows of every clip and token, resumed, complete or absent, failures listed, read back."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,40 @@ def test_a_second_run_makes_only_what_is_missing(videos, clip_folder, tmp_path, 
     after = {path.name: path.stat().st_mtime_ns for path in (out / "clip_features").glob("*.npz")}
     assert after.keys() == before.keys()
     assert [name for name in after if after[name] != before[name]] == ["b.npz"]
+
+
+def test_what_is_not_what_it_was_is_made_anew(videos, clip_folder, tmp_path, capsys) -> None:
+    out, queries = tmp_path / "out", write_queries(tmp_path / "train.jsonl")
+    run(videos, out, "--clip", clip_folder, "--queries", queries)
+    before = {path: path.read_bytes() for path in out.rglob("*.npz")}
+    queries.write_text(queries.read_text().replace("a red seven 2", "a blue one"))
+    shutil.copy(videos / "c.mp4", videos / "b.mp4")
+    capsys.readouterr()
+    run(videos, out, "--clip", clip_folder, "--queries", queries)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "videos that are not what they were, made anew: b" in said and "1 queries extracted, 3 were there" in said
+    changed = {path.stem for path in before if path.read_bytes() != before[path]}
+    assert changed == {"b", "qidq2"}
+    older = out / "clip_text_features/qidq1.npz"
+    with np.load(older) as found:
+        np.savez(older, last_hidden_state=found["last_hidden_state"])  # as an earlier version wrote it
+    run(videos, out, "--clip", clip_folder, "--queries", queries)
+    assert "0 queries extracted, 4 were there" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"qid": 1, "query": null}', "line 1: query is None, expected a sentence"),
+        ('{"qid": null, "query": "x"}', "line 1: qid is None, expected a whole number or a text"),
+        ('{"qid": true, "query": "x"}', "line 1: qid is True"),
+        ('{"qid": 4.5, "query": "x"}', "line 1: qid is 4.5"),
+        ("", "no query in it"),
+    ],
+)
+def test_values_that_are_no_sentences_and_ids_are_named(videos, tmp_path, line, message) -> None:
+    (tmp_path / "q.jsonl").write_text(line and line + "\n")
+    assert message in stopped(videos, tmp_path / "out", "--queries", tmp_path / "q.jsonl")
 
 
 def test_a_bad_file_costs_that_file_and_is_listed(videos, clip_folder, tmp_path) -> None:

@@ -100,6 +100,21 @@ def test_what_a_video_file_or_a_sentence_needs_is_named(movie, tmp_path) -> None
     assert "broken.mp4 cannot be decoded" in refused(*broken, *clip, "--query", "a dog")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"qid": 3, "query": 5}, "line 1: query is 5, expected a sentence"),
+        ({"qid": [3], "query": "red"}, "line 1: qid is [3], expected a whole number or a text"),
+        ({"qid": 3, "query": "red", "relevant_windows": [["a", 3]]}, "relevant_windows has ['a', 3], expected [start"),
+        ({"qid": 3, "query": "red", "relevant_windows": [3]}, "relevant_windows is [3], expected a list of [start"),
+    ],
+)
+def test_a_row_that_is_no_query_is_named_with_its_line(movie, tmp_path, row, message) -> None:
+    write_lines(tmp_path / "q.jsonl", [row | {"vid": "movie"}])
+    asked = ["--clip", movie / "clip", "--queries-jsonl", tmp_path / "q.jsonl", "--plot", tmp_path / "a.png"]
+    assert message in refused(*of_movie(movie), *asked)
+
+
 def test_a_video_of_one_clip_has_one_window_once(movie, tmp_path, capsys) -> None:
     """It used to print 0 to 2 s several times, and windows of no length."""
     write_video(tmp_path / "brief.mp4", footage(1, frames=4, height=48, width=64), rate=2)

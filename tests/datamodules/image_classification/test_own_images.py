@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -11,9 +12,18 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
+from datamodules.image_classification import Images
 from datamodules.image_classification.folder import ImageFolder
 from datamodules.image_classification.layout import found
-from tests.datamodules.image_classification.small import batches, encoded, names_of, open_images, picture, same
+from tests.datamodules.image_classification.small import (
+    KEYWORDS,
+    batches,
+    encoded,
+    names_of,
+    open_images,
+    picture,
+    same,
+)
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -259,6 +269,44 @@ def test_archives_hold_the_images_of_the_folder(folder, tars, tmp_path):
     assert numbers.facts()["class_names"] is None and numbers.facts()["classes"] == 3
     helped = open_images(tars, **AUTO, num_workers=2, in_memory=False)
     assert same(batches(open_images(tars, **AUTO, in_memory=False), "train"), batches(helped, "train"))
+
+
+def test_numbers_beside_names_are_refused_instead_of_matched_by_place(folder, tars, tmp_path):
+    numbers = write_tars(folder, tmp_path / "json", "json")
+    for path in numbers.glob("val-*.tar"):
+        shutil.copy(path, tars / path.name)
+    with pytest.raises(DataError, match="has numbers for labels, and .* has names for its classes, such as n01"):
+        open_images(tars, **AUTO)
+
+
+def test_a_label_that_is_no_class_number_costs_no_memory(folder, tars):
+    with tarfile.open(tars / "train-000000.tar", "w") as archive:
+        add(archive, "a.jpg", encoded(picture(0)))
+        add(archive, "a.cls", b"1000000000000")
+    (tars / "train-000001.tar").unlink()
+    with pytest.raises(DataError, match="has label 1000000000000, and 1 images"):
+        open_images(tars, **AUTO)
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_weights_are_tested_on_shards_of_any_kind(folder, tars, shard_root, kind):
+    root = tars if kind == "webdataset" else shard_root(FORMS["text"])
+    trained = open_images(root, **AUTO).facts()
+    data = Images(**{**KEYWORDS, **AUTO, "root": str(root)})
+    data.only_test(trained)
+    data.prepare_data()
+    data.setup("test")
+    assert names_of(data, "test") == names_of(open_images(root, **AUTO), "test")
+
+
+def test_names_that_are_no_text_and_tests_without_an_image_do_not_end_a_training_late(folder):
+    (folder / "val" / "n01" / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded(picture(0), "PNG"))
+    names = names_of(open_images(folder), "test")
+    assert r"n01/caf\udce9.png" in names and all(name.encode() for name in names)
+    for path in (folder / "val").rglob("*.*"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="val: none of its 8 images can be decoded"):
+        open_images(folder, corrupt="skip")
 
 
 @pytest.mark.parametrize(
