@@ -44,15 +44,22 @@ def all_floors(
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         log.warning("the input-blind floor is left out: it is trained by runs of one process only")
         return scores
-    return scores | {"input_blind": blind_floor(cfg, datamodule)}
+    return scores | {"input_blind": blind_floor(cfg, datamodule, scores)}
 
 
-def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, float]:
-    """The test metrics of the same experiment without inputs and mask, seed 0; trained once, then read back."""
+def blind_floor(
+    cfg: DictConfig, datamodule: LightningDataModule, others: dict[str, dict[str, float]] | None = None
+) -> dict[str, float]:
+    """The test metrics of the same experiment without inputs and mask, seed 0; trained once, then read back.
+
+    others: the other floors, which are made of the data anew in each run. If they are not what they were when this one
+    was kept, the files have changed under the same settings, and it is trained again.
+    """
+    others = None if others is None else rounded(others)
     blind = blind_config(cfg)
     identity = what_it_depends_on(blind)
     path = place(cfg, identity)
-    if kept := read(path):  # this also works in a folder that can only be read
+    if kept := read(path, others):  # this also works in a folder that can only be read
         return kept
     with ExitStack() as held:
         try:
@@ -61,16 +68,25 @@ def blind_floor(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, f
         except OSError as error:
             log.info("the input-blind floor is trained for this run only: %s cannot be written (%s)", path, error)
             return train_blind(blind, datamodule)
-        if kept := read(path):
+        if kept := read(path, others):
             return kept
         log.info("training the input-blind floor (once per data configuration)")
         metrics = train_blind(blind, datamodule)
         try:
-            write_json(path, {"metrics": metrics, "sha256": checksum(strict(metrics)), **identity})
+            kept = {"metrics": metrics, "sha256": checksum(strict(metrics)), "others": others}
+            write_json(path, kept | identity)
         except OSError as error:  # a full disk must not lose a finished run
             log.info("the input-blind floor is not kept: %s cannot be written (%s)", path, error)
             return metrics
         return read(path) or metrics
+
+
+def rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """Scores as they can be compared with those of another processor."""
+    return {
+        kind: {name: round(value, 3) if _is_score(value) and value is not None else None for name, value in own.items()}
+        for kind, own in strict(scores).items()
+    }
 
 
 def place(cfg: DictConfig, identity: dict[str, Any]) -> Path:
@@ -87,8 +103,8 @@ def missing_floor(cfg: DictConfig) -> Path | None:
     return None if path.is_file() else path
 
 
-def read(path: Path) -> dict[str, float | None] | None:
-    """The metrics of a floor that is kept; None if it is not there, or damaged, which is said."""
+def read(path: Path, others: dict[str, Any] | None = None) -> dict[str, float | None] | None:
+    """The metrics of a floor that is kept; None if it is not there, or damaged, or of other data, which is said."""
     if not path.is_file():
         return None
     try:
@@ -100,6 +116,9 @@ def read(path: Path) -> dict[str, float | None] | None:
     whole = isinstance(metrics, dict) and metrics and all(_is_score(value) for value in metrics.values())
     if not whole or kept.get("sha256", checksum(metrics)) != checksum(metrics):  # older floors have no checksum
         log.warning("%s: not the scores that were kept there, so it is damaged. The floor is trained again.", path)
+        return None
+    if others is not None and kept.get("others") not in (None, others):  # older ones do not say
+        log.warning("%s: the floor is of other files of the same name. It is trained again.", path)
         return None
     return metrics
 

@@ -73,8 +73,17 @@ def identity_of(folder: Path, record: dict[str, Any]) -> str | None:
 
 
 def completed(cfg: DictConfig) -> tuple[Path, dict[str, Any]] | None:
-    """The newest completed run of a configuration."""
-    return next((pair for pair in reversed(runs(cfg)) if pair[1]["status"] == "completed"), None)
+    """The newest completed run of a configuration. A folder of data that was moved keeps its name, and is the same
+    data; that it has another place is said."""
+    found = next((pair for pair in reversed(runs(cfg)) if pair[1]["status"] == "completed"), None)
+    if found is not None:
+        there, here = (str((node or {}).get("root") or "") for node in (found[1].get("data"), cfg.get("data")))
+        if there and Path(there).absolute() != Path(here).absolute():
+            log.warning(
+                "%s counts as this run, and was of data.root=%s; here it is %s. If these are not the same data, give "
+                "the folders different names", found[0], there, here,
+            )  # fmt: skip
+    return found
 
 
 def unfinished(cfg: DictConfig) -> Path | None:

@@ -51,6 +51,19 @@ def test_other_data_another_task_or_other_steps_are_trained_again(tiny_run: Tiny
     assert trainings[-1].trainer.max_steps == 2
 
 
+def test_other_files_under_the_same_settings_are_known_by_the_other_floors(
+    tiny_run: TinyRun, trainings: list, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, other = {"constant": {"error": 1.0, "bleu": None}}, {"constant": {"error": 2.0, "bleu": None}}
+    for others in (first, first, None, {"constant": {"error": 1.00001, "bleu": None}}):
+        floors.blind_floor(tiny_run(), TinyData(), others)
+    assert len(trainings) == 1
+    for others in (other, other):
+        floors.blind_floor(tiny_run(), TinyData(), others)
+    assert len(trainings) == 2
+    assert "is of other files of the same name. It is trained again" in caplog.text
+
+
 @pytest.mark.parametrize(
     "settings",
     [["++trainer.limit_train_batches=1"], ["++trainer.limit_test_batches=1"], ["++trainer.overfit_batches=1"],

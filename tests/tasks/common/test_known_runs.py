@@ -44,6 +44,14 @@ def test_the_newest_completed_run_of_the_same_settings_counts(cfg: DictConfig) -
     assert objective(record, "val/mAP") is None
 
 
+def test_a_result_of_a_folder_elsewhere_with_the_same_name_counts_and_is_said(cfg: DictConfig, caplog) -> None:
+    ran(cfg, "1", "completed", data={"root": str(cfg.data.root)})
+    assert completed(cfg) is not None and not caplog.records
+    ran(cfg, "2", "completed", data={"root": f"/elsewhere/{Path(cfg.data.root).name}"})
+    assert completed(cfg) is not None
+    assert "was of data.root=/elsewhere/" in caplog.text and "give the folders different names" in caplog.text
+
+
 def test_a_record_that_is_older_than_identities_is_known_by_its_configuration(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
