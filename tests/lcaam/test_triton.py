@@ -176,23 +176,28 @@ def test_backward_twice_gives_the_same_bits():
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("name", ["one mask", "a mask per head", "padding", "softcap", "grouped, dense", "a window"])
-def test_with_atomics_it_is_the_same_up_to_rounding(name, monkeypatch):
+@pytest.fixture
+def any_order(monkeypatch):
+    """Atomics are asked for, and whatever ran before has not forbidden them."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
     monkeypatch.setenv("LCAAM_ATOMICS", "1")
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@pytest.mark.parametrize("name", ["one mask", "a mask per head", "padding", "softcap", "grouped, dense", "a window"])
+def test_with_atomics_it_is_the_same_up_to_rounding(name, any_order):
     sizes, options = split(CASES[name])
     with ran() as kernels:
         check(leaves(**sizes), "mul", **options)
     assert "atomic" in kernels and not {"rows", "columns"} & set(kernels)
 
 
-def test_what_has_to_be_deterministic_uses_no_atomics(monkeypatch):
-    monkeypatch.setenv("LCAAM_ATOMICS", "1")
+def test_what_has_to_be_deterministic_uses_no_atomics(any_order):
     torch.use_deterministic_algorithms(True)
-    try:
-        with ran() as kernels:
-            outcome(leaves(), "triton", "mul", torch.float32)
-    finally:
-        torch.use_deterministic_algorithms(False)
+    with ran() as kernels:
+        outcome(leaves(), "triton", "mul", torch.float32)
     assert kernels == ["forward", "delta", "rows", "columns"]
 
 
