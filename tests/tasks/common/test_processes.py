@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def ends(process: int, seconds: float = 10) -> bool:
 
 SCRIPT = """
 import os, sys, time
+from functools import partial
 from pathlib import Path
 from tasks.common import processes
 
@@ -103,7 +105,9 @@ if __name__ == "__main__":
 def test_the_end_of_the_launcher_is_the_end_of_its_tasks(tmp_path: Path, sent, code: int, told: str | None) -> None:
     script, paths = tmp_path / "script.py", [tmp_path / name for name in ("a", "b", "c")]
     script.write_text(SCRIPT)
-    launcher = subprocess.Popen([sys.executable, script, *paths], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a program in the background is deaf
+    with_project = {**os.environ, "PYTHONPATH": str(ROOT)}
+    launcher = subprocess.Popen([sys.executable, script, *paths], env=with_project, preexec_fn=heard)
     while not (paths[0].is_file() and paths[1].is_file() and paths[1].read_text()):
         assert launcher.poll() is None
         time.sleep(0.02)
