@@ -112,7 +112,7 @@ def test_the_end_of_the_launcher_is_the_end_of_its_tasks(tmp_path: Path, sent, c
         assert launcher.poll() is None
         time.sleep(0.02)
     launcher.send_signal(sent)
-    assert launcher.wait(120) == code
+    assert launcher.wait(30) == code
     assert all(ends(int(path.read_text())) for path in paths[:2])
     assert not paths[2].exists()
     if told is not None:
