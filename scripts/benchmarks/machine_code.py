@@ -10,13 +10,11 @@ without a mask. Instructions are those of the innermost loop, of one warp, for o
 
 import argparse
 import itertools
-import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,24 +136,9 @@ def described(kernel: Kernel) -> tuple[Any, dict[str, Any]]:
     call = Described(tensors, None, Fusion.parse(kernel.fusion), kernel.width**-0.5, None, upper, 0.0, None, 0)
     call.architecture = kernel.target
     out, lse = call.forward()
-    for atomics in ("0", "1"):
-        with patched("LCAAM_ATOMICS", atomics):
-            call.gradients(out, lse, out, None, learns=True)
+    for atomic in (False, True):
+        call.gradients(out, lse, out, None, learns=True, atomic=atomic)
     return found[kernel.name]
-
-
-@contextmanager
-def patched(name: str, value: str) -> Iterator[None]:
-    """An environment variable with a value for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def kind_of(value: Any, constant: bool) -> tuple[str, bool]:

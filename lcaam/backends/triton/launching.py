@@ -14,7 +14,7 @@ from lcaam.backends.triton.columns import columns_gradient
 from lcaam.backends.triton.delta import row_deltas
 from lcaam.backends.triton.forward import forward
 from lcaam.backends.triton.rows import rows_gradient
-from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Choice, Tile, atomics, choice
+from lcaam.backends.triton.settings import INTERPRETED, NARROWEST, Choice, Tile, choice
 from lcaam.backends.triton.terms import device_functions
 from lcaam.backends.triton.tiles import ALL_KEYS, BY_KEY, BY_PAIR, DENSE, FACTORS, NO_MASK
 from lcaam.backends.triton.values import values_gradient
@@ -153,8 +153,13 @@ class Call:
         self.launch("forward", self.n_q, OUT=out, LSE=lse, **strides("out", out, "bhn"))
         return out, lse
 
-    def gradients(self, out: Tensor, lse: Tensor, grad: Tensor, grad_lse: Tensor | None, learns: bool):
-        """Gradients of query, key, value, left, right and bias; None for what is None, and for a mask if not learns."""
+    def gradients(
+        self, out: Tensor, lse: Tensor, grad: Tensor, grad_lse: Tensor | None, learns: bool, atomic: bool
+    ) -> list[Tensor | None]:
+        """Gradients of query, key, value, left, right and bias; None for what is None, and for a mask if not learns.
+
+        atomic: those of rows in the kernel of the columns, whose sums depend on the order.
+        """
         grad, delta = side_by_side(grad), torch.empty_like(lse)
         of_lse = {"GRAD_LSE": lse if grad_lse is None else grad_lse.contiguous(), "HAS_LSE": grad_lse is not None}
         places = {**strides("out", out, "bhn"), **strides("grad", grad, "bhn")}
@@ -162,8 +167,8 @@ class Call:
 
         given = {"GRAD": grad, "LSE": lse, "DELTA": delta, **strides("grad", grad, "bhn")}
         factored, rank = learns and self.left is not None, self.arguments["R"]
-        name = "atomic" if atomics() else "columns"
-        if name == "atomic":
+        name = "atomic" if atomic else "columns"
+        if atomic:
             groups = 1 if self.one_mask else self.heads
             d_query = torch.zeros(self.query.shape, dtype=torch.float32, device=self.query.device)
             d_left = d_query.new_zeros(self.batch, groups, self.n_q, rank) if factored else d_query
@@ -176,7 +181,7 @@ class Call:
         d_bias = self.partial(name, factored and self.bias is not None, 1, self.n_k)
         written = {"D_K": d_key, "D_V": d_value, "D_RIGHT": d_right, "D_BIAS": d_bias, "D_Q": d_query, "D_LEFT": d_left}
         places = strides("d_left", d_left, "bh")
-        self.launch(name, self.n_k, LEARNS=factored, ATOMIC=name == "atomic", **places, **written, **given)
+        self.launch(name, self.n_k, LEARNS=factored, ATOMIC=atomic, **places, **written, **given)
         if learns and self.left is None and self.bias is not None:
             d_bias = self.query.new_empty(self.bias.shape, dtype=torch.float32)
             matrices = {"OF_SAMPLE": d_bias.shape[0] > 1, "OF_HEAD": d_bias.shape[1] > 1}

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lcaam.backends.passes import Settings, gradients_with_graph
 from lcaam.backends.triton.launching import Call
-from lcaam.backends.triton.settings import INTERPRETED
+from lcaam.backends.triton.settings import INTERPRETED, atomics
 from lcaam.fusion import Fusion
 from lcaam.structure import between
 
@@ -71,7 +71,7 @@ def fused_attention_backward(
     tensors = computable(*inputs)
     call = Call(tensors, keep, Fusion.parse(fusion), scale, lower, upper, dropout, softcap, int(seed))
     like = tensors[0].dtype
-    grads = call.gradients(out.to(like), lse, grad_out.to(like), grad_lse, learns)
+    grads = call.gradients(out.to(like), lse, grad_out.to(like), grad_lse, learns, atomics())
     return [grad.to(of.dtype) for grad, of in zip(grads, inputs, strict=True) if not (grad is None or of is None)]
 
 
