@@ -40,7 +40,8 @@ cat "$out/suite.txt"
 
 # a thousand kernels are compiled, in several processes if pytest-xdist is there; each test takes the first tile untimed
 several=$("$python" -c "import xdist, os; print('-n', min(12, os.cpu_count()))" 2>/dev/null || true)
-part kernels 150 env LCAAM_AUTOTUNE=0 "$python" -m pytest $several -q -p no:cacheprovider tests/lcaam/test_triton.py -m "slow or not slow" -k "not any_sizes"
+part kernels 150 env LCAAM_AUTOTUNE=0 "$python" -m pytest $several -q -p no:cacheprovider tests/lcaam/test_triton.py \
+    tests/lcaam/test_triton_operation.py -m "slow or not slow" -k "not any_sizes"
 part attention 180 "$python" -m scripts.benchmark attention --device cuda --minutes 2.6 --costs --fusions mul add \
     --out "$out/benchmark_attention.json"
 part atomics 40 env LCAAM_ATOMICS=1 "$python" -m scripts.benchmark attention --device cuda --minutes 0.5 --fusions mul \

@@ -3,7 +3,6 @@
 TRITON_INTERPRET=0 python -m pytest tests/lcaam/test_triton.py -m ""     # on a GPU, everything
 """
 
-import os
 from contextlib import contextmanager
 
 import pytest
@@ -11,77 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lcaam import Fusion, Mask, attention, explain
-from lcaam.backends.triton import refusal
-from lcaam.choice import Choice
+from lcaam import Fusion, Mask, attention
 from lcaam.fusion import FUSIONS, register
-from lcaam.gpu_costs import fastest
+from tests.lcaam.fused import DEVICE, FUSED, check, kept, leaves, outcome, skip_without_kernels
 
-pytest.importorskip("triton")
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-if not (INTERPRETED or torch.cuda.is_available()):
-    pytest.skip("no CUDA device, and TRITON_INTERPRET is not 1", allow_module_level=True)
+skip_without_kernels()
 from lcaam.backends.triton import launching  # noqa: E402  # needs the package
-
-FUSED = [fusion.name for fusion in Fusion if not fusion.ignores_mask]
-LIMITS = {torch.float32: (1e-4, 1e-3), torch.float16: (2e-2, 2e-2), torch.bfloat16: (2e-2, 4e-2)}
-
-
-def leaves(b=2, h=2, n_q=17, n_k=17, d=16, d_v=16, rank=5, groups=1, of="batch", kind="factors", repeat=1, seed=0):
-    """float64 query, key, value and the tensors of a mask. of: whether samples have masks of their own. repeat: query
-    heads per key head."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def drawn(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    found = [drawn(b, h, n_q, d), drawn(b, h // repeat, n_k, d), drawn(b, h // repeat, n_k, d_v)]
-    samples = b if of == "batch" else 1
-    if kind == "dense":
-        return [*found, drawn(samples, groups, n_q, n_k)]
-    found += [drawn(samples, 1, n_q, rank) / rank**0.5, drawn(1, groups, n_k, rank)]
-    return found if kind == "no bias" else [*found, 1 + drawn(1, groups, 1, n_k)]
-
-
-def kept(structure, b, h, n_q, n_k):
-    """Padding with a sample that has no key at all; a matrix with a query that has none; a matrix for each head."""
-    generator = torch.Generator().manual_seed(7)
-    if structure == "padding":
-        keep = torch.rand(b, 1, 1, n_k, generator=generator) < 0.7
-        keep[0] = False
-        return keep
-    if structure == "pairs":
-        keep = torch.rand(b, 1, n_q, n_k, generator=generator) < 0.7
-        keep[:, :, n_q // 2] = False
-        return keep
-    return torch.rand(b, h, n_q, n_k, generator=generator) < 0.7 if structure == "heads" else None
-
-
-def outcome(tensors, backend, fusion, dtype=torch.float64, keep=None, causal=False, **options):
-    """Output, log-sum-exp and the gradients of all tensors, of a fixed random function of both outputs."""
-    device = DEVICE if backend == "triton" else "cpu"
-    inputs = [t.to(device, dtype).detach().requires_grad_() for t in tensors]
-    mask = Mask.from_dense(inputs[3]) if len(inputs) == 4 else Mask(*inputs[3:])
-    keep = None if keep is None else keep.to(device)
-    options["enable_gqa"] = inputs[0].shape[1] != inputs[1].shape[1]
-    how = dict(fusion=fusion, keep=keep, causal=causal, backend=backend, return_lse=True, **options)
-    out, lse = attention(*inputs[:3], mask, **how)
-    lse = torch.where(lse.isinf(), 0.0, lse)  # of queries without keys
-    weights = torch.Generator().manual_seed(1)
-    total = (out.double() * torch.randn(out.shape, generator=weights, dtype=torch.float64).to(device)).sum()
-    total = total + (lse.double() * torch.randn(lse.shape, generator=weights, dtype=torch.float64).to(device)).sum()
-    return [t.detach().cpu().double() for t in (out, lse, *torch.autograd.grad(total, inputs))]
-
-
-def check(tensors, fusion, dtype=torch.float32, **options):
-    """Values and gradients equal the equation's, relative to the largest number."""
-    expected = outcome(tensors, "reference", fusion, **options)
-    found = outcome(tensors, "triton", fusion, dtype, **options)
-    for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
-        limit = LIMITS[dtype][0 if number < 2 else 1] * max(theirs.abs().max().item(), 1e-2)
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=limit)
-
 
 CASES = {  # what the kernels branch on, each at least once
     "one mask": dict(),
@@ -292,106 +226,3 @@ def test_gradients_with_dropout_are_those_of_the_same_pattern():
     out = attention(*ours[:3], Mask(*ours[3:]), fusion="mul", dropout=p, backend="triton")
     for found, other in zip(torch.autograd.grad(out.square().sum(), ours), expected, strict=True):
         torch.testing.assert_close(found.cpu().double(), other, rtol=1e-3, atol=1e-4)
-
-
-# -- as an operation of torch -----------------------------------------------------------------------------------------
-
-
-def test_it_is_an_operation_that_torch_understands():
-    from lcaam.backends.triton.operation import fused_attention
-
-    q, k, v, left, right, bias = (t.float().to(DEVICE).requires_grad_() for t in leaves(n_q=5, n_k=7))
-    seed = torch.zeros((), dtype=torch.long)
-    for tensors in ((q, k, v, left, right, bias, None), (q, k, v, None, None, None, None)):
-        tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-        torch.library.opcheck(fused_attention, (*tensors, seed, "mul", 0.25, None, 2, 0.0, None), test_utils=tests)
-
-
-@pytest.mark.slow
-def test_compiled_in_one_graph_it_is_the_same():
-    tensors = [t.float().to(DEVICE).requires_grad_() for t in leaves(n_q=17, n_k=17)]
-
-    def run(*inputs):
-        return attention(*inputs[:3], Mask(*inputs[3:]), fusion="mul", backend="triton")
-
-    results = []
-    for function in (run, torch.compile(run, fullgraph=True)):
-        out = function(*tensors)
-        results.append([out, *torch.autograd.grad(out.square().sum(), tensors)])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("window", [None, (2, 1)])
-def test_second_derivatives_are_those_of_the_equation(window):
-    found = []
-    for backend in ("triton", "reference"):
-        inputs = [t.float().to(DEVICE).requires_grad_() for t in leaves(h=4, n_q=5, n_k=7, repeat=2)]
-        how = dict(fusion="mul", window=window, enable_gqa=True, backend=backend)
-        out = attention(*inputs[:3], Mask(*inputs[3:]), **how)
-        slope = torch.autograd.grad(out.square().sum(), inputs, create_graph=True)
-        found.append(torch.autograd.grad(sum(t.square().sum() for t in slope), inputs))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
-
-
-def test_what_it_cannot_do_is_refused_by_name():
-    tensors = [t.float().to(DEVICE) for t in leaves()]
-    q, k, v, mask = *tensors[:3], Mask(*tensors[3:])
-    wide = torch.zeros(1, 1, 3, 300, device=DEVICE)
-    cases = [
-        ((q.double(), k.double(), v.double()), {}, "must all be float16, bfloat16 or float32, are float64"),
-        ((q, k.half(), v), {}, "of one floating point type, are float32, float16, float32"),
-        ((wide, wide, wide), {}, "heads are at most 256 wide, are 300 and 300"),
-        ((q, k, v), {"dropout": 1.0}, "dropout=1 drops every weight"),
-    ]
-    for inputs, options, why in cases:
-        with pytest.raises(ValueError, match=why):
-            attention(*inputs, mask if inputs[0].shape == q.shape else None, backend="triton", **options)
-
-    def run(q):
-        return attention(q[None], k[:1], v[:1], Mask(tensors[3][:1], tensors[4]), backend="triton")
-
-    with pytest.raises(ValueError, match="a transform, a trace or a tensor subclass is active"):
-        torch.func.vmap(run)(q)
-    meta = [t.to("meta") for t in (q, k, v)]
-    assert refusal(*meta, None, Fusion.parse("mul")) == "its kernels run on CUDA devices, the tensors are on meta"
-
-
-def test_nothing_to_do_is_not_an_error():
-    q, k, v, left, right, bias = (t.float().to(DEVICE) for t in leaves())
-    out = attention(q, k[:, :, :0], v[:, :, :0], Mask(left, right, bias), fusion="mul", backend="triton")
-    assert torch.equal(out, torch.zeros_like(out))
-
-
-# -- auto on a GPU ----------------------------------------------------------------------------------------------------
-
-
-ROWS = [
-    {"length": 834, "pairs": 2**26, "fusion": "mul", "gradients": True, "seconds": {"reference": 9.0, "triton": 2.0}},
-    {"length": 50, "pairs": 2**16, "fusion": "mul", "gradients": True, "seconds": {"reference": 1.0, "triton": 2.0}},
-    {"length": 834, "pairs": 2**26, "fusion": "mul", "gradients": False, "seconds": {"chunked": 1.0, "triton": 2.0}},
-    {"length": 834, "pairs": 2**26, "fusion": "add", "gradients": True, "seconds": {"sdpa": 1.0, "triton": 2.0}},
-]
-
-
-@pytest.mark.parametrize(
-    "able, length, fusion, learns, best",
-    [
-        (["reference", "triton"], 800, "mul", True, "triton"),
-        (["reference"], 800, "mul", True, "reference"),
-        (["reference", "triton"], 60, "temper", True, "reference"),
-        (["chunked", "triton"], 800, "mul", False, "chunked"),
-        (["sdpa", "triton"], 20, "gate", True, "sdpa"),
-    ],
-)
-def test_of_measured_backends_the_fastest_that_is_able_is_taken(able, length, fusion, learns, best):
-    backend, reason = fastest(ROWS, able, length, 100 * length**2, Fusion.parse(fusion), learns)
-    assert backend == best and "the nearest size that was measured" in reason
-
-
-def test_a_gpu_that_was_not_measured_never_gets_the_kernels():
-    q, k, v, left, right, bias = (torch.empty_like(t, device="meta") for t in leaves())
-    for fusion in FUSED:
-        choice = explain(q, k, v, Mask(left, right, bias), fusion=fusion)
-        assert isinstance(choice, Choice) and choice.backend != "triton"

@@ -36,6 +36,9 @@ KEYWORDS = {
 }
 
 
+AUTO = {"format": "auto", "train": "auto", "val_split": "auto", "test": "auto"}
+
+
 def encoded(image: Image.Image, form: str = "JPEG", **options) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
@@ -94,3 +97,16 @@ def same(a: list[dict], b: list[dict]) -> bool:
         x["name"] == y["name"] and torch.equal(x["label"], y["label"]) and torch.equal(x["image"], y["image"])
         for x, y in zip(a, b, strict=True)
     )
+
+
+def rows(images: Path, split: str) -> list[tuple[bytes, str]]:
+    return [(path.read_bytes(), path.parent.name) for path in sorted((images / split).rglob("*.JPEG"))]
+
+
+def opened_again(root, facts, **changes) -> Images:
+    """The data module in a test of weights that were trained on `facts`."""
+    data = Images(**{**KEYWORDS, "root": str(root), **changes})
+    data.only_test(facts)
+    data.prepare_data()
+    data.setup()
+    return data

@@ -5,21 +5,11 @@ import shutil
 import pytest
 
 from datamodules.errors import DataError
-from datamodules.image_classification import Images
 from datamodules.image_classification.class_index import Classes
 from datamodules.image_classification.matching import classes_of, matched, numbers_of, shown
-from tests.datamodules.image_classification.small import KEYWORDS, batches, joined, names_of, open_images
+from tests.datamodules.image_classification.small import batches, joined, names_of, open_images, opened_again
 
 TRAINED = Classes(("n1", "n2", "n3"), ("crane", "tench", "crane"))
-
-
-def opened_again(root, facts, **changes) -> Images:
-    """The data module in a test of weights that were trained on `facts`."""
-    data = Images(**{**KEYWORDS, "root": str(root), **changes})
-    data.only_test(facts)
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 @pytest.mark.parametrize(

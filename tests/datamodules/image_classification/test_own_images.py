@@ -1,34 +1,30 @@
 """Images of one's own: what lies in a folder is found, and shards and archives of other kinds are read."""
 
-import io
 import json
 import logging
 import os
 import shutil
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from datamodules.errors import DataError
-from datamodules.image_classification import Images
 from datamodules.image_classification.folder import ImageFolder
 from datamodules.image_classification.layout import found
 from tests.datamodules.image_classification.small import (
-    KEYWORDS,
+    AUTO,
     batches,
     encoded,
     names_of,
     open_images,
+    opened_again,
     picture,
-    same,
+    rows,
 )
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
-AUTO = {"format": "auto", "train": "auto", "val_split": "auto", "test": "auto"}
 KIND = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -136,10 +132,6 @@ def test_an_index_may_list_classes_without_images_if_that_is_meant(folder):
 # Shards
 
 
-def rows(images: Path, split: str) -> list[tuple[bytes, str]]:
-    return [(path.read_bytes(), path.parent.name) for path in sorted((images / split).rglob("*.JPEG"))]
-
-
 def write(path: Path, images: list, labels: list, columns=("image", "label"), names: list[str] | None = None) -> None:
     made = pa.table({columns[0]: images, columns[1]: labels})
     if names is not None:
@@ -229,74 +221,10 @@ def test_a_copy_of_a_shard_under_another_name_is_seen(shard_root):
         open_images(root, **AUTO)
 
 
-# WebDataset archives
-
-
-def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    about = tarfile.TarInfo(name)
-    about.size = len(data)
-    archive.addfile(about, io.BytesIO(data))
-
-
-def write_tars(images: Path, root: Path, label: str = "cls") -> Path:
-    root.mkdir()
-    for split in ("train", "val"):
-        every = rows(images, split)
-        for number, part in enumerate(np.array_split(np.arange(len(every)), 2)):
-            with tarfile.open(root / f"{split}-{number:06d}.tar", "w") as archive:
-                add(archive, "README.txt", b"no sample")
-                for index in part.tolist():
-                    data, word = every[index]
-                    add(archive, f"some/{index:06d}.jpg", data)
-                    told = json.dumps({"label": int(word[1:]) - 1}) if label == "json" else word
-                    add(archive, f"some/{index:06d}.{label}", told.encode())
-    return root
-
-
-@pytest.fixture
-def tars(folder, tmp_path):
-    pytest.importorskip("webdataset", reason="webdataset is optional (extra webdataset)")
-    return write_tars(folder, tmp_path / "tars")
-
-
-def test_archives_hold_the_images_of_the_folder(folder, tars, tmp_path):
-    data, plain = open_images(tars, **AUTO), open_images(folder, val_split=0.1)
-    for a, b in zip(batches(data, "test"), batches(plain, "test"), strict=True):
-        assert (a["image"] == b["image"]).all() and (a["label"] == b["label"]).all()
-    assert names_of(data, "test")[0] == "val-000000.tar:some/000000"
-    assert data.facts()["class_names"] == ["n01", "n02", "n03"]
-    numbers = open_images(write_tars(folder, tmp_path / "json", "json"), **AUTO)
-    assert numbers.facts()["class_names"] is None and numbers.facts()["classes"] == 3
-    helped = open_images(tars, **AUTO, num_workers=2, in_memory=False)
-    assert same(batches(open_images(tars, **AUTO, in_memory=False), "train"), batches(helped, "train"))
-
-
-def test_numbers_beside_names_are_refused_instead_of_matched_by_place(folder, tars, tmp_path):
-    numbers = write_tars(folder, tmp_path / "json", "json")
-    for path in numbers.glob("val-*.tar"):
-        shutil.copy(path, tars / path.name)
-    with pytest.raises(DataError, match="has numbers for labels, and .* has names for its classes, such as n01"):
-        open_images(tars, **AUTO)
-
-
-def test_a_label_that_is_no_class_number_costs_no_memory(folder, tars):
-    with tarfile.open(tars / "train-000000.tar", "w") as archive:
-        add(archive, "a.jpg", encoded(picture(0)))
-        add(archive, "a.cls", b"1000000000000")
-    (tars / "train-000001.tar").unlink()
-    with pytest.raises(DataError, match="has label 1000000000000, and 1 images"):
-        open_images(tars, **AUTO)
-
-
-@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
-def test_weights_are_tested_on_shards_of_any_kind(folder, tars, shard_root, kind):
-    root = tars if kind == "webdataset" else shard_root(FORMS["text"])
-    trained = open_images(root, **AUTO).facts()
-    data = Images(**{**KEYWORDS, **AUTO, "root": str(root)})
-    data.only_test(trained)
-    data.prepare_data()
-    data.setup("test")
-    assert names_of(data, "test") == names_of(open_images(root, **AUTO), "test")
+def test_weights_are_tested_on_shards(shard_root):
+    root = shard_root(FORMS["text"])
+    trained = open_images(root, **AUTO)
+    assert names_of(opened_again(root, trained.facts(), **AUTO), "test") == names_of(trained, "test")
 
 
 def test_names_that_are_no_text_and_tests_without_an_image_do_not_end_a_training_late(folder):
@@ -307,39 +235,6 @@ def test_names_that_are_no_text_and_tests_without_an_image_do_not_end_a_training
         path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="val: none of its 8 images can be decoded"):
         open_images(folder, corrupt="skip")
-
-
-@pytest.mark.parametrize(
-    "members, message",
-    [
-        ({"a.jpg": b"x"}, "sample a has jpg and no label"),
-        ({"a.jpg": b"x", "a.cls": b"-1"}, "label -1; class numbers start at 0"),
-        ({"a.txt": b"x"}, "hold no image"),
-        ({"a.jpg": b"x", "a.cls": b"0", "b.jpg": b"x", "b.cls": b"cat"}, "numbers in some samples and names in others"),
-    ],
-)
-def test_archives_of_another_form_are_described(tars, members, message):
-    (tars / "val-000001.tar").unlink()
-    with tarfile.open(tars / "val-000000.tar", "w") as archive:
-        for name, data in members.items():
-            add(archive, name, data)
-    with pytest.raises(DataError, match=message):
-        open_images(tars, **AUTO)
-
-
-def test_an_archive_that_was_cut_off_is_named(tars):
-    path = tars / "val-000001.tar"
-    for size in (3400, 2000, 1536, 700):  # within a header, within an image, between them
-        path.write_bytes(path.read_bytes()[:size])
-        with pytest.raises(DataError, match=rf"{path} cannot be read as a WebDataset archive"):
-            open_images(tars, **AUTO)
-
-
-def test_without_webdataset_the_error_says_how_to_get_it(folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "webdataset", None)
-    root = write_tars(folder, tmp_path / "tars")
-    with pytest.raises(ImportError, match="pip install webdataset"):
-        open_images(root, **AUTO)
 
 
 def test_a_folder_that_may_be_empty_still_needs_an_image(tmp_path):
