@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError, near
+from datamodules.finite import check_numbers
 from datamodules.formats.guard import reading
 from datamodules.formats.json_text import read_json
 from datamodules.formats.numpy_files import map_npy
@@ -183,9 +184,10 @@ def as_stored(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`values` in the file's type. DataError: a value that is not finite in it."""
     with np.errstate(over="ignore"):
         stored = values.astype(dtype)
+    check_numbers(values, f"'{name}'")
     if not np.isfinite(stored).all():
-        what = f"too large for {np.dtype(dtype)}" if np.isfinite(values).all() else "not finite (NaN or infinity)"
-        raise DataError(f"'{name}', row {np.flatnonzero(~np.isfinite(stored).all(1))[0]}: {what}.")
+        row = np.flatnonzero(~np.isfinite(stored).all(1))[0]
+        raise DataError(f"'{name}', row {row}: too large for {np.dtype(dtype)}.")
     return stored
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError, some
+from datamodules.finite import check_numbers
 from datamodules.formats.hdf5_rows import HDF5, RowsFile
 from datamodules.formats.names import file_name
 from datamodules.formats.numpy_files import header_of_npy, header_of_npz, read_npy, read_npz
@@ -149,11 +150,7 @@ class Stream:
         if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
             raise DataError(f"{where}: values of type {values.dtype}, expected numbers.")
         values = values.astype(np.float32, copy=False)
-        with np.errstate(all="ignore"):
-            doubtful = not np.isfinite(values.sum())  # several times faster than looking at every number
-        if doubtful and not np.isfinite(values).all():
-            bad = np.flatnonzero(~np.isfinite(values).all(1))
-            raise DataError(f"{where}, row {bad[0]}: not finite (NaN or infinity), in {len(bad)} rows.")
+        check_numbers(values, where)
         return values
 
 

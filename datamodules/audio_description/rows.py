@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError, some
+from datamodules.finite import check_numbers
 
 
 class MovieFeatures(ABC):
@@ -62,11 +63,7 @@ class MovieFeatures(ABC):
     def read(self, movie: str, first: int, stop: int) -> np.ndarray:
         """Rows first..stop-1 of a movie, (stop - first, width) float32. DataError: unreadable, NaN or infinite."""
         rows = self.slice(movie, first, stop).astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(rows).all(1))
-        if len(bad):
-            raise DataError(
-                f"{self.file_of(movie)}: movie {movie}, row {first + bad[0]}: not finite (NaN or infinity)."
-            )
+        check_numbers(rows, f"{self.file_of(movie)}: movie {movie}", first)
         return rows
 
     def numbers(self, movie: str, dtype: np.dtype) -> None:

@@ -63,7 +63,7 @@ def found(root: Path, format: str, train: str, val_split: Place, test: Place) ->
     if format != AUTO:
         return Layout(format, train, val_split, test)
     if train == AUTO:
-        train = _named_so(root, WORDS["train"]) or ("." if _alone(root) else WORDS["train"][0])
+        train = _named_so(root, WORDS["train"]) or _alone(root) or WORDS["train"][0]
     kind = "folder" if is_folder(root / train) else _kind(root, train)
     if kind is None:  # nothing is there: the message names the pattern of the shards
         val_split, test = (
@@ -85,7 +85,7 @@ def for_test(root: Path, format: str, test: Place) -> Layout | None:
     if format != AUTO:
         return Layout(format, "", 0, test)
     if test == AUTO:
-        test = _named_so(root, (*WORDS["test"], *WORDS["val"])) or ("." if _alone(root) else AUTO)
+        test = _named_so(root, (*WORDS["test"], *WORDS["val"])) or _alone(root) or AUTO
         if test == AUTO or (test == "." and not is_folder(root)):
             return None
     if is_folder(root / test):
@@ -128,11 +128,18 @@ def _named_so(root: Path, words: Iterable[str], kind: str | None = None) -> str 
     return next((word for word in words if _kind(root, word) in (ENDINGS if kind is None else (kind,))), None)
 
 
-def _alone(root: Path) -> bool:
-    """Whether the folders in `root` are the classes themselves, and not splits."""
-    splits = {word for words in WORDS.values() for word in words}
+def _alone(root: Path) -> str:
+    """What says that the folders in `root` are the classes themselves, "."; "" if not. DataError: that is unclear."""
     there = class_folders(root)
-    return bool(there) and not splits & {name.lower() for name in there}
+    splits = [name for name in there if name.lower() in {word for words in WORDS.values() for word in words}]
+    flat = [name for name in splits if not class_folders(root / name)]
+    if flat and len(splits) < len(there):
+        raise DataError(
+            f"{root}: {flat[0]} may be a class or a split; it holds no class folders. If it is a class like the "
+            "others, say that the folders are the classes: data.train=. data.test=0.2. If its images have no class, "
+            "move it elsewhere."
+        )
+    return "." if there and not splits else ""
 
 
 def _pattern(root: Path, kind: str, place: Place) -> Place:

@@ -50,6 +50,8 @@ def read_splits(
     rows = {split: one.rows for split, one in found.items()}
     for split, one in found.items():
         left_out[split] = {"query with a defect": one.left_out, "query whose windows were cut": one.cut}
+    if rows["train"] and all(row.get("relevant_windows") == [] for row in rows["train"]):
+        raise DataError(f"{folder / files['train']}: no query has a window, so nothing can be learned.")
     for split in dict.fromkeys(EVALUATED):
         alone = _check_matched(folder / files[split], rows[split], unmatched)
         left_out[split]["query that matches nothing, which is not scored"] = alone

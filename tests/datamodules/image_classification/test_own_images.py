@@ -254,3 +254,11 @@ def test_folders_of_splits_are_not_taken_for_classes(folder):
     (folder / "train").rename(folder / "test")
     with pytest.raises(DataError, match=r"missing \*\*/train-\*\.parquet.*or a folder train of images"):
         open_images(folder, **AUTO)
+
+
+def test_a_class_that_is_called_like_a_split_has_to_be_explained(folder):
+    root = folder / "train"
+    (root / "n03").rename(root / "train")
+    with pytest.raises(DataError, match=r"train may be a class or a split; .*data\.train=\. data\.test=0\.2"):
+        open_images(root, **AUTO)
+    assert open_images(root, **{**AUTO, "train": ".", "test": 0.2}).facts()["classes"] == 3

@@ -83,6 +83,7 @@ def with_value(row, column, value):
         ("clip", "test1_0.0", with_value(1, 2, np.nan), "row 1: not finite"),
         ("slow", "test1_0.0", with_value(0, 0, np.inf), "row 0: not finite"),
         ("text", "qid20", with_value(0, 0, np.nan), "row 0: not finite"),
+        ("clip", "test1_0.0", with_value(1, 2, 1e30), "row 1: values up to 1e+30, too large for a norm"),
         ("clip", "test1_0.0", lambda values: values[:, :4], "expected (rows, 5)"),
         ("text", "qid20", lambda values: values[:0], "no rows in it"),
         ("clip", "test1_0.0", lambda values: values[0], "shape (5,), expected (rows, 5)"),

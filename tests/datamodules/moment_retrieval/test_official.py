@@ -126,6 +126,9 @@ def test_queries_that_match_nothing_are_trained_on_and_their_number_is_said(fold
     write_lines(folder / "val.jsonl", [{**row, **nothing} for row in read_lines(folder / "val.jsonl")])
     with pytest.raises(DataError, match="5 of 5 queries match nothing .*, so nothing can be scored"):
         open_set(folder)
+    write_lines(folder / "train.jsonl", [{**row, **nothing} for row in read_lines(folder / "train.jsonl")])
+    with pytest.raises(DataError, match="train.jsonl: no query has a window, so nothing can be learned"):
+        open_set(folder)
 
 
 def test_ratings_that_only_some_evaluated_queries_have_are_refused_though_windows_are_trained_on(folder):
