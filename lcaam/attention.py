@@ -124,33 +124,9 @@ def attention(
     Raises ValueError for shapes that do not fit, nested tensors, an unknown fusion or backend, or a backend that cannot
     do the fusion.
     """
-    check_padded(query, key, value)
-    check_kind(mask)
-    fusion = agreed(fusion, None if mask is None else mask.fusion)
-    times = 1  # query heads that share a key head
-    if enable_gqa:
-        times = check_groups(query, key, value)
-        if mask is not None and mask.groups == key.shape[1]:
-            mask = mask.map(lambda t: t if t.shape[1] == 1 else for_all_heads(t, times))
-    check_shapes(query, key, value, times)
+    mask, fusion, times = checked(query, key, value, mask, fusion, causal, dropout, softcap, enable_gqa)
     window = check_window(window)
-    if not 0.0 <= dropout <= 1.0:
-        raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
-    if softcap is not None and not 0.0 < softcap < float("inf"):
-        raise ValueError(f"softcap is a finite number above 0, or None, got {softcap}")
     scale = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
-    if fusion.ignores_mask:
-        mask = None
-    if mask is not None:
-        if not torch.compiler.is_compiling():
-            check_gradients(mask.tensors(), mask.lost)
-        mask = mask.fit(key.shape[2])
-        check_mask(mask, query)
-        if mask.whole and causal and query.shape[2] != key.shape[2]:
-            raise ValueError(
-                "a mask of length='interpolate' moves its columns whenever the sequence grows, so decoding with a "
-                "cache would compute another function than the whole sequence: use length='fixed' or length='content'"
-            )
     keep = check_keep(keep, query, key)
     query, key, value = as_autocast(query, key, value)
     check_numbers(query, key, value)
@@ -188,18 +164,69 @@ def explain(
     mask: Mask | None = None,
     *,
     fusion: str | Fusion | None = None,
+    keep: Tensor | None = None,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
     dropout: float = 0.0,
+    scale: float | None = None,
     softcap: float | None = None,
+    enable_gqa: bool = False,
     return_lse: bool = False,
 ) -> Choice:
     """What `attention` takes for backend="auto" with these arguments, and why: `.backend` and `.reason`.
 
-    Gradients count: ask with tensors that require them, or under torch.no_grad, as in the call that it is about.
+    `keep`, `window` and `scale` are there so that a call can be copied; nothing depends on them. Gradients count: ask
+    with tensors that require them, or under torch.no_grad, as in the call that it is about.
+    Raises ValueError for what `attention` refuses.
+    """
+    mask, fusion, _ = checked(query, key, value, mask, fusion, causal, dropout, softcap, enable_gqa)
+    check_window(window)
+    check_keep(keep, query, key)
+    query, key, value = as_autocast(query, key, value)
+    check_numbers(query, key, value)
+    return cheapest(query, key, value, mask, fusion, dropout, softcap is not None or return_lse)
+
+
+def checked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Mask | None,
+    fusion: str | Fusion | None,
+    causal: bool,
+    dropout: float,
+    softcap: float | None,
+    enable_gqa: bool,
+) -> tuple[Mask | None, Fusion, int]:
+    """The mask that is used, for these keys and heads, the fusion, and how many heads of query share one of key.
+
+    Raises ValueError as `attention`.
     """
     check_padded(query, key, value)
+    check_kind(mask)
     fusion = agreed(fusion, None if mask is None else mask.fusion)
-    mask = None if fusion.ignores_mask else mask
-    return cheapest(query, key, value, mask, fusion, dropout, softcap is not None or return_lse)
+    times = 1
+    if enable_gqa:
+        times = check_groups(query, key, value)
+        if mask is not None and mask.groups == key.shape[1]:
+            mask = mask.map(lambda t: t if t.shape[1] == 1 else for_all_heads(t, times))
+    check_shapes(query, key, value, times)
+    if not 0.0 <= dropout <= 1.0:
+        raise ValueError(f"dropout is a probability in [0, 1], got {dropout}")
+    if softcap is not None and not 0.0 < softcap < float("inf"):
+        raise ValueError(f"softcap is a finite number above 0, or None, got {softcap}")
+    if mask is None or fusion.ignores_mask:
+        return None, fusion, times
+    if not torch.compiler.is_compiling():
+        check_gradients(mask.tensors(), mask.lost)
+    mask = mask.fit(key.shape[2])
+    check_mask(mask, query)
+    if mask.whole and causal and query.shape[2] != key.shape[2]:
+        raise ValueError(
+            "a mask of length='interpolate' moves its columns whenever the sequence grows, so decoding with a "
+            "cache would compute another function than the whole sequence: use length='fixed' or length='content'"
+        )
+    return mask, fusion, times
 
 
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -129,15 +129,16 @@ def plain(path: Path, sizes: Sizes, seed: int) -> float:
     return loss_of(model.eval(), ids[cut:], sizes.context)
 
 
-def project(path: Path, steps: int, seed: int, folder: Path) -> float:
+def project(path: Path, sizes: Sizes, seed: int, folder: Path) -> float:
     """The loss of this project's baseline on the same part of the file."""
     from configs.composing import composed
     from datamodules.formats.json_text import read_json
     from train import train
 
-    data = [f"data.files={path}", "data.parts=[0.9,0.1,0]", f"trainer.max_steps={steps}", f"seed={seed}"]
+    data = [f"data.files={path}", "data.parts=[0.9,0.1,0]", f"seed={seed}"]
+    length = [f"trainer.max_steps={sizes.steps}", f"task.lr={sizes.rate}"]
     quiet = ["logger=csv", "floors.enabled=false", "callbacks.figures=null", f"paths.run_dir={folder}/seed{seed}"]
-    cfg = composed("experiment=shakespeare_baseline", "scale=mini", *data, *quiet, f"paths.log_dir={folder}")
+    cfg = composed("experiment=shakespeare_baseline", "scale=mini", *data, *length, *quiet, f"paths.log_dir={folder}")
     train(cfg)
     return read_json(folder / f"seed{seed}" / "results.json")["metrics"]["loss"]
 
@@ -147,16 +148,17 @@ def main() -> None:
     parser.add_argument("text", type=Path, help="a text file, UTF-8")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=Sizes.steps)
+    parser.add_argument("--rate", type=float, default=Sizes.rate, help="peak learning rate of both")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON file")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    sizes, rows = Sizes(steps=given.steps, warmup=max(1, given.steps // 20)), []
+    sizes, rows = Sizes(steps=given.steps, warmup=max(1, given.steps // 20), rate=given.rate), []
     for seed in given.seeds:
         row = {"seed": seed, "plain": plain(given.text, sizes, seed)}
         print(f"seed {seed}: plain {row['plain']:.4f}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            row["project"] = project(given.text.absolute(), given.steps, seed, Path(folder))
+            row["project"] = project(given.text.absolute(), sizes, seed, Path(folder))
         rows.append(row)
         difference = row["project"] - row["plain"]
         print(f"seed {seed}: plain {row['plain']:.4f}, project {row['project']:.4f}, difference {difference:+.4f}")

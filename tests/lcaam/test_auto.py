@@ -151,6 +151,28 @@ def test_explain_says_what_is_taken_and_why():
 
 
 @pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(mask=torch.ones(1)), "not a Mask"),
+        (dict(dropout=2.0), "dropout is a probability"),
+        (dict(softcap=0.0), "softcap is a finite number"),
+        (dict(window=(-1, 0)), "window"),
+        (dict(keep=torch.ones(7, 7, dtype=torch.bool)), "keep"),
+        (dict(enable_gqa=False, mask=None), "need enable_gqa=True"),
+    ],
+)
+def test_explain_takes_and_refuses_what_attention_does(change, message):
+    own = dict(query=torch.zeros(1, 4, 5, 4), key=torch.zeros(1, 2, 5, 4), value=torch.zeros(1, 2, 5, 4))
+    mask = Mask(torch.zeros(1, 2, 5, 1), torch.zeros(1, 2, 5, 1))  # a group for each head of the keys
+    same = dict(mask=mask, fusion="mul", causal=True, window=(2, 0), scale=1.0, enable_gqa=True, softcap=30.0)
+    assert explain(**own, **same).backend == "reference"
+    changed = {**own, **same, **change}
+    for function in (attention, explain):
+        with pytest.raises(ValueError, match=message):
+            function(**changed)
+
+
+@pytest.mark.parametrize(
     ("batch", "n", "fusion", "training", "in_inference"),
     [
         (1, 128, "add", "reference", "sdpa"),
