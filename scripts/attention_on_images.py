@@ -19,7 +19,7 @@ from configs.errors import ConfigError
 from datamodules.errors import DataError
 from datamodules.formats.kept import nothing_kept
 from datamodules.image_classification.matching import classes_of, shown
-from scripts.arguments import parser_for
+from scripts.arguments import parser_for, picture
 from scripts.opened import opened
 from tasks.common.build import build_datamodule
 from tasks.common.checkpoints import load_module
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="another run on the same data")
     parser.add_argument("--images", type=int, default=6, help="how many, spread over the test images")
     parser.add_argument("--layer", type=int, default=-1, help="0 is the first, -1 the last")
-    parser.add_argument("--out", type=Path, default=Path("attention.png"))
+    parser.add_argument("--out", type=picture, default=Path("attention.png"))
     parser.add_argument("--dpi", type=int, default=150)
     parser.add_argument("changes", nargs="*", help="key=value, e.g. data.root=...")
     try:

@@ -31,7 +31,7 @@ from configs.errors import ConfigError
 from datamodules.errors import DataError, some
 from datamodules.formats.kept import nothing_kept
 from datamodules.formats.names import printable
-from scripts.arguments import parser_for
+from scripts.arguments import parser_for, picture
 from scripts.extracting import progress
 from scripts.opened import opened
 from scripts.own_videos import Part, Table, captioned, parts_of, videos_in, write_subtitles
@@ -67,14 +67,13 @@ def moved(module: VideoCaptioning, batch: dict) -> dict:
 
 
 def draw(found: dict[str, Any], path: Path, title: str) -> list[Path]:
-    """Draws a heat map of every mask; returns the files (.png if `path` has no ending). ConfigError: no mask."""
+    """Draws a heat map of every mask; returns the files. ConfigError: no mask."""
     from tasks.common.mask_figures import mask_heat_map
 
     masks = found["masks"]
     if not masks:
         raise ConfigError("--plot: this model has no mask to draw")
     several = len(masks) > 1
-    path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     files = []
     for layer, mask in masks.items():
@@ -140,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="table of captions")
     parser.add_argument("--srt", type=Path, metavar="FOLDER", help="subtitles, FOLDER/<video>.srt")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="a caption for each part of this length")
-    parser.add_argument("--plot", type=Path, help="picture of the masks (.png, .pdf, .svg); for one video")
+    parser.add_argument("--plot", type=picture, help="picture of the masks (.png, .pdf, .svg); for one video")
     parser.add_argument("--num-beams", type=int, help="captions followed at a time (1: greedy); default: the run's")
     parser.add_argument("--max-length", type=int, help="tokens of a caption, with two special ones; default: the run's")
     parser.add_argument("--batch-size", type=int, default=4, help="videos at a time (4)")

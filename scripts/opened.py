@@ -20,6 +20,8 @@ def opened(
     None: those that the run tested.
     Raises ConfigError: no run, or one of another task. CheckpointError: there are no such weights.
     """
+    if not Path(run).exists():
+        raise ConfigError(f"{run}: there is no such run's folder or checkpoint")
     _, cfg, changed = open_run(OmegaConf.create({"run": "???"}), [f"run={run}", *changes])
     target = cfg.task.get("_target_")
     if target != f"{kind.__module__}.{kind.__qualname__}":

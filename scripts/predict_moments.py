@@ -30,10 +30,12 @@ from typing import Any
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import is_number
 from datamodules.formats.names import file_name
-from scripts.arguments import parser_for
+from scripts.arguments import parser_for, picture
+from scripts.opened import opened
 from tasks.common.errors import CheckpointError
 from tasks.common.files import check_writable, read_jsonl
 from tasks.moment_retrieval.answer_files import check_ending, write_answers
+from tasks.moment_retrieval.module import MomentRetrieval
 from tasks.moment_retrieval.moment_figures import moments
 from tasks.moment_retrieval.predict import load
 from tasks.moment_retrieval.predictor import MomentPredictor, is_sentence, predict
@@ -122,7 +124,10 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         check_writable(arguments.output)
     vid = arguments.vid or Path(arguments.video[0]).stem
     asked, sources = described(arguments, vid)
-    predictor = MomentPredictor(arguments.checkpoint, arguments.clip, device=arguments.device)
+    checkpoint = arguments.checkpoint
+    if checkpoint.is_dir():
+        _, checkpoint, _ = opened(checkpoint, MomentRetrieval, "moment retrieval")
+    predictor = MomentPredictor(checkpoint, arguments.clip, device=arguments.device)
     clip_length = arguments.clip_length
     if clip_length is None:
         clip_length = predictor.model.hparams.facts["clip_length"]
@@ -156,7 +161,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def main(given: list[str] | None = None) -> None:
     """The command line; an error that explains itself is printed without a stack trace."""
     parser = parser_for("predict_moments", __doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="from train.py or scripts/import_checkpoint.py")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a run's folder, or a checkpoint")
     parser.add_argument("--video", action="append", required=True, help="video file, or features; one per stream")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--query", nargs="+", action="extend", help="sentences, or files of their features")
@@ -166,7 +171,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--vid", help="the video's name; default: that of the first --video file")
     parser.add_argument("--truth", nargs="+", default=[], metavar="START,END", help="true windows of the one --query")
     parser.add_argument("--output", type=Path, help="all answers: .jsonl (submission), .json, .csv or .srt (subtitles)")
-    parser.add_argument("--plot", type=Path, help="figure (png, pdf, svg)")
+    parser.add_argument("--plot", type=picture, help="figure (png, pdf, svg)")
     parser.add_argument("--clip-length", type=float, help="seconds; default: that of the training")
     parser.add_argument(
         "--duration", type=float, help="length of the video, s; default: the video file's, or clips x clip length"

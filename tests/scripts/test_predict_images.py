@@ -163,7 +163,7 @@ def test_predictions_are_those_of_the_test(finished, own):
         (["imagse", "x"], "imagse: not one of images, moments, captions; did you mean 'images'"),
         (["images", "{tmp}/nowhere", "--checkpoint", "{run}"], "nowhere: no such file or folder"),
         (["images", "{tmp}", "--checkpoint", "{run}"], "no image in it"),
-        (["images", "{own}", "--checkpoint", "{tmp}/nothing"], "there is no such folder or file"),
+        (["images", "{own}", "--checkpoint", "{tmp}/nothing"], "nothing: there is no such run's folder or"),
         (["images", "{own}", "--checkpoint", "{run}", "--output", "a.txt"], r"ends in \.csv, \.jsonl, \.json"),
         (["images", "{own}", "--checkpoint", "{run}", "--top", "0"], "at least 1"),
         (["images", "{own}", "--checkpoint", "{run}", "--device", "nothing"], "--device nothing: cannot be used"),

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from datamodules.errors import DataError
 from scripts.predict_moments import main, predict
@@ -301,6 +303,27 @@ def test_single_files_with_their_truth(folder, model, checkpoint, tmp_path) -> N
         "pred_relevant_windows": expected["windows"], "pred_saliency_scores": expected["saliency"],
     }  # fmt: skip
     assert plot.stat().st_size > 3000
+
+
+def test_a_runs_folder_stands_for_the_weights_that_it_tested(folder, checkpoint, compose_run, tmp_path) -> None:
+    row, run = read_lines(folder / "val.jsonl")[0], tmp_path / "run"
+    asked = [*video_options(folder, row["vid"]), "--query", str(folder / "text" / f"qid{row['qid']}.npz"), "--output"]
+    asked += [str(tmp_path / "out.csv")]
+    (run / "checkpoints").mkdir(parents=True)
+    assert "no config.yaml" in refused("--checkpoint", run, *asked)
+    OmegaConf.save(compose_run("experiment=qvhighlights_baseline", "scale=smoke"), run / "config.yaml", resolve=True)
+    assert "holds nothing" in refused("--checkpoint", run, *asked)
+    shutil.copy(checkpoint, run / "checkpoints" / "last.ckpt")
+    main(["--checkpoint", str(run), *asked])
+    OmegaConf.save(compose_run("experiment=msrvtt_baseline", "scale=smoke"), run / "config.yaml", resolve=True)
+    assert "not of moment retrieval" in refused("--checkpoint", run, *asked)
+
+
+@pytest.mark.parametrize("name", ["moments.xyz", "moments.npz"])
+def test_a_picture_of_an_unknown_kind_is_refused_first(name, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--checkpoint", "none", "--video", "a.npz", "--query", "q.npz", "--plot", name])
+    assert "allowed: .png, .pdf, .svg" in capsys.readouterr().err
 
 
 def test_the_command_line_names_what_is_wrong(folder, checkpoint, tmp_path) -> None:
