@@ -52,7 +52,7 @@ from datamodules.image_classification.matching import classes_of
 from datamodules.image_classification.mini import generator as mini_imagenet1k
 from datamodules.image_classification.options import HeldOut, check
 from datamodules.image_classification.orders import GroupShuffle, Repeated
-from datamodules.image_classification.overlap import refuse_overlap, warn_of_overlap
+from datamodules.image_classification.overlap import refuse_overlap, warn_of_overlap, warn_of_twins
 from datamodules.image_classification.pictures import Pictures
 from datamodules.image_classification.sources import Source, is_there, need_library, opened
 from datamodules.image_classification.splits import Split, Usable, by_name, in_numbers_of, number_classes, shared_out
@@ -233,20 +233,17 @@ class Images(Data):
         labels = in_numbers_of(self.classes, train, train)
         held = {"test": layout.test, "val": layout.val_split}
         others = {name: self._open(layout, place) for name, place in held.items() if isinstance(place, str)}
-        if self.overlap == "refuse" and self.mini is None:
+        compare = self.overlap == "refuse" and self.mini is None
+        if compare:
             for name, other in others.items():
                 refuse_overlap(train, other, "data.test" if name == "test" else "data.val_split")
             warn_of_overlap(others)
         numbers = {name: None if isinstance(place, str) else place for name, place in held.items()}
-        splits = shared_out(
-            self.classes,
-            Split(train, usable.rows("train", train), labels),
-            **numbers,
-            fraction=self.fraction,
-            seed=self.seed,
-            may_be_empty=may_be_empty,
-            may_be_few=self.format == "auto",
-        )
+        rules = {"seed": self.seed, "may_be_empty": may_be_empty, "may_be_few": self.format == "auto"}
+        usable_train = Split(train, usable.rows("train", train), labels)
+        splits = shared_out(self.classes, usable_train, **numbers, fraction=self.fraction, **rules)
+        if compare:
+            warn_of_twins(splits)
         for name, other in others.items():
             of_other = in_numbers_of(self.classes, other, train)
             splits[name] = Split(other, usable.rows(name, other), of_other)

@@ -129,3 +129,43 @@ def warn_of_overlap(others: Mapping[str, Any]) -> None:
             "are made on the test images",
             len(pairs), compared, val.where(pairs[0][0]), test.where(pairs[0][1]),
         )  # fmt: skip
+
+
+class Part:
+    """Some images of a source: `rows` are their positions in it."""
+
+    def __init__(self, source: Any, rows: np.ndarray):
+        self.source, self.rows, self.kind = source, rows, source.kind
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> np.ndarray:
+        return self.source.names[self.rows]
+
+    def sizes(self) -> np.ndarray:
+        return self.source.sizes()[self.rows]
+
+    def read(self, index: int) -> bytes:
+        return self.source.read(int(self.rows[index]))
+
+    def where(self, index: int) -> str:
+        return self.source.where(int(self.rows[index]))
+
+
+def warn_of_twins(splits: Mapping[str, Any]) -> None:
+    """A warning if images that were held out of the training images have the content of some that were not.
+
+    splits: "train" and the splits that were held out; each has its `source` and the positions in it, `rows`.
+    """
+    train = Part(splits["train"].source, splits["train"].rows)
+    for name in sorted(set(splits) - {"train"}):
+        held = Part(splits[name].source, splits[name].rows)
+        pairs, compared = same_images(train, held)
+        if len(pairs) > FEW * compared:
+            log.warning(
+                "%d of the %d images held out for %s that were compared have a copy in training, such as %s, which is "
+                "%s: scores on them are too good; remove the copies",
+                len(pairs), compared, name, held.where(pairs[0][0]), train.where(pairs[0][1]),
+            )  # fmt: skip

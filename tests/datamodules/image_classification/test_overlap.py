@@ -60,3 +60,16 @@ def test_validation_images_that_are_test_images_are_warned_of(folder, caplog):
     with caplog.at_level(logging.WARNING):
         open_images(folder, val_split="held")
     assert "7 of the 7 validation images that were compared are test images, too" in caplog.text
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_copies_among_images_that_are_shared_out_are_warned_of(folder, caplog, copied):
+    if copied:
+        for path in sorted((folder / "train").rglob("*.JPEG")):
+            shutil.copy(path, path.with_name(f"copy_of_{path.name}"))
+    with caplog.at_level(logging.WARNING):
+        open_images(folder, test=0.2, val_split=0.2)
+        said = [line for line in caplog.messages if "have a copy in training" in line]
+        open_images(folder, test=0.2, val_split=0.2, overlap="allow")
+    assert len(said) == (2 if copied else 0) == sum("have a copy in training" in line for line in caplog.messages)
+    assert all(" held out for " in line and "JPEG, which is " in line for line in said)
