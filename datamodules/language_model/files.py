@@ -3,7 +3,7 @@
     paths = found("plays/*.txt")     # a path, a pattern, or a list of both
     text = read(paths)               # (N,) int32: the files one after the other
 
-A file is UTF-8, with or without the mark at its beginning (BOM). Line ends become "\\n".
+A file is UTF-8, with or without the mark at its beginning (BOM), or UTF-16 or UTF-32 with one. Line ends become "\\n".
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError, near
+from datamodules.formats.decoding import decoded
 
 SETTING = "data.files"
 
@@ -56,7 +57,7 @@ def _matches(one: str) -> list[Path]:
 
 def read(paths: Sequence[Path]) -> np.ndarray:
     """(N,) int32, the code points of all files in their order. Raises DataError that names a file: unreadable, empty,
-    not UTF-8."""
+    or not text in such an encoding."""
     return np.concatenate([_code_points(path) for path in paths])
 
 
@@ -65,13 +66,7 @@ def _code_points(path: Path) -> np.ndarray:
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 text (byte 0x{raw[error.start]:02x} at position {error.start:,}); convert it, for "
-            "example with iconv -f latin1 -t utf-8"
-        ) from error
+    text = decoded(path, raw)
     if not text:
         raise DataError(f"{path}: the file is empty")
     text = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -75,9 +75,10 @@ def test_what_cannot_be_found_is_told(folder: Path, files, message: str) -> None
     [
         (b"", r"text.txt: the file is empty$"),
         ("\ufeff".encode(), r"text.txt: the file is empty$"),
-        ("für".encode("latin1"), r"text.txt: not UTF-8 text \(byte 0xfc at position 1\); convert it"),
-        ("ab".encode("utf-16"), r"text.txt: not UTF-8 text \(byte 0xff at position 0\)"),
-        (b"\x89PNG\r\n", r"not UTF-8 text \(byte 0x89 at position 0\)"),
+        ("für".encode("latin1"), r"text.txt: not utf-8 text: byte 0xfc at position 1 .*; convert it to utf-8"),
+        ("abcd".encode("utf-16-be"), r"text.txt: every second byte is zero, .* utf-16-be; convert it to utf-8"),
+        ("abcd".encode("utf-16")[:-1], r"text.txt: not utf-16 text: .* convert it to utf-8"),
+        (b"\x89PNG\r\n", r"not utf-8 text: byte 0x89 at position 0"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, raw: bytes, message: str) -> None:
@@ -86,6 +87,13 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, raw: bytes, mes
     with pytest.raises(DataError, match=message) as told:
         read([path])
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_mark_says_the_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes("für\r\ndich".encode(encoding))
+    assert text_of(read([path])) == "für\ndich"
 
 
 def test_a_file_that_went_away_is_told(tmp_path: Path) -> None:
