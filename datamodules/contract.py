@@ -35,6 +35,7 @@ class Data(pl.LightningDataModule):
     name: what messages, tables and dashboards call the data set; a keyword of every data module.
     guide: the page that says how to get the files.
     maker: the command that makes them, if the project has one; then scale=mini has nothing generated in their place.
+    generated: what runs without any files, in words.
     """
 
     places: ClassVar[tuple[str, ...]] = ("root", "num_workers")
@@ -43,6 +44,7 @@ class Data(pl.LightningDataModule):
     name: str = "data"
     guide: str = "docs/datasets.md"
     maker: str | None = None
+    generated: str = "scale=mini runs the same experiment on generated data"
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
@@ -109,7 +111,7 @@ class Data(pl.LightningDataModule):
 
     def advice(self) -> str:
         """Tells how to get missing data."""
-        made = f"`{self.maker}` makes them" if self.maker else "scale=mini runs the same experiment on generated data"
+        made = f"`{self.maker}` makes them" if self.maker else self.generated
         return (
             f"How to get the files and where to put them: {self.guide}. Another place: data.root=... or "
             f"paths.data_dir=... . {made}."

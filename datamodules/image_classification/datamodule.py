@@ -131,6 +131,8 @@ class Images(Data):
         self.image_column, self.label_column, self.white = image_column, label_column, white
         self.empty_classes, self.overlap, self.repeats = empty_classes, overlap, repeats
         self.train, self.val_split, self.test = train, val_split, test
+        if train == AUTO:  # images of a user's own, at every scale
+            self.generated = "experiment=imagenet1k_baseline scale=mini trains on generated images"
         self.image_size, self.fraction, self.corrupt, self.in_memory = image_size, fraction, corrupt, in_memory
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.mean, self.std, self.crop_pct, self.interpolation = list(mean), list(std), crop_pct, interpolation

@@ -58,8 +58,9 @@ def test_a_test_folder_without_labels_is_not_the_test(folder):
 
 
 def test_nothing_at_all_is_said_with_what_was_looked_for(tmp_path):
-    with pytest.raises(DataError, match=r"missing \*\*/train-\*\.parquet \(data.format=auto"):
+    with pytest.raises(DataError, match=r"missing \*\*/train-\*\.parquet \(data.format=auto") as stop:
         open_images(tmp_path, **AUTO)
+    assert str(stop.value).endswith("experiment=imagenet1k_baseline scale=mini trains on generated images.")
 
 
 def test_of_fewer_images_than_the_usual_number_a_tenth_is_held_out(folder, caplog):
