@@ -106,7 +106,12 @@ def train(cfg: DictConfig) -> float | None:
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """The command line: an error that explains itself is printed without a stack trace."""
+    from tasks.common.known_runs import made_before
+
     try:
+        if (folder := made_before(cfg)) is not None:
+            print(f"{folder} has these settings and is completed: not run again (sweep.skip_completed)")
+            return None
         return train(cfg)
     except EXPLAINED as error:
         raise explained(error) from error

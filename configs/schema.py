@@ -96,7 +96,7 @@ class Floors:
 
 @dataclass
 class Sweep:
-    """How a multirun goes on; single runs ignore it."""
+    """How a multirun goes on. skip_completed: also a single run that is there is not made again."""
 
     skip_completed: bool = False
     known: list[str] = field(default_factory=list)

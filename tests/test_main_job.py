@@ -52,6 +52,15 @@ def test_a_parallel_sweep_leaves_two_folders_with_two_right_records(sweep):
     assert len({json.dumps(r["floors"], sort_keys=True) for r in found}) == 1, "floors belong to the data"
 
 
+def test_a_single_run_that_is_there_is_not_made_again_if_that_is_asked_for(sweep):
+    before = records(sweep)
+    again = ["experiment=madv2_multi_lcaam", "seed=1", "scale=smoke", "sweep.skip_completed=true"]
+    done = trained(sweep, *again)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "is completed: not run again" in done.stdout and "seed1" in done.stdout
+    assert records(sweep) == before
+
+
 def test_every_test_prediction_stands_beside_its_reference(sweep):
     for path in sweep.rglob("predictions/test.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -84,6 +86,15 @@ def completed(cfg: DictConfig) -> tuple[Path, dict[str, Any]] | None:
                 "the folders different names", found[0], there, here,
             )  # fmt: skip
     return found
+
+
+def made_before(cfg: DictConfig) -> Path | None:
+    """The folder of a completed run of these settings, if `sweep.skip_completed` asks for it and this is a single run;
+    a job of a sweep looks by itself (tasks/common/sweep_job.py)."""
+    if not cfg.sweep.skip_completed or HydraConfig.get().mode == RunMode.MULTIRUN or identity_or_none(cfg) is None:
+        return None
+    found = completed(cfg)
+    return None if found is None else found[0]
 
 
 def unfinished(cfg: DictConfig) -> Path | None:
