@@ -319,13 +319,6 @@ def test_a_runs_folder_stands_for_the_weights_that_it_tested(folder, checkpoint,
     assert "not of moment retrieval" in refused("--checkpoint", run, *asked)
 
 
-@pytest.mark.parametrize("name", ["moments.xyz", "moments.npz"])
-def test_a_picture_of_an_unknown_kind_is_refused_first(name, capsys) -> None:
-    with pytest.raises(SystemExit):
-        main(["--checkpoint", "none", "--video", "a.npz", "--query", "q.npz", "--plot", name])
-    assert "allowed: .png, .pdf, .svg" in capsys.readouterr().err
-
-
 def test_the_command_line_names_what_is_wrong(folder, checkpoint, tmp_path) -> None:
     row = read_lines(folder / "val.jsonl")[0]
     first = ["--checkpoint", checkpoint, *video_options(folder, row["vid"])]
