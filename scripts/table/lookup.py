@@ -10,12 +10,12 @@ from configs.identity import identity, setting_id
 from scripts.report import not_counted
 from scripts.table.expected import Expected
 from scripts.table.rungs import rung_of
-from scripts.table.summary import Row
+from scripts.table.summary import NEVER, Row
 from tasks.common.cells import short
 from tasks.common.known_runs import INTERRUPTED, runs
 from tasks.common.run_rows import read_rows, record_of
 
-NEVER, FAILED, UNFINISHED, LEFT_OUT = "never ran", "failed", "unfinished", "not counted"
+FAILED, UNFINISHED, LEFT_OUT = "failed", "unfinished", "not counted"
 Files = Mapping[str, Mapping[str, Mapping[str, str]]]  # rows of csv files by path and identity
 
 

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from scripts.table import words
 from scripts.table.speed import METRIC, Speed, speeds
 from scripts.table.statistics import DRAWS, EXACT_UP_TO, spread
-from scripts.table.summary import Contrast, Explanation, Row, Table
+from scripts.table.summary import NEVER, Contrast, Explanation, Row, Table
 from tasks.common.cells import SHOWN
 
 NOTES = f"""\
@@ -33,12 +34,35 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def page(table: Table) -> str:
     """The whole text of one table."""
     title = f"# {table.name}, {table.task.replace('_', ' ')}, scale {table.scale}"
-    parts = [title, table.question, f"    {table.command}", first_line(table), missing_lines(table), scores(table)]
+    parts = [title, table.question, f"    {table.command}", first_line(table), missing_lines(table)]
+    table = begun(table)
+    parts.append(scores(table))
     if any(row.runs for row in table.rows):
         parts += [seeds(table), contrasts(table, "primary"), contrasts(table, "exploratory"), scatter(table)]
         parts += [over_data_sets(table), explanations(table), speed_of_learning(table)]
     parts += ["\n".join(f"- {line}" for line in table.remarks), NOTES]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def begun(table: Table) -> Table:
+    """The table without rows that never ran, which the lines above it name; as it is if no row ran. What was
+    pre-registered stays."""
+    never = {row.label for row in table.rows if never_ran(row) and row.label != table.baseline}
+    if not any(row.runs for row in table.rows):
+        return table
+    explained = [one for one in table.explanations if one.row not in never]
+    return replace(
+        table,
+        rows=[row for row in table.rows if row.label not in never],
+        contrasts=[one for one in table.contrasts if one.role == "primary" or not never & {one.row, one.against}],
+        explanations=[replace(one, rungs=[r for r in one.rungs if r.row not in never]) for one in explained],
+        over_data_sets=[one for one in table.over_data_sets if not never & {one.row, one.against}],
+    )
+
+
+def never_ran(row: Row) -> bool:
+    """Whether none of several seeds was begun."""
+    return len(row.expected) > 1 and [row.missing.get(seed) for seed in row.expected] == [NEVER] * len(row.expected)
 
 
 def first_line(table: Table) -> str:
@@ -48,19 +72,23 @@ def first_line(table: Table) -> str:
     known = f" ({', '.join(f'{count} from {path}' for path, count in files.items())})" if files else ""
     parts = [f"{len(runs)} counted{known}"]
     for kind, cells in missing(table).items():
-        more = f"; and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
-        parts.append(f"{len(cells)} {kind} ({'; '.join(cells[:SHOWN])}{more})")
+        more = f"; and {sum(list(cells.values())[SHOWN:])} more" if len(cells) > SHOWN else ""
+        parts.append(f"{sum(cells.values())} {kind} ({'; '.join(list(cells)[:SHOWN])}{more})")
     number = sum(len(row.expected) for row in table.rows)
     return f"{number} cell{'' if number == 1 else 's'}: {', '.join(parts)}"
 
 
-def missing(table: Table) -> dict[str, list[str]]:
-    """The cells without a counted run, by what became of them."""
-    found: dict[str, list[str]] = {}
+def missing(table: Table) -> dict[str, dict[str, int]]:
+    """The cells without a counted run, by what became of them, and how many each text stands for: a row of which
+    nothing was begun is one."""
+    found: dict[str, dict[str, int]] = {}
     for row in table.rows:
+        if never_ran(row):
+            found.setdefault(NEVER, {})[f"{row.label}, all {len(row.expected)} seeds"] = len(row.expected)
+            continue
         for seed, why in row.missing.items():
             kind, _, detail = why.partition(": ")
-            found.setdefault(kind, []).append(f"{row.label}, seed {seed}" + (f": {detail}" if detail else ""))
+            found.setdefault(kind, {})[f"{row.label}, seed {seed}" + (f": {detail}" if detail else "")] = 1
     return found
 
 
@@ -157,7 +185,7 @@ def scatter(table: Table) -> str:
     rows = {row.label: row for row in table.rows}
     lines = []
     for one in table.contrasts:
-        if one.metric == table.primary:
+        if one.metric == table.primary and {one.row, one.against} <= rows.keys():
             lines.append([one.row, deviation(rows[one.row], one.metric), one.against])
             lines[-1] += [deviation(rows[one.against], one.metric), words.p_value(one.p_scatter)]
     header = ["row", "std", "against", "its std", "p Brown-Forsythe"]

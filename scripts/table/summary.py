@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+NEVER = "never ran"  # why a seed has no run, if it was not begun
 Role = Literal["primary", "exploratory"]  # primary: pre-registered, tested by fixed sequence
 Verdict = Literal["helps", "hurts", "no difference above the margin", "not resolved"]
 

@@ -218,3 +218,24 @@ def test_shorter_runs_are_a_sweep_of_their_own(headline):
     assert command.trainings("headline", "mini", ["seed=0"], tables(0, 2)) == [usual, short]
     assert command.trainings("headline", "mini", ["seed=0"], tables(2, 3)) == [short]
     assert command.trainings("headline", "mini", ["seed=0"], tables()) == []
+
+
+def test_rows_that_never_ran_are_one_line_each_and_in_no_table():
+    begun, half = row("full attention", "none", around(50)), row("LCAAM", "lcaam", around(60)[:1])
+    half.missing = {seed: "never ran" for seed in SEEDS if seed}
+    never = row("static table", "table", [], missing={seed: "never ran" for seed in SEEDS})
+    table = table_of(begun, half, never)
+    table.contrasts.append(replace(table.contrasts[-1], role="primary"))
+    assert [(one.row, one.role) for one in table.contrasts] == [
+        ("LCAAM", "exploratory"), ("static table", "exploratory"), ("static table", "primary")
+    ]  # fmt: skip
+    line = markdown.first_line(table)
+    assert line.startswith("18 cells: 7 counted, 11 never ran (LCAAM, seed 1; LCAAM, seed 2; ")
+    assert line.endswith("; static table, all 6 seeds)") and not markdown.missing_lines(table)
+    shown = markdown.begun(table)
+    assert [one.label for one in shown.rows] == ["full attention", "LCAAM"]
+    assert [(one.row, one.role) for one in shown.contrasts] == [("LCAAM", "exploratory"), ("static table", "primary")]
+    assert [[one.row for one in found.rungs] for found in shown.explanations] == [["full attention"]]
+    assert "| static table | - |" not in markdown.page(table) and "| static table |" in markdown.page(table)
+    nothing = replace(table, rows=[never])
+    assert markdown.begun(nothing) is nothing
