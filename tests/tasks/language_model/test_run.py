@@ -132,7 +132,7 @@ def test_a_run_of_another_task_is_refused(run, tmp_path: Path) -> None:
     OmegaConf.save(cfg, tmp_path / "config.yaml")
     with pytest.raises(SystemExit, match="a run of tasks.image_classification.module.ImageClassification, not of the"):
         generate.main([str(tmp_path)])
-    with pytest.raises(SystemExit, match="there is no such folder or file"):
+    with pytest.raises(SystemExit, match="there is no such run.s folder or checkpoint"):
         generate.main([str(tmp_path / "nowhere")])
 
 
