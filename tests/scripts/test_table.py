@@ -3,69 +3,18 @@
 import csv
 import io
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from configs.identity import identity
 from datamodules.evaluated import Evaluated
-from scripts.table import command, csv_rows, latex, making, markdown, words
+from scripts.table import csv_rows, latex, markdown, words
 from scripts.table.contrasts import verdict
 from scripts.table.expected import expected_rows
 from scripts.table.making import tables_of
 from scripts.table.summary import Contrast, Row
 from tasks.common.directions import higher_is_better
-from tasks.common.known_runs import place
 from tasks.common.run_rows import row_of, write_rows
-from tests.programs import ROOT
-from tests.scripts.test_report import run
-
-SEEDS = (0, 1, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def composed_rows():
-    """The rows of table1a at scale smoke, composed once."""
-    return expected_rows("table1a", Shelf.given)
-
-
-@pytest.fixture
-def shelf(composed_rows, tmp_path):
-    """A folder of runs of table1a: `shelf.leave(row, seed, exact)`, `shelf.table()`."""
-    return Shelf(tmp_path, composed_rows)
-
-
-class Shelf:
-    given = ("scale=smoke", "seed=0,1,2,3")
-
-    def __init__(self, folder, rows):
-        self.folder, self.rows = folder, rows
-        for row in rows:
-            row.cfg.paths.log_dir, row.cfg.sweep.known = f"{folder}/logs", []
-
-    def leave(self, row, seed, exact=50.0, name="1", **changes):
-        with self.rows[row].at(seed) as cfg:
-            folder, mine = place(cfg) / name, identity(cfg)
-        folder.mkdir(parents=True)
-        metrics = {"exact": exact, "cider": 10 * exact, "rouge_l": 1.0, "test_loss": 2.0}
-        record = run(cfg.name, seed=seed, identity=mine, started=name, metrics=metrics, scale="smoke")
-        record |= {"floors": {"constant": {"exact": 5.0}}, "git": {"commit": "a" * 40, "dirty": False}}
-        (folder / "results.json").write_text(json.dumps(record | changes), encoding="utf-8")
-        return folder
-
-    def leave_all(self, baseline, masked):
-        for row, values in enumerate((baseline, masked)):
-            for seed, exact in zip(SEEDS, values, strict=True):
-                self.leave(row, seed, exact)
-
-    def table(self):
-        (found,) = tables_of("table1a", self.rows, self.given, "python -m scripts.table table1a")
-        return found
+from tests.scripts.shelf import SEEDS
 
 
 def primary(table):
@@ -266,103 +215,8 @@ def test_the_csv_has_a_row_per_cell(shelf):
     assert {row["status"] for row in rows if row is not counted} == {"never ran"}
 
 
-# -- the command ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["tabel1a"], r"'tabel1a' is not a sweep; did you mean 'table1a'\? \(those with a table: "),
-        (["search"], r"configs/sweep/search.yaml has no `table:`"),
-        (["table1a", "--", "batch_size=3"], "batch_size: unknown key; did you mean 'data.batch_size'"),
-        (["table1a", "--", "seed"], "seed is not a setting"),
-        (["table1a", "--", "sweep.known=[no.csv]"], "no.csv: not a readable csv file"),
-        (["table1a", "--scale", "tiny"], "invalid choice: 'tiny'"),
-        (["table1a", "--", "scale=mini"], "scale=mini: write --scale mini"),
-        (["table4", "--html"], "table4 is measured by scripts.cost, which writes markdown and JSON only"),
-    ],
-)
-def test_a_bad_command_line_is_one_message(words, said, capsys):
-    with pytest.raises(SystemExit) as ended:
-        command.main(words)
-    assert ended.value.code == 2
-    assert re.search(said, capsys.readouterr().err)
-
-
-def test_a_page_that_cannot_be_made_is_said_before_anything_runs(monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="2"):
-        command.main(["table1a", "--scale", "smoke", "--run", "--html"])
-    assert "--html needs the package plotly: pip install -e '.[lab]'" in capsys.readouterr().err
-
-
-def test_what_is_there_is_not_run_again(shelf, monkeypatch, capsys):
-    called = []
-    monkeypatch.setattr(command, "called", lambda *words: called.append(words) or 0)
-    monkeypatch.setattr(making, "expected_rows", lambda name, words: shelf.rows)
-    line = ["table1a", "--scale", "smoke", "--run", "--latex", "--", "seed=0,1,2,3"]
-    shelf.leave_all([50.0] * 4, [51.0] * 4)
-    assert command.main(line) == 0 and called == []
-    folder = shelf.folder / "logs" / "tables" / "table1a_smoke"
-    assert sorted(path.name for path in folder.iterdir()) == ["table.csv", "table.md", "table.tex"]
-    assert (folder / "table.md").read_text(encoding="utf-8") in capsys.readouterr().out
-    next(shelf.folder.glob("logs/madv2_multi_lcaam/smoke/seed3/1/results.json")).unlink()
-    shelf.leave(1, 3, name="2", identity="that of other settings")
-    assert command.main(line) == 1, "a cell is missing still"
-    assert called == [("train.py", "sweep=table1a", "scale=smoke", "hydra/launcher=local", "seed=0,1,2,3")]
-
-
-def test_costs_are_another_command_s(monkeypatch, capsys):
-    assert command.main(["table4", "--scale", "mini"]) == 0
-    assert "python -m scripts.cost experiment=madv2_baseline scale=mini --latency" in capsys.readouterr().out
-
-
-def test_a_program_that_is_told_to_end_tells_the_one_that_it_called(tmp_path):
-    child = (
-        "import signal, sys, time, pathlib\n"
-        f"def end(*_): pathlib.Path({str(tmp_path)!r}, 'told').touch(); sys.exit(0)\n"
-        f"signal.signal(signal.SIGTERM, end); pathlib.Path({str(tmp_path)!r}, 'up').touch(); time.sleep(60)"
-    )
-    parent = f"from scripts.table.running import called; called('-c', {child!r})"
-    process = subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, env=os.environ)
-    for _ in range(600):
-        if (tmp_path / "up").exists():
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
-    assert (tmp_path / "told").exists()
-
-
 def test_a_row_without_runs_is_shown_empty():
     row = Row("a", "0", [], [0, 1])
     assert (
         words.of_row(row, "exact") == words.median(row, "exact") == words.failed_share(row, "exact", 1.0, True) == "-"
     )
-
-
-@pytest.mark.slow
-def test_a_table_from_nothing_is_killed_and_goes_on(tmp_path):
-    """Stopped after its first cell: the second time the others run, and the first one does not again."""
-    line = ["table1a", "--scale", "smoke", "--run", "--latex", "--", "seed=0,1", "hydra.launcher.n_jobs=1"]
-    line += [f"paths.log_dir={tmp_path}/logs", f"paths.data_dir={tmp_path}/data"]
-    process = subprocess.Popen([sys.executable, "-m", "scripts.table", *line], cwd=ROOT)
-
-    def completed():
-        records = {path: json.loads(path.read_text()) for path in tmp_path.glob("logs/*/smoke/*/*/results.json")}
-        return {path for path, record in records.items() if record["status"] == "completed"}
-
-    while not (first := completed()):
-        assert process.poll() is None
-        time.sleep(0.2)
-    process.terminate()
-    assert process.wait(120) == 128 + signal.SIGTERM
-    done = subprocess.run([sys.executable, "-m", "scripts.table", *line], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "4 cells: 4 counted" in done.stdout
-    assert first <= completed() and len(completed()) == 4
-    assert sorted(path.name for path in (tmp_path / "logs/tables/table1a_smoke").iterdir()) == [
-        "table.csv",
-        "table.md",
-        "table.tex",
-    ]
