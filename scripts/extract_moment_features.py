@@ -30,6 +30,7 @@ from datamodules.errors import DataError, some
 from datamodules.formats.clip_frames import ClipFrames
 from datamodules.formats.names import misnamed
 from datamodules.formats.video_files import ENDINGS, is_video
+from datamodules.moment_retrieval.annotations import check_asked
 from scripts.arguments import parser_for
 from scripts.extracting import finish, keep_settings, only_run, progress, say_others
 from tasks.common.clip_extractor import ClipExtractor
@@ -70,10 +71,7 @@ def sentences_in(files: Sequence[Path]) -> dict[str, str]:
             for key in ("qid", "query"):
                 if key not in row:
                     raise DataError(f"{path}, line {line}: has no key {key!r}; it has {some(row) or 'none'}.")
-            if not isinstance(row["query"], str):
-                raise DataError(f"{path}, line {line}: query is {row['query']!r}, expected a sentence.")
-            if not isinstance(row["qid"], (int, str)) or isinstance(row["qid"], bool):
-                raise DataError(f"{path}, line {line}: qid is {row['qid']!r}, expected a whole number or a text.")
+            check_asked(row, f"{path}, line {line}")
             name = f"qid{row['qid']}"
             if found.setdefault(name, row["query"]) != row["query"]:
                 raise DataError(f"{path}, line {line}: qid {row['qid']} has another sentence: {found[name]!r}.")

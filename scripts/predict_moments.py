@@ -30,6 +30,7 @@ from typing import Any
 from datamodules.errors import DataError, some
 from datamodules.formats.json_text import is_number
 from datamodules.formats.names import file_name
+from datamodules.moment_retrieval.annotations import check_asked
 from scripts.arguments import parser_for, picture
 from scripts.opened import opened
 from tasks.common.errors import CheckpointError
@@ -75,10 +76,7 @@ def rows_of(path: Path, vid: str) -> list[dict[str, Any]]:
             continue
         if "qid" not in row:
             raise DataError(f"{path}, line {line}: has no key 'qid'; it has {some(row) or 'none'}.")
-        if not isinstance(row["qid"], (int, str)) or isinstance(row["qid"], bool):
-            raise DataError(f"{path}, line {line}: qid is {row['qid']!r}, expected a whole number or a text.")
-        if not isinstance(row.get("query", ""), str):
-            raise DataError(f"{path}, line {line}: query is {row['query']!r}, expected a sentence.")
+        check_asked(row, f"{path}, line {line}")
         for one in windows_in(row, f"{path}, line {line}"):
             if not all(map(is_number, one)):
                 raise DataError(f"{path}, line {line}: relevant_windows has {one!r}, expected [start, end] in seconds.")

@@ -150,6 +150,15 @@ def read_videos(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def check_asked(row: Mapping[str, Any], where: str) -> None:
+    """DataError for a row of queries: its qid must be a whole number or a text, its query a text; either may lack."""
+    qid, query = row.get("qid", 0), row.get("query", "")
+    if not isinstance(qid, (int, str)) or isinstance(qid, bool):
+        raise DataError(f"{where}: qid is {qid!r}, expected a whole number or a text.")
+    if not isinstance(query, str):
+        raise DataError(f"{where}: query is {query!r}, expected a sentence.")
+
+
 def _structure(found: Annotations) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where, row) of the lines that are annotations; the others become defects."""
     lines: dict[str, int] = {}
