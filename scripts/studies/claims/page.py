@@ -49,7 +49,8 @@ def of_claim(answer: Answer) -> str:
         numbers = [str(one.n), effect, f"{found.margin:g}", words.p_value(one.p), words.p_value(one.p_margin)]
         lowest = ", ".join(found.lowest) if one.verdict == "supported" and found.lowest else words.NOTHING
         page = f"[{found.where}](results/{found.page})" if one.n else found.where
-        lines.append([page, found.said, name, *numbers, lowest, one.verdict])
+        verdict = "begun" if one.n == 1 else one.verdict  # one pair has no interval
+        lines.append([page, found.said, name, *numbers, lowest, verdict])
     beyond = "p of a gain of the margin" if answer.claim.kind == "better" else "p of a difference of the margin"
     header = ["data", "difference", "of", "n", "mean [95 %]", "margin", "p (Holm)", beyond, "lowest rungs", "verdict"]
     return markdown(header, lines)
