@@ -14,9 +14,10 @@ from typing import Literal
 from scripts.table import statistics
 from scripts.table.statistics import ALPHA
 
-Verdict = Literal["supported", "not supported", "not resolved", "not run"]
+Verdict = Literal["supported", "not supported", "not resolved", "begun", "not run"]  # begun: one pair, no interval
 Whole = Literal["supported", "supported in part", "not supported", "not resolved", "not run"]
 FEWEST = 2  # pairs
+OPEN = ("begun", "not run")  # say nothing of the claim
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def first_test(kind: str, differences: Sequence[float], margin: float) -> float 
 def one(kind: str, differences: Sequence[float], margin: float, p: float | None) -> Judged:
     n = len(differences)
     if n < FEWEST:
-        return Judged(n, differences[0] if n else None, None, None, None, "not run")
+        return Judged(n, differences[0] if n else None, None, None, None, "begun" if n else "not run")
     mean, interval = sum(differences) / n, statistics.student(differences)
     shown = p is not None and p < ALPHA
     if kind == "same":
@@ -67,7 +68,7 @@ def one(kind: str, differences: Sequence[float], margin: float, p: float | None)
 
 def whole(verdicts: Sequence[Verdict]) -> Whole:
     """What is said of the claim, of the data sets that have runs."""
-    there = [one for one in verdicts if one != "not run"]
+    there = [one for one in verdicts if one not in OPEN]
     if not there:
         return "not run"
     if all(one == "supported" for one in there):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from configs.errors import ConfigError
 from scripts.studies.claims.claims import Claim
 from scripts.studies.claims.evidence import Evidence
-from scripts.studies.claims.judging import Judged, judged, whole
+from scripts.studies.claims.judging import OPEN, Judged, judged, whole
 from scripts.studies.claims.studies import Study
 from scripts.table import words
 from scripts.table.markdown import markdown
@@ -34,7 +34,7 @@ def overview(answers: Sequence[Answer]) -> str:
     lines = []
     for one in answers:
         verdicts = [each.verdict for each in one.judged]
-        ran = f"{sum(verdict != 'not run' for verdict in verdicts)} of {len(verdicts)}"
+        ran = f"{sum(verdict not in OPEN for verdict in verdicts)} of {len(verdicts)}"
         link = f"[{one.claim.says}](#{one.claim.name})"
         lines.append([link, one.claim.source, ran, f"**{whole(verdicts)}**"])
     return markdown(["claim", "said by", "data sets with runs", "verdict"], lines)
@@ -49,8 +49,7 @@ def of_claim(answer: Answer) -> str:
         numbers = [str(one.n), effect, f"{found.margin:g}", words.p_value(one.p), words.p_value(one.p_margin)]
         lowest = ", ".join(found.lowest) if one.verdict == "supported" and found.lowest else words.NOTHING
         page = f"[{found.where}](results/{found.page})" if one.n else found.where
-        verdict = "begun" if one.n == 1 else one.verdict  # one pair has no interval
-        lines.append([page, found.said, name, *numbers, lowest, verdict])
+        lines.append([page, found.said, name, *numbers, lowest, one.verdict])
     beyond = "p of a gain of the margin" if answer.claim.kind == "better" else "p of a difference of the margin"
     header = ["data", "difference", "of", "n", "mean [95 %]", "margin", "p (Holm)", beyond, "lowest rungs", "verdict"]
     return markdown(header, lines)

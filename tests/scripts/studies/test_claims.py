@@ -38,6 +38,12 @@ def test_harm_and_gains_below_the_margin_do_not_support_a_claim():
     assert verdicts("better", GAIN, margin=9.0) == ["not supported"]  # a gain, shown to be below the margin
 
 
+def test_one_pair_is_begun_and_takes_no_part_in_the_correction():
+    whole_set, pair = judged("better", [GAIN, [9.0]], [2.0] * 2)
+    assert (whole_set.verdict, whole_set.p) == ("supported", 2 / 2**8)
+    assert (pair.verdict, pair.n, pair.mean, pair.interval) == ("begun", 1, 9.0, None)
+
+
 def test_holm_can_take_a_gain_away():
     five = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]  # p = 2 / 2^6 = .031, twice that among two
     assert verdicts("better", five, margin=1.0) == ["supported"]
@@ -57,6 +63,8 @@ def test_no_difference_is_shown_and_not_assumed():
         (["not supported", "not supported"], "not supported"),
         (["not supported", "not resolved"], "not resolved"),
         (["not run"], "not run"),
+        (["supported", "begun"], "supported"),
+        (["begun", "not run"], "not run"),
     ],
 )
 def test_the_whole_claim_follows_from_its_data_sets(found, said):
