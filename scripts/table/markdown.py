@@ -101,11 +101,12 @@ def missing_lines(table: Table) -> str:
 
 
 def cost(row: Row) -> list[str]:
-    """Parameters and FLOPs of the first run, and the median of the trainings' seconds."""
+    """Parameters and FLOPs of the first run of which FLOPs are known, and the median of the trainings' seconds."""
     runs = list(row.runs.values())
     if not runs:
         return [words.NOTHING] * 3
-    return [*words.sizes(runs[0]), f"{np.median([run['seconds']['fit'] for run in runs]):.0f}"]
+    first = next((run for run in runs if run.get("flops") is not None), runs[0])
+    return [*words.sizes(first), f"{np.median([run['seconds']['fit'] for run in runs]):.0f}"]
 
 
 def scores(table: Table) -> str:

@@ -22,6 +22,7 @@ LATER = (  # as JSON; older files lack them
     "validations",  # [[step, val/loss], ...] over training
     "evaluation",  # what the test was of
 )
+FLOPS = "flops"  # a number, or nothing; older files lack it
 METRIC = "metric "  # before the names of metrics
 
 
@@ -34,7 +35,7 @@ def row_of(record: Mapping[str, Any], identity: str) -> dict[str, Any]:
     git = record.get("git") or {}
     row = {"identity": identity, "commit": git.get("commit"), "dirty": git.get("dirty")}
     row |= {name: record[name] for name in ("experiment", "scale", "seed", "started", "tested")}
-    row["fit_seconds"] = record["seconds"]["fit"]
+    row |= {"fit_seconds": record["seconds"]["fit"], FLOPS: record.get("flops")}
     row |= {name: json.dumps(record.get(name) or {}, sort_keys=True, ensure_ascii=False) for name in (*NESTED, *LATER)}
     return row | {METRIC + name: value for name, value in record["metrics"].items()}
 
@@ -45,7 +46,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     for row in rows:
         kept[row["identity"]] = row
     metrics = dict.fromkeys(name for row in kept.values() for name in row if name.startswith(METRIC))
-    names = [*PLAIN, *metrics, *NESTED, *LATER]
+    names = [*PLAIN, *metrics, *NESTED, *LATER, FLOPS]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -81,9 +82,11 @@ def record_of(row: Mapping[str, str], settings: Mapping[str, Any], path: str) ->
         nested |= {name: json.loads(row.get(name) or "{}") for name in LATER}
         metrics = {name[len(METRIC) :]: float(v) if v else None for name, v in row.items() if name.startswith(METRIC)}
         seed, fit = int(row["seed"]), float(row["fit_seconds"])
+        flops = int(row[FLOPS]) if row.get(FLOPS) else None
     except (ValueError, TypeError) as error:
         raise RowsError(f"{path}, identity {row['identity']}: {error}") from error
     git = {"commit": row["commit"] or None, "dirty": {"True": True, "False": False}.get(row["dirty"])}
     plain = {name: row[name] for name in ("identity", "experiment", "scale", "started", "tested")}
     fields = {"format": 1, "status": "completed", "seed": seed, "metrics": metrics, "git": git, "source": path}
-    return {**settings, **plain, **fields, **nested, "seconds": {"fit": fit}}
+    fields |= {"seconds": {"fit": fit}, "flops": flops}
+    return {**settings, **plain, **fields, **nested}

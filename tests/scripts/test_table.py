@@ -115,12 +115,14 @@ def test_a_committed_csv_counts(shelf, tmp_path):
     folder = shelf.leave(0, 2, 47.0)
     record = json.loads((folder / "results.json").read_text())
     (folder / "results.json").unlink()
-    write_rows(tmp_path / "rows.csv", [row_of(record, record["identity"])])
+    write_rows(tmp_path / "rows.csv", [row_of(record | {"flops": 13032448}, record["identity"])])
+    shelf.leave(0, 1, 48.0)  # of an older file, say: its FLOPs are not known
     shelf.rows[0].cfg.sweep.known = [f"{tmp_path}/rows.csv"]
     table = shelf.table()
-    assert table.rows[0].values("exact") == {2: 47.0}
+    assert table.rows[0].values("exact") == {1: 48.0, 2: 47.0}
     assert table.rows[0].runs[2]["folder"] is None
-    assert f"8 cells: 1 counted (1 from {tmp_path}/rows.csv), 7 never ran" in markdown.page(table)
+    assert f"8 cells: 2 counted (1 from {tmp_path}/rows.csv), 6 never ran" in markdown.page(table)
+    assert " | 1.3e+07 | " in markdown.page(table)
 
 
 def test_a_metric_that_is_no_number_is_a_failed_seed(shelf):

@@ -154,14 +154,14 @@ RECORD = {
     "experiment": "a", "scale": "mini", "seed": 3, "started": "2026-01-01", "tested": "last",
     "metrics": {"R@5/16[rougeL]": 1.5, "mAP, all": None}, "floors": {"constant": {"mAP": 0.1}},
     "parameters": {"masks": 3}, "seconds": {"fit": 2.5, "total": 9}, "optimized": {"val/loss": 0.25},
-    "git": {"commit": "abc", "dirty": True},
+    "git": {"commit": "abc", "dirty": True}, "flops": 12,
 }  # fmt: skip
 
 
 def test_a_run_comes_back_from_its_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     assert write_rows(path, [row_of(RECORD, "1d")]) == 1
-    assert write_rows(path, [row_of(RECORD | {"seed": 10, "metrics": {"new": 1.0}}, "2d")]) == 2
+    assert write_rows(path, [row_of(RECORD | {"seed": 10, "metrics": {"new": 1.0}, "flops": None}, "2d")]) == 2
     again = record_of(read_rows(path)["1d"], {"mask": {"scope": "none"}}, str(path))
     expected = RECORD | {"identity": "1d", "mask": {"scope": "none"}, "status": "completed", "source": str(path)}
     expected |= {
@@ -173,6 +173,7 @@ def test_a_run_comes_back_from_its_row(tmp_path: Path) -> None:
         "metrics": {**RECORD["metrics"], "new": None},
     }
     assert again == expected
+    assert record_of(read_rows(path)["2d"], {}, str(path))["flops"] is None
     assert [row["seed"] for row in read_rows(path).values()] == ["3", "10"], "in the order of numbers"
 
 
