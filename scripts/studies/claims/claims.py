@@ -209,6 +209,16 @@ CLAIMS = (
                 s.LENGTH,
                 ("Multi-LCAAM, length interpolate", "Multi-LCAAM, length fixed"),
             ),
+            OfTable(
+                "moment retrieval, content",
+                s.LENGTH_MOMENTS,
+                ("Multi-LCAAM, length content", "Multi-LCAAM, length fixed"),
+            ),
+            OfTable(
+                "moment retrieval, interpolated",
+                s.LENGTH_MOMENTS,
+                ("Multi-LCAAM, length interpolate", "Multi-LCAAM, length fixed"),
+            ),
         ),
         kind="same",
     ),

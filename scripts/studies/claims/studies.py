@@ -78,6 +78,7 @@ DEPTH = Study("figure_s4_mini", "figure_s4", "runs_moment_retrieval_mini", 105)
 MODALITIES = Study("modalities_mini", "modalities", "runs_audio_description_mini", 105)
 KEYS = Study("keys_mini", "keys", "runs_language_model_mini", 300, (TEXT,))
 LENGTH = Study("length_mini", "length", "runs_audio_description_mini", 110)
+LENGTH_MOMENTS = Study("length_moment_retrieval_mini", "length", "runs_moment_retrieval_mini", 90, (MOMENTS,))
 FUSIONS = Study("fusions_mini", "fusions", "runs_audio_description_mini", 105)
 SCOPES = Study("scopes_mini", "scopes", "runs_audio_description_mini", 105)
 INIT = Study("init_mini", "init", "runs_audio_description_mini", 130)
@@ -86,5 +87,5 @@ POSITIONS = Study("positions_mini", "positions", "runs_language_model_mini", 240
 
 STUDIES = (
     AD_HEADLINE, MR_HEADLINE, VC_HEADLINE, IC_HEADLINE, LANGUAGE, LADDER, DATA, CIFAR10, DEPTH, MODALITIES, KEYS,
-    LENGTH, FUSIONS, SCOPES, INIT, TOKENS, POSITIONS,
+    LENGTH, LENGTH_MOMENTS, FUSIONS, SCOPES, INIT, TOKENS, POSITIONS,
 )  # fmt: skip
