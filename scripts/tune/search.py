@@ -18,6 +18,7 @@ from configs.resolvers import ROOT
 from scripts.records import Records
 
 BASELINE = "none"
+UNTUNED = ("~tuned@_global_", "~tuned/data@_global_")  # overrides that leave out what searches have written
 RESULTS = ROOT / "docs" / "results"
 QUIET = ("data.seed=0", "floors.enabled=false", "callbacks.figures=null", "logger=csv", "test_checkpoint=last")
 
@@ -188,15 +189,11 @@ def call(search: Search, rows: Sequence[Row]) -> None:
 
 
 def base_of(experiment: str, scale: str, further: Sequence[str] = ()) -> tuple[str, float, int]:
-    """The task's folder, and the learning rate and the steps of its own file of the scale, without what was tuned.
-
-    If the data set has a file of its own there, the name of the data set, and that file's rate.
-    """
-    cfg = composed(f"experiment={experiment}_baseline", f"scale={scale}", *further)
+    """The task's folder, or the data set's name if that has a file of its own for the scale; the learning rate and the
+    steps, without what was tuned, so that a search that has ended begins where it began."""
+    cfg = composed(f"experiment={experiment}_baseline", f"scale={scale}", *UNTUNED, *further)
     task, data = cfg.task._target_.split(".")[1], data_of(experiment, further)
-    place = data if recipe_of(data, scale).is_file() else task
-    own = OmegaConf.load(recipe_of(place, scale))
-    return place, float(OmegaConf.select(own, "task.lr", default=cfg.task.lr)), int(cfg.trainer.max_steps)
+    return data if recipe_of(data, scale).is_file() else task, float(cfg.task.lr), int(cfg.trainer.max_steps)
 
 
 def data_of(experiment: str, further: Sequence[str]) -> str:

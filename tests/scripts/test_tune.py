@@ -179,6 +179,12 @@ def test_the_search_starts_from_the_scales_own_rate():
     assert base_of("madv2", "mini") == ("audio_description", 2.0e-3, 1000)
 
 
+def test_a_search_that_has_ended_begins_where_it_began(tmp_path: Path):
+    """The language model's rate stands in no file of the scale, and the one that was found is ten times as high."""
+    assert composed(tmp_path, "experiment=shakespeare_baseline", "scale=mini").task.lr == 0.01
+    assert base_of("shakespeare", "mini") == ("language_model", 1.0e-3, 2000)
+
+
 def test_a_data_set_with_a_recipe_of_its_own_has_a_rate_and_a_folder_of_its_own(tmp_path: Path):
     assert base_of("cifar10", "mini") == ("cifar10", 2.0e-3, 3000)
     assert base_of("imagenet1k", "mini", ["data=cifar10"])[0] == "cifar10"
