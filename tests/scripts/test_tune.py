@@ -180,7 +180,7 @@ def test_the_search_starts_from_the_scales_own_rate():
 
 
 def test_a_search_that_has_ended_begins_where_it_began(tmp_path: Path):
-    """The language model's rate stands in no file of the scale, and the one that was found is ten times as high."""
+    """The language model's scale has no rate of its own, and the one that was found is ten times as high."""
     assert composed(tmp_path, "experiment=shakespeare_baseline", "scale=mini").task.lr == 0.01
     assert base_of("shakespeare", "mini") == ("language_model", 1.0e-3, 2000)
 
