@@ -119,8 +119,8 @@ CLAIMS = (
         "Table 3",
         "The gain is not one of parameters: the mask is better than as many parameters elsewhere.",
         (
-            OfTable("audio description, linear layers", s.LADDER, (MULTI, "extra linear layers")),
-            OfTable("audio description, encoder layers", s.LADDER, (MULTI, "extra encoder layers")),
+            OfTable("audio description, linear layers", s.CONTROLS, (MULTI, "extra linear layers")),
+            OfTable("audio description, encoder layers", s.CONTROLS, (MULTI, "extra encoder layers")),
             OfTable("language model, linear layers", s.LANGUAGE, (added(MULTI), "extra linear layers")),
             OfTable("language model, layers", s.LANGUAGE, (added(MULTI), "extra encoder layers")),
         ),

@@ -72,6 +72,13 @@ IC_HEADLINE = Study(
 )
 LANGUAGE = Study("language_model_mini", "language_model", "runs_language_model_mini", 240, (TEXT,))
 LADDER = Study("ladder_audio_description_mini", "ladder", "runs_audio_description_mini", 105)
+CONTROLS = Study(
+    "controls_audio_description_mini",
+    "ladder",
+    "runs_audio_description_mini",
+    105,
+    ("mask=none,multi_lcaam,extra_linear,extra_layers",),
+)
 DATA = Study("data_seeds_mini", "data_seeds", "runs_audio_description_mini", 105)
 CIFAR10 = Study("table5_cifar10_mini", "table5_cifar10", "runs_cifar10_mini", 600)
 DEPTH = Study("figure_s4_mini", "figure_s4", "runs_moment_retrieval_mini", 105)
@@ -86,6 +93,6 @@ TOKENS = Study("tokens_mini", "tokens", "runs_audio_description_mini", 105)
 POSITIONS = Study("positions_mini", "positions", "runs_language_model_mini", 240, (TEXT,))
 
 STUDIES = (
-    AD_HEADLINE, MR_HEADLINE, VC_HEADLINE, IC_HEADLINE, LANGUAGE, LADDER, DATA, CIFAR10, DEPTH, MODALITIES, KEYS,
-    LENGTH, LENGTH_MOMENTS, FUSIONS, SCOPES, INIT, TOKENS, POSITIONS,
+    AD_HEADLINE, MR_HEADLINE, VC_HEADLINE, IC_HEADLINE, LANGUAGE, CONTROLS, LADDER, DATA, CIFAR10, DEPTH, MODALITIES,
+    KEYS, LENGTH, LENGTH_MOMENTS, FUSIONS, SCOPES, INIT, TOKENS, POSITIONS,
 )  # fmt: skip
