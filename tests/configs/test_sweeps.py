@@ -1,6 +1,7 @@
 """The cells of sweeps, and every shipped sweep that has a table: its node, its rows, its contrasts."""
 
 import itertools
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -144,6 +145,30 @@ def test_a_key_is_looked_for_in_what_the_sweep_runs(name, word):
     assert prepared([*words, word])[-1] == f"++{word}"
     with pytest.raises(ConfigError, match=r"data\.nothing_of_the_kind: unknown key"):
         prepared([*words, "data.nothing_of_the_kind=1"])
+
+
+def commands():
+    """The settings that a sweep's file shows behind the -- of its commands, and its name."""
+    shown = re.compile(r"^# +python -m scripts\.table (\w+) .*?-- (\S.*?)(?:  .*)?$", re.MULTILINE)
+    for name in TABLES:
+        yield from shown.findall((CONFIGS / "sweep" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def test_sweeps_show_commands_with_settings():
+    found = list(commands())
+    assert ("length", "experiment=qvhighlights_baseline mask.length=fixed,content") in found
+    assert len(found) > 10
+
+
+@pytest.mark.parametrize(("name", "settings"), sorted(commands()))
+def test_all_cells_of_the_commands_that_a_sweep_shows_are_valid(name, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(expected, "composed", lambda *words: with_table(tmp_path, name, words))
+    monkeypatch.setattr(expected, "prepared", list)
+    words = [word for word in settings.split() if not word.startswith("seed=")]
+    rows = expected_rows(name, ["scale=mini", "seed=3", *words])
+    tables_of(name, rows, ["seed=3", *words], "command")
+    for row in rows:
+        validate(row.cfg)
 
 
 def with_table(folder, name, words):

@@ -214,11 +214,6 @@ CLAIMS = (
                 s.LENGTH_MOMENTS,
                 ("Multi-LCAAM, length content", "Multi-LCAAM, length fixed"),
             ),
-            OfTable(
-                "moment retrieval, interpolated",
-                s.LENGTH_MOMENTS,
-                ("Multi-LCAAM, length interpolate", "Multi-LCAAM, length fixed"),
-            ),
         ),
         kind="same",
     ),

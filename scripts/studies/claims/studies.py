@@ -85,7 +85,13 @@ DEPTH = Study("figure_s4_mini", "figure_s4", "runs_moment_retrieval_mini", 105)
 MODALITIES = Study("modalities_mini", "modalities", "runs_audio_description_mini", 105)
 KEYS = Study("keys_mini", "keys", "runs_language_model_mini", 300, (TEXT,))
 LENGTH = Study("length_mini", "length", "runs_audio_description_mini", 110)
-LENGTH_MOMENTS = Study("length_moment_retrieval_mini", "length", "runs_moment_retrieval_mini", 90, (MOMENTS,))
+LENGTH_MOMENTS = Study(
+    "length_moment_retrieval_mini",
+    "length",
+    "runs_moment_retrieval_mini",
+    90,
+    (MOMENTS, "mask.length=fixed,content"),
+)
 FUSIONS = Study("fusions_mini", "fusions", "runs_audio_description_mini", 105)
 SCOPES = Study("scopes_mini", "scopes", "runs_audio_description_mini", 105)
 INIT = Study("init_mini", "init", "runs_audio_description_mini", 130)
