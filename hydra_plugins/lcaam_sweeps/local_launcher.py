@@ -149,7 +149,7 @@ def portable(done: JobReturn) -> JobReturn:
     except (CompactHydraException, SystemExit) as error:  # SystemExit: configs/messages.py, for the same
         print(error, file=sys.stderr)
         return failed(done.overrides or [], CompactHydraException(str(error)))
-    except Exception as error:
+    except Exception as error:  # whatever ends a job: its trace is printed, and the sweep names its cell as failed
         traceback.print_exc()
         return failed(done.overrides or [], JobDied(f"{type(error).__name__}: {error}"))
     return done
