@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from configs import quoting
-from configs.command_line import GROUPS, marked
+from configs.command_line import GROUPS, marked, of_sweep
 from configs.composing import composed
 from configs.errors import ConfigError, listed, nearest
 from configs.keys import misspelt
@@ -43,6 +43,7 @@ def prepared(arguments: Sequence[str]) -> list[str]:
         check_choices(words)
         if not any(word.split("=")[0] in SHOWN for word in arguments):
             check_keys(words)
+            return marked(as_choices(arguments))
     return marked(arguments)
 
 
@@ -146,10 +147,33 @@ def check_keys(words: Sequence[str]) -> None:
 
 def chosen_by_sweep(words: Sequence[str]) -> list[str]:
     """The files that the sweep of a command line chooses for its first job: its keys are those of that job."""
-    name = next((word.removeprefix("sweep=").strip('"') for word in reversed(words) if word.startswith("sweep=")), "")
+    name = chosen_sweep(words)
     params = sweeper_of(name)["params"] if name else {}
     files = sweep_words({key: value for key, value in params.items() if key in GROUPS})
     return [values[0] for values in values_of(files).values()]
+
+
+def as_choices(arguments: Sequence[str]) -> list[str]:
+    """`data.fraction=0.1` -> `data.fraction=choice(0.1)`, if it is a key that the chosen sweep goes through.
+
+    Of a sweep with experiments of its own: a job has the keys of its experiment, but Hydra sets a single value in
+    train.py's default experiment first, which may not have the key.
+    """
+    name = chosen_sweep(arguments)
+    params = sweeper_of(name)["params"] if name else {}
+    if "experiment" not in params:
+        return list(arguments)
+    keys = {key for key in of_sweep(name) if key not in GROUPS}
+    return [
+        f"{key}=choice({value})" if key in keys and not parsed(argument).is_sweep_override() else argument
+        for argument in arguments
+        for key, _, value in [quoting.quoted(argument).partition("=")]
+    ]
+
+
+def chosen_sweep(words: Sequence[str]) -> str:
+    """The name of the sweep that a command line chooses; empty if it chooses none."""
+    return next((word.removeprefix("sweep=").strip('"') for word in reversed(words) if word.startswith("sweep=")), "")
 
 
 def choices_of(group: str) -> list[str]:

@@ -5,6 +5,9 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from configs.arguments import choices_of, prepared
@@ -12,7 +15,8 @@ from configs.command_line import GROUPS, marked
 from configs.errors import ConfigError
 from configs.identity import identity, setting_id
 from configs.schema import validate
-from configs.sweeping import cells
+from configs.sweeping import cells, sweeper_of, values_of
+from configs.sweeping import words as sweep_words
 from configs.targets import resolve
 from hydra_plugins.lcaam_sweeps.rows_sweeper import RowsSweeper
 from scripts.table import expected
@@ -145,6 +149,31 @@ def test_a_key_is_looked_for_in_what_the_sweep_runs(name, word):
     assert prepared([*words, word])[-1] == f"++{word}"
     with pytest.raises(ConfigError, match=r"data\.nothing_of_the_kind: unknown key"):
         prepared([*words, "data.nothing_of_the_kind=1"])
+
+
+def swept():
+    """Every key that a shipped sweep with experiments of its own goes through, with one value."""
+    for name in TABLES:
+        params = sweeper_of(name)["params"]
+        for word in sweep_words(params if "experiment" in params else {}):
+            ((key, values),) = values_of([word]).items()
+            if key not in GROUPS:
+                yield name, values[0]
+
+
+@pytest.mark.parametrize(("name", "word"), list(swept()))
+def test_one_value_of_a_key_that_a_sweep_goes_through_is_enough(name, word):
+    """Hydra composes train.py's default experiment before the sweep's; it need not have the key."""
+    given = prepared([f"sweep={name}", "scale=mini", word])
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        GlobalHydra.instance().hydra.compose_config("train", given, run_mode=RunMode.MULTIRUN)
+    jobs = cells(**sweeper_of(name), arguments=given)
+    assert jobs and all(word in job for job in jobs if len(job) == len(jobs[0]))
+
+
+def test_one_value_of_a_search_stays_as_it_is():
+    given = ["sweep=search", "experiment=qvhighlights_lcaam", "task.lr=0.1"]
+    assert prepared(given) == given
 
 
 def commands():
