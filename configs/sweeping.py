@@ -40,7 +40,10 @@ def cells(
         mine = values_of(words(one))
         kept = {key: [value for value in values if value in given.get(key, values)] for key, values in mine.items()}
         found += combinations({**shared, **kept})
-    return found
+    once: dict[frozenset[str], list[str]] = {}  # a command line may put a row of `also` into the product too
+    for cell in found:
+        once.setdefault(frozenset(cell), cell)
+    return list(once.values())
 
 
 def combinations(values: Mapping[str, list[str]]) -> list[list[str]]:

@@ -48,6 +48,12 @@ def test_a_row_beside_the_product_keeps_the_values_that_the_command_line_names()
     assert not any("mask=none" in cell for cell in cells(PARAMS, also, ["mask=multi,other"]))
 
 
+def test_a_row_that_the_command_line_puts_into_the_product_too_is_there_once():
+    params = {"experiment": "a", "mask": "none,lcaam", "seed": "0,1"}
+    found = [" ".join(cell) for cell in cells(params, [{"mask": "table"}], ["mask=none,table", "scale=mini"])]
+    assert found == [f"experiment=a mask={mask} seed={s} scale=mini" for mask in ("none", "table") for s in (0, 1)]
+
+
 def test_a_range_to_draw_from_is_no_list_of_cells():
     with pytest.raises(ConfigError, match="a range to draw from; a table needs values, such as task.lr=1,2"):
         cells({"task.lr": "interval(0, 1)"}, None, [])
