@@ -45,10 +45,15 @@ def load(checkpoint: str | Path, **decoding: Any) -> tuple[VideoCaptioning, Any]
     """The model of a run, in eval mode, and its data module, which has not looked for any data yet.
 
     decoding: changes to the run's decoding, e.g. num_beams=4.
-    Raises as `opened`, and CheckpointError for a file that cannot be read or does not fit.
+    Raises as `opened`, CheckpointError for a file that cannot be read or does not fit, and ConfigError for options
+    of decoding that the model cannot follow.
     """
     cfg, path, _ = opened(checkpoint, VideoCaptioning, "video captioning", weights="last")
     module = load_module(VideoCaptioning, path, decoding={**(cfg.task.get("decoding") or {}), **decoding})
+    ranges = {"num_beams": (1, len(module.tokenizer) // 2), "max_length": (2, module.model.text_tokens)}
+    for name, (low, high) in ranges.items():
+        if not low <= (value := getattr(module.decoding, name)) <= high:
+            raise ConfigError(f"{name}: {value} is out of range; allowed for this model: {low} to {high}")
     return module.eval(), build(cfg.data)
 
 

@@ -154,6 +154,21 @@ def test_the_command_ends_with_a_sentence_for_devices_and_features_that_do_not_f
         main([str(tmp_path / "short.npy"), "--checkpoint", cfg.paths.run_dir])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max-length", "400"), "^max_length: 400 is out of range; allowed for this model: 2 to 32"),
+        (("--max-length", "1"), "^max_length: 1 is out of range"),
+        (("--num-beams", "0"), "^num_beams: 0 is out of range; allowed for this model: 1 to "),
+        (("--num-beams", "4000"), "num_beams: 4000 is more than half"),
+    ],
+)
+def test_options_of_decoding_are_refused_once_and_not_for_each_video(trained, options, message) -> None:
+    cfg, videos = trained
+    with pytest.raises(SystemExit, match=message):
+        main([str(videos), "--checkpoint", cfg.paths.run_dir, *options])
+
+
 def test_a_run_without_options_of_decoding_has_the_default_ones(trained) -> None:
     cfg, _ = trained
     saved = Path(cfg.paths.run_dir) / "config.yaml"
