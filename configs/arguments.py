@@ -157,13 +157,13 @@ def as_choices(arguments: Sequence[str]) -> list[str]:
     """`data.fraction=0.1` -> `data.fraction=choice(0.1)`, if it is a key that the chosen sweep goes through.
 
     Of a sweep with experiments of its own: a job has the keys of its experiment, but Hydra sets a single value in
-    train.py's default experiment first, which may not have the key.
+    train.py's default experiment first, whose nodes may not have the key. Keys outside nodes, `seed`, all have.
     """
     name = chosen_sweep(arguments)
     params = sweeper_of(name)["params"] if name else {}
     if "experiment" not in params:
         return list(arguments)
-    keys = {key for key in of_sweep(name) if key not in GROUPS}
+    keys = {key for key in of_sweep(name) if "." in key}
     return [
         f"{key}=choice({value})" if key in keys and not parsed(argument).is_sweep_override() else argument
         for argument in arguments

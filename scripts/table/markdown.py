@@ -202,7 +202,16 @@ def over_data_sets(table: Table) -> str:
     return f"{title}\n\n{text}\n\n" + markdown(DATA_HEADER, data_lines(table))
 
 
-DATA_HEADER = ("row", "minus", "data sets", "seeds each", "of each", "mean [95 %]", "std between data", "std of seeds")
+DATA_HEADER = (
+    "row",
+    "minus",
+    "data sets",
+    "seeds each",
+    "mean of each",
+    "mean [95 %]",
+    "std between data",
+    "std of seeds",
+)
 
 
 def data_lines(table: Table) -> list[list[str]]:
