@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from configs import quoting
-from configs.command_line import GROUPS, marked, of_sweep
+from configs.command_line import GROUPS, chosen_sweep, marked, of_sweep
 from configs.composing import composed
 from configs.errors import ConfigError, listed, nearest
 from configs.keys import misspelt
@@ -147,8 +147,7 @@ def check_keys(words: Sequence[str]) -> None:
 
 def chosen_by_sweep(words: Sequence[str]) -> list[str]:
     """The files that the sweep of a command line chooses for its first job: its keys are those of that job."""
-    name = chosen_sweep(words)
-    params = sweeper_of(name)["params"] if name else {}
+    params = sweeper_of(chosen_sweep(words))["params"]
     files = sweep_words({key: value for key, value in params.items() if key in GROUPS})
     return [values[0] for values in values_of(files).values()]
 
@@ -160,20 +159,13 @@ def as_choices(arguments: Sequence[str]) -> list[str]:
     train.py's default experiment first, whose nodes may not have the key. Keys outside nodes, `seed`, all have.
     """
     name = chosen_sweep(arguments)
-    params = sweeper_of(name)["params"] if name else {}
-    if "experiment" not in params:
-        return list(arguments)
-    keys = {key for key in of_sweep(name) if "." in key}
-    return [
-        f"{key}=choice({value})" if key in keys and not parsed(argument).is_sweep_override() else argument
-        for argument in arguments
-        for key, _, value in [quoting.quoted(argument).partition("=")]
-    ]
+    keys = [key for key in of_sweep(name) if "." in key] if "experiment" in sweeper_of(name)["params"] else []
 
+    def as_choice(argument: str) -> str:
+        key, _, value = quoting.quoted(argument).partition("=")
+        return argument if key not in keys or parsed(argument).is_sweep_override() else f"{key}=choice({value})"
 
-def chosen_sweep(words: Sequence[str]) -> str:
-    """The name of the sweep that a command line chooses; empty if it chooses none."""
-    return next((word.removeprefix("sweep=").strip('"') for word in reversed(words) if word.startswith("sweep=")), "")
+    return list(map(as_choice, arguments))
 
 
 def choices_of(group: str) -> list[str]:

@@ -23,13 +23,20 @@ def marked(arguments: Sequence[str]) -> list[str]:
     A key that a chosen sweep goes through is not marked: for Hydra's sweeper `++seed` and `seed` are two keys, and it
     would run the values of both.
     """
-    swept = {key for argument in arguments if argument.startswith("sweep=") for key in of_sweep(argument[6:])}
+    swept = of_sweep(chosen_sweep(arguments))
 
     def is_value(argument: str) -> bool:
         match = VALUE.match(argument)
-        return bool(match) and match[1] not in GROUPS | swept and not match[1].startswith("hydra.")
+        return bool(match) and match[1] not in {*GROUPS, *swept} and not match[1].startswith("hydra.")
 
     return [f"{MARK}{quoted(argument)}" if is_value(argument) else argument for argument in arguments]
+
+
+def chosen_sweep(arguments: Sequence[str]) -> str:
+    """The name of the sweep that a command line chooses; empty if it chooses none."""
+    return next(
+        (word.removeprefix("sweep=").strip('"') for word in reversed(arguments) if word.startswith("sweep=")), ""
+    )
 
 
 def of_sweep(name: str) -> list[str]:

@@ -50,10 +50,8 @@ def load(checkpoint: str | Path, **decoding: Any) -> tuple[VideoCaptioning, Any]
     """
     cfg, path, _ = opened(checkpoint, VideoCaptioning, "video captioning", weights="last")
     module = load_module(VideoCaptioning, path, decoding={**(cfg.task.get("decoding") or {}), **decoding})
-    ranges = {"num_beams": (1, len(module.tokenizer) // 2), "max_length": (2, module.model.text_tokens)}
-    for name, (low, high) in ranges.items():
-        if not low <= (value := getattr(module.decoding, name)) <= high:
-            raise ConfigError(f"{name}: {value} is out of range; allowed for this model: {low} to {high}")
+    if (length := module.decoding.max_length) > (most := module.model.text_tokens):
+        raise ConfigError(f"max_length: {length} is more than this model's captions have; allowed: 2 to {most}")
     return module.eval(), build(cfg.data)
 
 

@@ -1,5 +1,6 @@
 """One experiment's rehearsal: each check is a row of its table, and says OK or what is wrong."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from scripts.rehearse.shapes import different, shapes
 from scripts.rehearse.step import Step, measured_step
 from tasks.common.build import build_datamodule
 from tasks.common.errors import CheckpointError, NonFiniteLossError
+
+log = logging.getLogger(__name__)
 
 TOLD = (ConfigError, DataError, CheckpointError, NonFiniteLossError, HydraException, OmegaConfBaseException)
 TOKENS = 64  # prompt and description that a language model reads in training
@@ -84,6 +87,8 @@ def checks(
     text = batch_of(inputs.stand_in, hooks_of(cfg).words(module, inputs.sample(torch.device("meta")), TOKENS))
     with quiet():
         step = measured_step(cfg, module, partial(as_trained, cfg, inputs, "cpu"), text, real)
+    if step.reason:
+        log.warning("the training step cannot be followed on the meta device: %s", step.reason)
     yield "parameters", f"{sum(module.parts().values()):,} in all, {step.trained:,} trained"
     yield "memory per device", memory(step, device)
     if step.memory > device.gib * GIB:

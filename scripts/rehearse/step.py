@@ -27,7 +27,10 @@ MOMENTS = 2  # tensors that AdamW keeps per trained parameter
 
 @dataclass(frozen=True)
 class Step:
-    """Bytes and FLOPs of a step on one device. method: how the activations were found, in words."""
+    """Bytes and FLOPs of a step on one device. method: how the activations were found, in words.
+
+    reason: why not in the whole step on the meta device; "" if they were.
+    """
 
     parameters: int
     trained: int  # number of trained parameters
@@ -36,6 +39,7 @@ class Step:
     activations: int
     flops: int
     method: str
+    reason: str = ""
 
     @property
     def memory(self) -> int:
@@ -79,10 +83,12 @@ def measured_step(cfg: Any, module: nn.Module, on_cpu: Callable[[], nn.Module], 
     from the data module, for a step on the CPU.
     """
     batch = repeated(moved(stand_in, torch.device("meta")), cfg.data.batch_size)
+    reason = ""
     try:
         peak, flops = followed(module, batch, lambda: module.training_loss(batch, 0))
         method = "the training step on the meta device"
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if 3 * cfg.data.batch_size * module.flops(moved(stand_in, torch.device("meta"))) < AFFORDABLE:
             there, size = on_cpu(), len(next(iter(real.values())))
             batch = repeated(real, -(-cfg.data.batch_size // size))
@@ -103,6 +109,7 @@ def measured_step(cfg: Any, module: nn.Module, on_cpu: Callable[[], nn.Module], 
         activations=max(0, peak - gradients),
         flops=flops,
         method=method,
+        reason=reason,
     )
 
 

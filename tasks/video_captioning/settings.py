@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
-from configs.knobs import Count, Counts, Finite, NotNegative, Range, Share, at_least
+from configs.knobs import Count, Counts, Finite, NotNegative, Range, Share, at_least, check_ranges
 from tasks.video_captioning.swin import WINDOW, VideoSwin
 
 Spoken = Annotated[int, at_least(3, "[CLS], a word, [SEP]")]
@@ -16,7 +16,10 @@ Window = Annotated[
 
 @dataclass
 class Backbone:
-    """Options of VideoSwin (swin.py), for data that are frames. lr: factor on the learning rate; 0: frozen."""
+    """Options of VideoSwin (swin.py), for data that are frames. lr: factor on the learning rate; 0: frozen.
+
+    Raises ValueError for values out of range.
+    """
 
     size: Literal["tiny", "small", "base"] | None = "base"
     weights: str | None = None
@@ -28,14 +31,20 @@ class Backbone:
     checkpointing: bool = False
     lr: NotNegative = 0.05
 
+    def __post_init__(self):
+        check_ranges(self)
+
 
 @dataclass
 class Decoding:
-    """Options of beam_search.generate."""
+    """Options of beam_search.generate. Raises ValueError for values out of range."""
 
     num_beams: Count = 1
     max_length: CaptionLength = 20
     length_penalty: Finite = 1.0
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 def build_backbone(settings: Backbone) -> tuple[VideoSwin, float]:

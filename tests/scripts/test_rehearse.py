@@ -1,5 +1,6 @@
 """A rehearsal: what it measures equals what can be counted by hand, and its fake files are read by the real readers."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,9 @@ def test_every_experiment_can_be_rehearsed(experiment: str) -> None:
     assert found.wrong == [] and len(found.rows) == 9
 
 
-def test_a_small_rehearsal_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_small_rehearsal_writes_its_page_and_says_why_a_step_was_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
     page = tmp_path / "page.md"
     small = ["data.max_clips=8", "task.width=32", "task.heads=4", "task.feedforward=32", "mask.depth=2"]
     given = ["experiment=qvhighlights_lcaam", *small, "--memory", "0.0001", "--out", str(page)]
@@ -140,6 +143,8 @@ def test_a_small_rehearsal_writes_its_page(tmp_path: Path, capsys: pytest.Captur
     text = page.read_text(encoding="utf-8")
     assert "**memory: 0." in text and "first 3 steps, small model | loss" in text
     assert capsys.readouterr().out.strip() in text
+    assert "on the CPU" in text  # matching predictions to windows needs values
+    assert re.search(r"cannot be followed on the meta device: \w+Error: \w", caplog.text)
 
 
 @pytest.mark.parametrize(

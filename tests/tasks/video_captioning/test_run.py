@@ -157,9 +157,9 @@ def test_the_command_ends_with_a_sentence_for_devices_and_features_that_do_not_f
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--max-length", "400"), "^max_length: 400 is out of range; allowed for this model: 2 to 32"),
-        (("--max-length", "1"), "^max_length: 1 is out of range"),
-        (("--num-beams", "0"), "^num_beams: 0 is out of range; allowed for this model: 1 to "),
+        (("--max-length", "400"), "^max_length: 400 is more than this model's captions have; allowed: 2 to 32"),
+        (("--max-length", "1"), "max_length: 1 is out of range; allowed: at least 2"),
+        (("--num-beams", "0"), "num_beams: 0 is out of range; allowed: at least 1"),
         (("--num-beams", "4000"), "num_beams: 4000 is more than half"),
     ],
 )
