@@ -1,6 +1,7 @@
 """The parts of docs/does-the-mask-help.md that are made from runs: claims with verdicts, and what is to run."""
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from scripts.studies.claims.judging import OPEN, Judged, judged, whole
 from scripts.studies.claims.studies import Study
 from scripts.table import words
 from scripts.table.markdown import markdown
+from scripts.table.summary import Row
 
 SHORTER = (
     0.2  # share of a whole run's seconds that a run takes which goes on from its saved state with half of the steps
@@ -57,7 +59,7 @@ def of_claim(answer: Answer) -> str:
 
 def plan(studies: Sequence[Study]) -> str:
     """What each table takes, and what of it is there. Runs that two tables share are counted at the first."""
-    lines, counted, hours = [], set(), 0.0
+    lines, counted, total = [], set(), 0.0
     for study in studies:
         rows = [row for row in study.table.rows if row.of is None]
         cells = {(row.settings, seed): seed in row.runs for row in rows for seed in row.expected}
@@ -65,13 +67,21 @@ def plan(studies: Sequence[Study]) -> str:
         counted |= set(new)
         shorter = {row.settings for row in rows if row.steps is not None}
         missing = [cell for cell, there in new.items() if not there]
-        left = sum(study.seconds * (SHORTER if settings in shorter else 1) for settings, _ in missing) / 60
-        hours += left / 60
-        done = sum(new.values())
-        seconds = f"{study.seconds}" if study.timed else f"about {study.seconds}"
-        lines.append([f"`{study.name}`", str(len(new)), str(done), seconds, f"{left:.0f}"])
-    header = ["table", "runs of its own", "there", "CPU seconds of one", "CPU minutes left"]
-    return markdown(header, [*lines, ["all", "", "", "", f"{60 * hours:.0f}"]])
+        took = trained(rows)
+        one = study.seconds if took is None else took
+        left = sum(one * (SHORTER if settings in shorter else 1) for settings, _ in missing) / 60
+        total += left
+        reckoned = f"{study.seconds}" if study.timed else f"about {study.seconds}"
+        measured = words.NOTHING if took is None else f"{took:.0f}"
+        lines.append([f"`{study.name}`", str(len(new)), str(sum(new.values())), reckoned, measured, f"{left:.0f}"])
+    header = ["table", "runs of its own", "there", "CPU seconds of one, planned", "median training, s", "minutes left"]
+    return markdown(header, [*lines, ["all", "", "", "", "", f"{total:.0f}"]])
+
+
+def trained(rows: Sequence[Row]) -> float | None:
+    """Seconds from the first step to the last, the median of the rows' whole runs; None without one."""
+    seconds = [run["seconds"]["fit"] for row in rows if row.own for run in row.runs.values()]
+    return statistics.median(seconds) if seconds else None
 
 
 def commands(studies: Sequence[Study]) -> str:

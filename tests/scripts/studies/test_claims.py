@@ -8,10 +8,11 @@ from scripts.studies.claims import __main__ as command
 from scripts.studies.claims.claims import CLAIMS, Claim, OfProbe, OfTable
 from scripts.studies.claims.evidence import Evidence, evidence
 from scripts.studies.claims.judging import judged, whole
-from scripts.studies.claims.page import Answer, of_claim, overview, renewed
+from scripts.studies.claims.page import Answer, of_claim, overview, renewed, trained
 from scripts.studies.claims.studies import STUDIES
 from scripts.studies.probes import judging as probes
 from scripts.studies.probes.probes import named
+from scripts.table.summary import Row
 
 GAIN = [4.0, 5.0, 6.0, 5.0, 4.0, 6.0, 5.0, 5.0]  # all signs alike: p = 2 / 2^8
 SMALL = [0.1, 0.2, 0.0, 0.1, 0.2, 0.1, 0.0, 0.1]
@@ -89,6 +90,15 @@ def test_parts_of_the_page_are_renewed_and_a_lost_one_is_said():
     assert renewed(text, {"a": "new \\1"}) == "before\n<!-- begin a -->\n\nnew \\1\n<!-- end a -->\nafter\n"
     with pytest.raises(ConfigError, match="the page has 0 parts <!-- begin b -->"):
         renewed(text, {"b": "new"})
+
+
+def test_what_a_run_takes_is_the_median_of_whole_runs():
+    def row(*seconds: float, **kind) -> Row:
+        runs = {seed: {"seconds": {"fit": one}} for seed, one in enumerate(seconds)}
+        return Row("a", "0", [], [0, 1], runs=runs, **kind)
+
+    assert trained([row(40.0, 44.0), row(90.0), row(1.0, steps=10), row(2.0, of="a")]) == 44.0
+    assert trained([row(1.0, steps=10), row()]) is None
 
 
 def test_the_page_has_a_part_for_every_claim_and_claims_name_probes_that_there_are():
