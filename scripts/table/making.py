@@ -24,7 +24,7 @@ from tasks.common.cells import commit_of, commits_line
 from tasks.common.directions import higher_is_better
 from tasks.common.published import own_data
 
-LOSSES = ("test_loss", "train_loss")  # not shown unless a sweep names them
+LOSSES = ("test_loss", "train_loss")
 
 
 def made(name: str, scale: str, overrides: Sequence[str], command: str) -> tuple[list[Table], Path]:
@@ -65,7 +65,8 @@ def table_of(name: str, task: str, expected: list[Expected], files: Files, whole
     if margin is None and cfg.primary is not None and cfg.primary.metric == primary:
         margin = cfg.primary.margin
     there = list(dict.fromkeys(metric for row in rows for run in row.runs.values() for metric in run["metrics"]))
-    metrics = node["metrics"] or [metric for metric in there if metric not in LOSSES]
+    hidden = LOSSES[1:] if higher_is_better(primary) else LOSSES  # a decoded metric has the loss of the test beside it
+    metrics = node["metrics"] or [metric for metric in there if metric not in hidden]
     remarks: list[str] = []
     shown = [without_java(metric, there, remarks) for metric in dict.fromkeys((primary, *metrics))]
     for metric in shown:

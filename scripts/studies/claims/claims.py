@@ -108,6 +108,7 @@ CLAIMS = (
         "The mask follows its input: the trained mask is better than its own mean over inputs.",
         (
             *everywhere((MULTI, f"{MULTI}, frozen")),
+            OfTable("language model, add", s.LANGUAGE, (added(MULTI), f"{added(MULTI)}, frozen")),
             OfProbe(
                 "probe: a fixed place, no positions", "fixed", "off", ("multi_lcaam-add", "frozen multi_lcaam-add")
             ),
