@@ -8,6 +8,7 @@ lcaam.plan makes the masks: those of fixed length, those that read the keys' con
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigError
 from lcaam import ContextAwareMask, Encoder, Memory
-from lcaam.controls import count
+from lcaam.controls import ExtraLinear, count
 from lcaam.drawing import drawn_apart
 from lcaam.learned import LearnedMask
 from lcaam.plan import mask_options, mask_parameters
@@ -80,7 +81,7 @@ class CharacterModel(nn.Module):
             with_contextual_positions(self.encoder, context)
 
     def reset_parameters(self) -> None:
-        """GPT-2's initialisation; masks and linear controls keep their own."""
+        """GPT-2's initialisation, of what a control adds as well; masks keep their own."""
         own, extra = self.encoder.own_layers(), self.encoder.extra_layers()
         nn.init.normal_(self.embedding.weight, std=STD)
         if self.places is not None:
@@ -92,6 +93,12 @@ class CharacterModel(nn.Module):
         with drawn_apart("extra layers, GPT-2's initialisation"):
             for layer in extra:
                 start(layer, len(own) + len(extra))
+        with drawn_apart("linear controls, GPT-2's initialisation"):
+            for control in self.encoder.controls():
+                if isinstance(control, ExtraLinear):
+                    *hidden, last = control.layers
+                    redraw(hidden, STD)
+                    redraw([last], STD / math.sqrt(2 * len(own)))
 
     # -- from ids to logits --------------------------------------------------------------------------------------------
 
@@ -157,15 +164,18 @@ class CharacterModel(nn.Module):
 
 
 def start(layer: nn.Module, layers: int) -> None:
-    """GPT-2's initial weights of an EncoderLayer in a stack of `layers`; a control's module keeps its own."""
+    """GPT-2's initial weights of an EncoderLayer in a stack of `layers`."""
     attention: Any = layer.attention
-    inner = (attention.query, attention.key, attention.value, layer.expand)
-    residual = (attention.out, layer.contract)  # two in each layer add to the residual stream
-    for linears, std in ((inner, STD), (residual, STD / math.sqrt(2 * layers))):
-        for linear in linears:
-            nn.init.normal_(linear.weight, std=std)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+    redraw((attention.query, attention.key, attention.value, layer.expand), STD)
+    redraw((attention.out, layer.contract), STD / math.sqrt(2 * layers))  # two in each layer add to the residual stream
+
+
+def redraw(linears: Iterable[Any], std: float) -> None:
+    """Normal weights, and biases of zero."""
+    for linear in linears:
+        nn.init.normal_(linear.weight, std=std)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
 
 
 def width_of(net: nn.Module) -> int | None:

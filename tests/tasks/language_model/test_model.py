@@ -169,3 +169,20 @@ def test_learned_positions_end_where_training_ended() -> None:
 def test_blocks_need_modalities() -> None:
     with pytest.raises(ValueError, match="tokens are of one modality"):
         CharacterModel(8, 6, mask=mask_node("per_layer", kind="blocks"), **SIZES)
+
+
+def test_linear_controls_begin_near_the_plain_model() -> None:
+    """torch's own biases are larger than GPT-2's embeddings, and alike for all tokens."""
+    mask = mask_node("per_layer", "mul", control="extra_linear", depth=3, hidden=32)
+    sizes = {"width": 64, "layers": 3, "heads": 2, "mask": mask}
+    torch.manual_seed(0)
+    made = CharacterModel(50, CONTEXT, **sizes)
+    torch.manual_seed(0)
+    plain = CharacterModel(50, CONTEXT, **sizes | {"mask": None})
+    for control in made.encoder.controls():
+        for layer in control.layers:
+            assert not layer.bias.any()
+    assert count(made) > count(plain)
+    ids = torch.randint(50, (3, CONTEXT))
+    torch.testing.assert_close(made(ids), plain(ids), rtol=0, atol=0.02)
+    assert plain(ids).std() > 0.1  # the logits themselves are an order of magnitude larger
