@@ -10,6 +10,7 @@ connection; both are here. Counts match to within TOLERANCE or it is an error.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +41,26 @@ class ExtraLinear(nn.Module):
 
     widths: width of the tokens between the layers; first and last are the stack's width. residual: the output of every
     layer (for a narrow pair at the end, the output of the pair) is added to its input; without it, the tokens must pass
-    through all layers.
+    through all layers. With residual connections the stack begins near the identity, as masks and additional layers do,
+    so that rows differ in what they learn and not in where they start; without them as nn.Linear does.
     """
 
     def __init__(self, widths: list[int], residual: bool = False):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.residual = residual
+        if residual:
+            self.begin_as_identity()
+
+    @torch.no_grad()
+    def begin_as_identity(self) -> None:
+        """The last layer gives 0, the ones before it together about what one alone would, and no layer a constant:
+        nn.Linear's biases can be far larger than tokens that are small at the start, and are alike for all of them."""
+        layers: Any = list(self.layers)
+        for layer in layers:
+            layer.weight.div_(len(layers))
+            layer.bias.zero_()
+        layers[-1].weight.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., dim) -> (..., dim)."""
