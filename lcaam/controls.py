@@ -42,7 +42,7 @@ class ExtraLinear(nn.Module):
     widths: width of the tokens between the layers; first and last are the stack's width. residual: the output of every
     layer (for a narrow pair at the end, the output of the pair) is added to its input; without it, the tokens must pass
     through all layers. With residual connections the stack begins near the identity, as masks and additional layers do,
-    so that rows differ in what they learn and not in where they start; without them as nn.Linear does.
+    so that rows differ in what they learn and not in their start; without them as nn.Linear does.
     """
 
     def __init__(self, widths: list[int], residual: bool = False):
