@@ -17,8 +17,9 @@ from tests.tiers import slow
 TASKS = ("madv2", "qvhighlights", "imagenet1k", "msrvtt", "shakespeare")
 MASKS = sorted(path.stem for path in (CONFIGS / "mask").glob("*.yaml") if path.stem != "none")
 BATCHES = 3
-# a control of the start differs from plain attention, and so do two forms of SwinBERT's table, which starts closed
-OTHER_START = ("extra_linear", "extra_layers", "static_swinbert", "static_logsigmoid")
+# additional layers differ from plain attention at the start, as do two forms of SwinBERT's table, which starts closed
+OTHER_START = ("extra_layers", "static_swinbert", "static_logsigmoid")
+NEAR = {"extra_linear": 0.02}  # of the loss: only the last of its layers starts at 0
 ALIKE = ("columns", "offsets", "temperature", "span", "static_logsigmoid")
 ONE_MODALITY = {(task, "blocks") for task in ("imagenet1k", "qvhighlights", "shakespeare")}  # there are no blocks
 DEEP = {name: ["mask.depth=12"] for name in ("extra_linear", "extra_layers")}  # small masks cannot be matched exactly
@@ -77,7 +78,7 @@ def test_every_mask_starts_from_the_baselines_weights_and_sees_its_batches(task:
     for ours, theirs in zip(found.batches, reference.batches, strict=True):
         assert all(torch.equal(a, b) if torch.is_tensor(a) else a == b for a, b in zip(ours, theirs, strict=True))
     if mask not in OTHER_START:
-        assert found.loss == pytest.approx(reference.loss, abs=1e-6)
+        assert found.loss == pytest.approx(reference.loss, abs=1e-6, rel=NEAR.get(mask, 0.0))
 
 
 @pytest.mark.parametrize("task", TASKS)
