@@ -98,6 +98,7 @@ def test_a_setting_is_its_identity_without_the_seed(compose_run):
 ALIKE = (
     "fusions",
     "language_model",
+    "language_model_again",
     "masks_msrvtt",
     "positions",
     "scopes",
