@@ -85,7 +85,7 @@ CLAIMS = (
         "One mask for all layers (LCAAM) is better than full attention.",
         (
             *everywhere((SINGLE, FULL), ("LCAAM, mul", FULL), cifar((SINGLE, FULL))),
-            OfTable("language model, add, new seeds", s.AGAIN, (SINGLE, FULL)),
+            OfTable("language model, add, new seeds", s.AGAIN, (added(SINGLE), FULL)),
         ),
     ),
     Claim(
@@ -111,7 +111,7 @@ CLAIMS = (
         "The mask follows its input: the trained mask is better than its own mean over inputs.",
         (
             *everywhere((MULTI, f"{MULTI}, frozen")),
-            OfTable("language model, add", s.AGAIN, (SINGLE, f"{SINGLE}, frozen")),
+            OfTable("language model, add", s.AGAIN, (added(SINGLE), f"{added(SINGLE)}, frozen")),
             OfProbe(
                 "probe: a fixed place, no positions", "fixed", "off", ("multi_lcaam-add", "frozen multi_lcaam-add")
             ),
