@@ -1,4 +1,4 @@
-"""The parts of docs/does-the-mask-help.md that are made from runs: claims with verdicts, and what is to run."""
+"""What docs/does-the-mask-help.md and the README have from runs: claims with verdicts, and what is to run."""
 
 import re
 import statistics
@@ -55,6 +55,30 @@ def of_claim(answer: Answer) -> str:
     beyond = "p of a gain of the margin" if answer.claim.kind == "better" else "p of a difference of the margin"
     header = ["data", "difference", "of", "n", "mean [95 %]", "margin", "p (Holm)", beyond, "lowest rungs", "verdict"]
     return markdown(header, lines)
+
+
+def gains(answers: Sequence[Answer], columns: Mapping[str, str]) -> str:
+    """A line per data set, with the effect and the verdict of several claims beside each other.
+
+    columns: the head of a column for the name of its claim. Other seeds of the same data are in the same line.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    metrics: dict[str, str] = {}
+    for answer in answers:
+        if answer.claim.name not in columns:
+            continue
+        for found, one in zip(answer.found, answer.judged, strict=True):
+            data, _, seeds = found.where.partition(", new ")
+            effect = words.difference(one.mean, one.interval, found.metric)
+            ran = f"{one.n} {'new ' if seeds else ''}seeds"
+            cells.setdefault(data, {})[answer.claim.name] = (
+                f"{effect} *{one.verdict}*, [{ran}](docs/results/{found.page})"
+            )
+            metrics[data] = f"{found.metric}, {found.margin:g}"
+    lines = [
+        [data, metrics[data], *(claims.get(name, words.NOTHING) for name in columns)] for data, claims in cells.items()
+    ]
+    return markdown(["data", "score, margin", *columns.values()], lines)
 
 
 def plan(studies: Sequence[Study]) -> str:

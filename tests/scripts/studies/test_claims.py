@@ -8,7 +8,7 @@ from scripts.studies.claims import __main__ as command
 from scripts.studies.claims.claims import CLAIMS, Claim, OfProbe, OfTable
 from scripts.studies.claims.evidence import Evidence, evidence
 from scripts.studies.claims.judging import judged, whole
-from scripts.studies.claims.page import Answer, of_claim, overview, renewed, trained
+from scripts.studies.claims.page import Answer, gains, of_claim, overview, renewed, trained
 from scripts.studies.claims.studies import STUDIES
 from scripts.studies.probes import judging as probes
 from scripts.studies.probes.probes import named
@@ -85,6 +85,19 @@ def test_the_tables_of_a_claim_name_effect_margin_and_the_lowest_rung():
     assert "| [A mask helps.](#a) | Table 9 | 1 of 2 | **supported** |" in overview([Answer(claim, found)])
 
 
+def test_the_readme_has_a_line_per_data_set_also_if_other_seeds_were_asked():
+    one, other = (Claim(name, "Table 9", "A mask helps.", ()) for name in ("one", "other"))
+    text_add = Evidence("text, add", "", "loss", 0.02, GAIN, "text.md")
+    again = Evidence("text, add, new seeds", "", "loss", 0.02, GAIN[:6], "again.md")
+    here = Evidence("here", "", "exact", 2.0, [], "here.md")
+    answers = [Answer(one, [text_add, here]), Answer(other, [again])]
+    text = gains(answers, {"one": "first", "other": "second"})
+    line = "| text, add | loss, 0.02 | +5.000 [+4.368, +5.632] *supported*, [8 seeds](docs/results/text.md) |"
+    assert "| data | score, margin | first | second |" in text
+    assert f"{line} +5.000 [+4.061, +5.939] *supported*, [6 new seeds](docs/results/again.md) |" in text
+    assert "| here | exact, 2 | - *not run*, [0 seeds](docs/results/here.md) | - |" in text
+
+
 def test_parts_of_the_page_are_renewed_and_a_lost_one_is_said():
     text = "before\n<!-- begin a -->\nold\n<!-- end a -->\nafter\n"
     assert renewed(text, {"a": "new \\1"}) == "before\n<!-- begin a -->\n\nnew \\1\n<!-- end a -->\nafter\n"
@@ -120,8 +133,9 @@ def test_the_page_has_a_part_for_every_claim_and_claims_name_probes_that_there_a
 
 
 @pytest.mark.slow  # composes every row of every table
-def test_the_page_is_what_the_committed_runs_say():
+def test_the_page_and_the_readme_are_what_the_committed_runs_say():
     for claim in CLAIMS:
         assert len(evidence(claim)) == len(claim.asked)
-    page = command.PAGE.read_text(encoding="utf-8")
-    assert renewed(page, command.parts()) == page
+    for file, parts in command.parts().items():
+        text = file.read_text(encoding="utf-8")
+        assert renewed(text, parts) == text
