@@ -21,6 +21,7 @@ from scripts.table.labels import labels_of
 
 # settings that leave the paper's figures comparable
 BESIDE = ("callbacks", "data.num_workers", "floors.", "hydra", "logger", "paths.", "scale", SEED, "sweep", "table.")
+SWEEPER = ("hydra.sweeper", "hydra/sweeper")
 
 
 @dataclass
@@ -55,10 +56,15 @@ class Expected:
 def expected_rows(name: str, arguments: Sequence[str]) -> list[Expected]:
     """The rows of configs/sweep/<name>.yaml with a command line's settings, in the sweep's order.
 
-    Raises ConfigError: no such sweep, no table in it, settings that make no sense.
+    Raises ConfigError: no such sweep, no table in it, other rows than its own, settings that make no sense.
     """
     check_name(name)
     given = [word for word in prepared([f"sweep={name}", *arguments]) if key_of(word) != "sweep"]
+    if other := next((word for word in given if word.lstrip("+~").startswith(SWEEPER)), None):
+        raise ConfigError(
+            f"{other}: the rows of a table are those of configs/sweep/{name}.yaml; values of its keys leave some of "
+            "them out or add others (mask=lcaam,table), and other rows beside the product are a sweep of their own"
+        )
     settings = [word for word in given if not word.startswith("hydra")]
     sweeper = sweeper_of(name)
     seeds: dict[tuple[str, ...], list[int]] = {}

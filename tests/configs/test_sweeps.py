@@ -99,6 +99,7 @@ ALIKE = (
     "fusions",
     "language_model",
     "language_model_again",
+    "language_model_rotary",
     "masks_msrvtt",
     "positions",
     "scopes",
@@ -242,3 +243,11 @@ def test_a_sweep_s_own_sweeper_runs_the_cells_that_its_table_expects(tmp_path, m
     for row, seed in itertools.product(rows, (0, 1)):
         own = {*row.overrides, f"seed={seed}", "scale=smoke", "++task.lr=0.5"}
         assert [job for job in launched if set(job) - {"sweep=fusions"} == own]
+
+
+@pytest.mark.parametrize(
+    "word", ["hydra.sweeper.also=[{mask: table}]", "+hydra.sweeper.params.seed=0", "hydra/sweeper=basic"]
+)
+def test_rows_of_another_sweeper_are_refused_and_not_left_out(word):
+    with pytest.raises(ConfigError, match=r"(?s)sweeper.*the rows of a table are those of configs/sweep/fusions\.yaml"):
+        expected_rows("fusions", ["scale=mini", word])
