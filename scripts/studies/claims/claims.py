@@ -10,6 +10,8 @@ from scripts.studies.claims import studies as s
 from scripts.studies.claims.studies import Study
 
 FULL, SINGLE, MULTI, TABLE = "full attention", "LCAAM", "Multi-LCAAM", "static table"
+OFFSETS = "offset table"
+ROTARY = "language model, rotary positions, add"
 Pair = tuple[str, str]
 
 
@@ -86,6 +88,7 @@ CLAIMS = (
         (
             *everywhere((SINGLE, FULL), ("LCAAM, mul", FULL), cifar((SINGLE, FULL))),
             OfTable("language model, add, new seeds", s.AGAIN, (added(SINGLE), FULL)),
+            OfTable(ROTARY, s.ROTARY, (added(SINGLE), FULL)),
         ),
     ),
     Claim(
@@ -170,6 +173,26 @@ CLAIMS = (
             OfProbe("probe: noise in fixed columns, 100 samples", "columns", "100", ("multi_lcaam-add", "none")),
             OfProbe("probe: noise in fixed columns, 300 samples", "columns", "300", ("multi_lcaam-add", "none")),
             OfProbe("probe: noise in fixed columns, 10,000 samples", "columns", "10000", ("multi_lcaam-add", "none")),
+        ),
+    ),
+    Claim(
+        "offsets",
+        "not in the paper",
+        "A number for each offset between key and query, which reads nothing, is better than full attention.",
+        (
+            OfTable("audio description, new seeds", s.LADDER_AGAIN, (OFFSETS, FULL)),
+            OfTable("language model, add", s.LANGUAGE, (added(OFFSETS), FULL)),
+            OfTable(ROTARY, s.ROTARY, (added(OFFSETS), FULL)),
+        ),
+    ),
+    Claim(
+        "offsets-over-mask",
+        "not in the paper",
+        "Such offsets are better than one mask for all layers, which reads its input (LCAAM).",
+        (
+            OfTable("audio description, new seeds", s.LADDER_AGAIN, (OFFSETS, SINGLE)),
+            OfTable("language model, add", s.LANGUAGE, (added(OFFSETS), added(SINGLE))),
+            OfTable(ROTARY, s.ROTARY, (added(OFFSETS), added(SINGLE))),
         ),
     ),
     Claim(

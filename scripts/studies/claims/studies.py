@@ -73,6 +73,8 @@ IC_HEADLINE = Study(
 LANGUAGE = Study("language_model_mini", "language_model", "runs_language_model_mini", 240, (TEXT,))
 LADDER = Study("ladder_audio_description_mini", "ladder", "runs_audio_description_mini", 105)
 AGAIN = Study("language_model_again_mini", "language_model_again", "runs_language_model_mini", 165, (TEXT,))
+ROTARY = Study("language_model_rotary_mini", "language_model_rotary", "runs_language_model_mini", 165, (TEXT,))
+LADDER_AGAIN = Study("ladder_again_audio_description_mini", "ladder_again", "runs_audio_description_mini", 50)
 CONTROLS = Study(
     "controls_audio_description_mini",
     "ladder",
@@ -100,6 +102,6 @@ TOKENS = Study("tokens_mini", "tokens", "runs_audio_description_mini", 105)
 POSITIONS = Study("positions_mini", "positions", "runs_language_model_mini", 240, (TEXT,))
 
 STUDIES = (
-    AD_HEADLINE, MR_HEADLINE, VC_HEADLINE, IC_HEADLINE, LANGUAGE, AGAIN, CONTROLS, LADDER, DATA, CIFAR10, DEPTH,
-    MODALITIES, KEYS, LENGTH, LENGTH_MOMENTS, FUSIONS, SCOPES, INIT, TOKENS, POSITIONS,
+    AD_HEADLINE, MR_HEADLINE, VC_HEADLINE, IC_HEADLINE, LANGUAGE, AGAIN, CONTROLS, LADDER, LADDER_AGAIN,
+    ROTARY, DATA, CIFAR10, DEPTH, MODALITIES, KEYS, LENGTH, LENGTH_MOMENTS, FUSIONS, SCOPES, INIT, TOKENS, POSITIONS,
 )  # fmt: skip
