@@ -21,6 +21,7 @@ from scripts.table.labels import labels_of
 
 # settings that leave the paper's figures comparable
 BESIDE = ("callbacks", "data.num_workers", "floors.", "hydra", "logger", "paths.", "scale", SEED, "sweep", "table.")
+# what would give a sweep other rows than its file
 SWEEPER = ("hydra.sweeper", "hydra/sweeper")
 
 

@@ -23,7 +23,7 @@ SEEDS = range(12)  # of probes: those that have runs count
 @dataclass(frozen=True)
 class Evidence:
     """One data set of a claim. differences: positive if they are in favour of the claim. page: the results that it is
-    from. lowest: the lowest rungs that reach the row, if the table says so."""
+    from. lowest: the lowest rungs that reach the row, if the table says so. new_seeds: as of OfTable."""
 
     where: str
     said: str
@@ -32,6 +32,7 @@ class Evidence:
     differences: list[float]
     page: str
     lowest: list[str] = field(default_factory=list)
+    new_seeds: bool = False
 
 
 def evidence(claim: Claim) -> list[Evidence]:
@@ -54,7 +55,8 @@ def of_table(asked: OfTable) -> Evidence:
     sign = 1 if table.higher_is_better else -1
     lowest = next((one.lowest for one in table.explanations if one.row == asked.pair[0]), [])
     differences = [sign * value for _, value in sorted(found.items())]
-    return Evidence(asked.where, said, table.primary, margin, differences, f"{asked.study.name}.md", lowest)
+    page = f"{asked.study.name}.md"
+    return Evidence(asked.where, said, table.primary, margin, differences, page, lowest, asked.new_seeds)
 
 
 def apart(table: Table, pair: Pair) -> Mapping[int, float]:

@@ -50,7 +50,8 @@ def of_claim(answer: Answer) -> str:
         effect = words.difference(one.mean, one.interval, name)
         numbers = [str(one.n), effect, f"{found.margin:g}", words.p_value(one.p), words.p_value(one.p_margin)]
         lowest = ", ".join(found.lowest) if one.verdict == "supported" and found.lowest else words.NOTHING
-        page = f"[{found.where}](results/{found.page})" if one.n else found.where
+        where = f"{found.where}, new seeds" if found.new_seeds else found.where
+        page = f"[{where}](results/{found.page})" if one.n else where
         lines.append([page, found.said, name, *numbers, lowest, one.verdict])
     beyond = "p of a gain of the margin" if answer.claim.kind == "better" else "p of a difference of the margin"
     header = ["data", "difference", "of", "n", "mean [95 %]", "margin", "p (Holm)", beyond, "lowest rungs", "verdict"]
@@ -68,13 +69,12 @@ def gains(answers: Sequence[Answer], columns: Mapping[str, str]) -> str:
         if answer.claim.name not in columns:
             continue
         for found, one in zip(answer.found, answer.judged, strict=True):
-            data, _, seeds = found.where.partition(", new ")
             effect = words.difference(one.mean, one.interval, found.metric)
-            ran = f"{one.n} {'new ' if seeds else ''}seeds"
-            cells.setdefault(data, {})[answer.claim.name] = (
+            ran = f"{one.n} {'new ' if found.new_seeds else ''}seeds"
+            cells.setdefault(found.where, {})[answer.claim.name] = (
                 f"{effect} *{one.verdict}*, [{ran}](docs/results/{found.page})"
             )
-            metrics[data] = f"{found.metric}, {found.margin:g}"
+            metrics[found.where] = f"{found.metric}, {found.margin:g}"
     lines = [
         [data, metrics[data], *(claims.get(name, words.NOTHING) for name in columns)] for data, claims in cells.items()
     ]

@@ -88,7 +88,7 @@ def test_the_tables_of_a_claim_name_effect_margin_and_the_lowest_rung():
 def test_the_readme_has_a_line_per_data_set_also_if_other_seeds_were_asked():
     one, other = (Claim(name, "Table 9", "A mask helps.", ()) for name in ("one", "other"))
     text_add = Evidence("text, add", "", "loss", 0.02, GAIN, "text.md")
-    again = Evidence("text, add, new seeds", "", "loss", 0.02, GAIN[:6], "again.md")
+    again = Evidence("text, add", "", "loss", 0.02, GAIN[:6], "again.md", new_seeds=True)
     here = Evidence("here", "", "exact", 2.0, [], "here.md")
     answers = [Answer(one, [text_add, here]), Answer(other, [again])]
     text = gains(answers, {"one": "first", "other": "second"})
